@@ -1,0 +1,355 @@
+//! Boot events: what a node tells about its boot, to the console and to the tracker.
+//!
+//! A batch is idempotent: `(boot_id, seq)` names an event, so a client may send it again until it is
+//! acknowledged. Readers skip stages they do not know.
+
+use serde::{Deserialize, Serialize};
+
+/// Version of the batch format.
+pub const EVENT_VERSION: u32 = 1;
+
+/// Largest batch accepted over HTTP, in bytes.
+pub const MAX_BATCH_LEN: usize = 64 * 1024;
+
+/// Most events in one batch.
+pub const MAX_BATCH_EVENTS: usize = 256;
+
+/// Longest text kept from an event, in characters.
+pub const MAX_TEXT_LEN: usize = 500;
+
+/// Body of `POST /api/v1/nodes/{id}/events`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EventBatch {
+    /// [`EVENT_VERSION`].
+    pub version: u32,
+    /// Names one boot of the node (`/proc/sys/kernel/random/boot_id`).
+    pub boot_id: String,
+    /// In the order they happened.
+    pub events: Vec<Event>,
+}
+
+/// One event.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// Rises by one with each event of a boot and program.
+    pub seq: u64,
+    /// Milliseconds since the kernel started.
+    pub uptime_ms: u64,
+    /// What happened.
+    #[serde(flatten)]
+    pub kind: EventKind,
+}
+
+/// What happened, by stage of the boot.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "stage", rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum EventKind {
+    /// Looking for the manifest and the torrent.
+    Discover {
+        /// URL or path that `root=` names.
+        source: String,
+    },
+    /// Fetching the image; sent about every two seconds.
+    Fetch(FetchProgress),
+    /// Every piece is verified.
+    Verify {
+        /// Bytes of the image.
+        bytes: u64,
+        /// Seconds from first request to last verified piece.
+        seconds: f64,
+        /// Where they came from.
+        sources: Sources,
+        /// Pieces that failed their hash on the way.
+        hash_failures: u32,
+    },
+    /// The loop device is set up.
+    Attach {
+        /// `/dev/loopN`
+        device: String,
+    },
+    /// squashfs and overlay are mounted.
+    Mount {
+        /// Where the new root is.
+        root: String,
+    },
+    /// The initrd's part is done.
+    Handover {
+        /// Peak resident memory of the client beyond the image, in bytes.
+        peak_memory: u64,
+    },
+    /// The running node re-seeds.
+    Seeding {
+        /// Block device it reads.
+        device: String,
+        /// User it runs as.
+        user: String,
+        /// Bytes sent to others so far.
+        uploaded: u64,
+    },
+    /// Nothing moves, and why.
+    Stalled(Stall),
+    /// The boot cannot go on by itself.
+    Failed {
+        /// Cause and remedy, for people.
+        message: String,
+    },
+    /// A stage that this version does not know.
+    #[serde(other)]
+    Unknown,
+}
+
+impl EventKind {
+    /// The stage's name, as in JSON.
+    #[must_use]
+    pub fn stage(&self) -> &'static str {
+        match self {
+            Self::Discover { .. } => "discover",
+            Self::Fetch(_) => "fetch",
+            Self::Verify { .. } => "verify",
+            Self::Attach { .. } => "attach",
+            Self::Mount { .. } => "mount",
+            Self::Handover { .. } => "handover",
+            Self::Seeding { .. } => "seeding",
+            Self::Stalled(_) => "stalled",
+            Self::Failed { .. } => "failed",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// How far a fetch is.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct FetchProgress {
+    /// Verified bytes.
+    pub bytes: u64,
+    /// Bytes of the image.
+    pub total: u64,
+    /// Bytes per second, received and useful.
+    pub rate: u64,
+    /// Bytes per second, sent to others.
+    pub upload_rate: u64,
+    /// Connected peers.
+    pub peers: u32,
+    /// Where the bytes came from.
+    pub sources: Sources,
+}
+
+impl FetchProgress {
+    /// Verified share of the image, 0 to 100.
+    #[must_use]
+    pub fn percent(&self) -> f64 {
+        if self.total == 0 {
+            return 0.0;
+        }
+        #[expect(clippy::cast_precision_loss, reason = "a percentage for people")]
+        let share = self.bytes as f64 / self.total as f64;
+        share * 100.0
+    }
+}
+
+/// Verified bytes by where they came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Sources {
+    /// The admin host's seeder, over the peer wire.
+    pub admin: u64,
+    /// Other nodes (and foreign clients), over the peer wire.
+    pub peers: u64,
+    /// HTTP (BEP 19).
+    pub web: u64,
+}
+
+impl Sources {
+    /// Bytes in all.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.admin.saturating_add(self.peers).saturating_add(self.web)
+    }
+}
+
+/// Why nothing moves: the cause as a fixed word, the detail for people.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stall {
+    /// What kind of trouble.
+    pub cause: StallCause,
+    /// Address, error text, remedy.
+    pub detail: String,
+}
+
+/// Causes of a stall.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum StallCause {
+    /// No interface has a carrier.
+    NoCarrier,
+    /// No address yet.
+    NoAddress,
+    /// No route to the host.
+    NoRoute,
+    /// The name does not resolve.
+    NameResolution,
+    /// The server of manifest or torrent does not answer, or answers with an error.
+    SourceUnreachable,
+    /// The tracker does not answer.
+    TrackerUnreachable,
+    /// The tracker answers with a failure reason, or with something else than an announce reply.
+    TrackerRefuses,
+    /// The tracker knows no peers.
+    NoPeers,
+    /// Peers are known but none can be connected.
+    PeersUnreachable,
+    /// Peers are connected but send nothing.
+    NoData,
+    /// Pieces fail their hash.
+    HashFailures,
+    /// Too little memory.
+    Memory,
+    /// Device or file system trouble.
+    Storage,
+    /// A cause that this version does not know.
+    #[serde(other)]
+    Unknown,
+}
+
+/// Why a batch was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EventError {
+    /// Larger than [`MAX_BATCH_LEN`], or more than [`MAX_BATCH_EVENTS`] events.
+    #[error(
+        "event batch is too large (at most {MAX_BATCH_LEN} bytes and {MAX_BATCH_EVENTS} events)"
+    )]
+    TooLarge,
+    /// Not JSON of this shape.
+    #[error("not a valid event batch: {0}")]
+    Json(String),
+    /// Another version.
+    #[error("event batch has version {0}; this program reads {EVENT_VERSION}")]
+    Version(u32),
+    /// `boot_id` is empty or longer than 64 characters.
+    #[error("event batch has no usable boot_id")]
+    BootId,
+}
+
+impl EventBatch {
+    /// Reads a batch and cuts its texts to [`MAX_TEXT_LEN`].
+    ///
+    /// # Errors
+    /// [`EventError`] when it is too large, not JSON, or of another version.
+    pub fn parse(bytes: &[u8]) -> Result<Self, EventError> {
+        if bytes.len() > MAX_BATCH_LEN {
+            return Err(EventError::TooLarge);
+        }
+        let mut batch: Self =
+            serde_json::from_slice(bytes).map_err(|error| EventError::Json(error.to_string()))?;
+        if batch.version != EVENT_VERSION {
+            return Err(EventError::Version(batch.version));
+        }
+        if batch.events.len() > MAX_BATCH_EVENTS {
+            return Err(EventError::TooLarge);
+        }
+        if batch.boot_id.is_empty() || batch.boot_id.len() > 64 {
+            return Err(EventError::BootId);
+        }
+        for event in &mut batch.events {
+            match &mut event.kind {
+                EventKind::Discover { source: text }
+                | EventKind::Attach { device: text }
+                | EventKind::Mount { root: text }
+                | EventKind::Failed { message: text } => cut(text),
+                EventKind::Stalled(stall) => cut(&mut stall.detail),
+                EventKind::Seeding { device, user, .. } => {
+                    cut(device);
+                    cut(user);
+                }
+                _ => {}
+            }
+        }
+        Ok(batch)
+    }
+}
+
+fn cut(text: &mut String) {
+    if let Some((at, _)) = text.char_indices().nth(MAX_TEXT_LEN) {
+        text.truncate(at);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_round_trips() {
+        let kinds = vec![
+            EventKind::Discover { source: "http://admin/".into() },
+            EventKind::Fetch(FetchProgress {
+                bytes: 1,
+                total: 4,
+                rate: 3,
+                upload_rate: 9,
+                peers: 2,
+                sources: Sources { admin: 1, peers: 2, web: 3 },
+            }),
+            EventKind::Verify {
+                bytes: 4,
+                seconds: 1.5,
+                sources: Sources::default(),
+                hash_failures: 1,
+            },
+            EventKind::Attach { device: "/dev/loop3".into() },
+            EventKind::Mount { root: "/sysroot".into() },
+            EventKind::Handover { peak_memory: 5 },
+            EventKind::Seeding {
+                device: "/dev/loop3".into(),
+                user: "beeswarm-node".into(),
+                uploaded: 6,
+            },
+            EventKind::Stalled(Stall { cause: StallCause::NoPeers, detail: "none".into() }),
+            EventKind::Failed { message: "m".into() },
+        ];
+        let events =
+            (1..).zip(kinds).map(|(seq, kind)| Event { seq, uptime_ms: seq * 10, kind }).collect();
+        let batch = EventBatch { version: EVENT_VERSION, boot_id: "b".into(), events };
+        let json = serde_json::to_vec(&batch).unwrap();
+        assert_eq!(EventBatch::parse(&json).unwrap(), batch);
+        for event in &batch.events {
+            let value = serde_json::to_value(event).unwrap();
+            assert_eq!(value["stage"], event.kind.stage());
+        }
+    }
+
+    #[test]
+    fn tolerates_what_is_newer() {
+        let text = br#"{"version":1,"boot_id":"b","new":1,"events":[
+            {"seq":1,"uptime_ms":2,"stage":"polishing","shine":3},
+            {"seq":2,"uptime_ms":2,"stage":"stalled","cause":"gremlins","detail":"x"}]}"#;
+        let batch = EventBatch::parse(text).unwrap();
+        assert_eq!(batch.events[0].kind, EventKind::Unknown);
+        assert!(
+            matches!(&batch.events[1].kind, EventKind::Stalled(s) if s.cause == StallCause::Unknown)
+        );
+    }
+
+    #[test]
+    fn refuses_what_is_wrong() {
+        assert!(matches!(EventBatch::parse(b"{}"), Err(EventError::Json(_))));
+        assert_eq!(
+            EventBatch::parse(br#"{"version":7,"boot_id":"b","events":[]}"#),
+            Err(EventError::Version(7))
+        );
+        assert_eq!(
+            EventBatch::parse(br#"{"version":1,"boot_id":"","events":[]}"#),
+            Err(EventError::BootId)
+        );
+        assert_eq!(EventBatch::parse(&vec![b' '; MAX_BATCH_LEN + 1]), Err(EventError::TooLarge));
+        let long = format!(
+            r#"{{"version":1,"boot_id":"b","events":[{{"seq":1,"uptime_ms":1,"stage":"failed","message":"{}"}}]}}"#,
+            "é".repeat(900)
+        );
+        let batch = EventBatch::parse(long.as_bytes()).unwrap();
+        assert!(
+            matches!(&batch.events[0].kind, EventKind::Failed { message } if message.chars().count() == MAX_TEXT_LEN)
+        );
+    }
+}

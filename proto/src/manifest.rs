@@ -1,0 +1,181 @@
+//! The manifest of a revision: what it consists of, with the digest of each part.
+//!
+//! It names no time and no host: the same input gives the same manifest, and the revision id is
+//! taken from its digest.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::hash::{InfoHash, Sha256Digest};
+
+/// Version of the format that this crate writes.
+pub const MANIFEST_VERSION: u32 = 1;
+
+/// Largest manifest accepted, in bytes.
+pub const MAX_MANIFEST_LEN: usize = 256 * 1024;
+
+/// Name of the manifest in a revision.
+pub const MANIFEST_FILE: &str = "manifest.json";
+
+/// Parts that a revision consists of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ArtefactKind {
+    /// `rootimg.sfs`
+    Image,
+    /// `rootimg.torrent`
+    Torrent,
+    /// `vmlinuz`
+    Kernel,
+    /// `initrd.img`
+    Initrd,
+}
+
+impl ArtefactKind {
+    /// Every kind, in the order they are listed.
+    pub const ALL: [Self; 4] = [Self::Image, Self::Torrent, Self::Kernel, Self::Initrd];
+
+    /// File name of the part in a revision's directory.
+    #[must_use]
+    pub fn file_name(self) -> &'static str {
+        match self {
+            Self::Image => "rootimg.sfs",
+            Self::Torrent => "rootimg.torrent",
+            Self::Kernel => "vmlinuz",
+            Self::Initrd => "initrd.img",
+        }
+    }
+}
+
+/// Length and digest of one part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Artefact {
+    /// Bytes.
+    pub length: u64,
+    /// SHA-256 of the whole file.
+    pub sha256: Sha256Digest,
+}
+
+/// What one revision is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// [`MANIFEST_VERSION`].
+    pub version: u32,
+    /// Name of the image, as in the store.
+    pub name: String,
+    /// The parts. Image and torrent are always there; a revision may have no kernel of its own.
+    pub artefacts: BTreeMap<ArtefactKind, Artefact>,
+    /// SHA-1 of the torrent's `info` (BEP 3).
+    pub info_hash: InfoHash,
+    /// Kernel release the initrd was made for, as `uname -r` gives it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub kernel_release: Option<String>,
+    /// Facts for people: packer version, source, compression. Sorted; no times.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub build: BTreeMap<String, String>,
+}
+
+/// Why a manifest was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ManifestError {
+    /// Larger than [`MAX_MANIFEST_LEN`].
+    #[error("manifest of {0} bytes is larger than {MAX_MANIFEST_LEN}")]
+    TooLarge(usize),
+    /// Not JSON of this shape; the text says where.
+    #[error("not a valid manifest: {0}")]
+    Json(String),
+    /// Written by a newer packer.
+    #[error("manifest has version {0}; this program reads version {MANIFEST_VERSION}: update it")]
+    Version(u32),
+    /// A part that must be there is not.
+    #[error("manifest names no {0:?}")]
+    Missing(ArtefactKind),
+}
+
+impl Manifest {
+    /// Reads `manifest.json`.
+    ///
+    /// # Errors
+    /// [`ManifestError`] when it is too large, not JSON, of another version, or lacks a part.
+    pub fn parse(bytes: &[u8]) -> Result<Self, ManifestError> {
+        if bytes.len() > MAX_MANIFEST_LEN {
+            return Err(ManifestError::TooLarge(bytes.len()));
+        }
+        #[derive(Deserialize)]
+        struct Versioned {
+            version: u32,
+        }
+        let json = |error: serde_json::Error| ManifestError::Json(error.to_string());
+        let Versioned { version } = serde_json::from_slice(bytes).map_err(json)?;
+        if version != MANIFEST_VERSION {
+            return Err(ManifestError::Version(version));
+        }
+        let manifest: Self = serde_json::from_slice(bytes).map_err(json)?;
+        for kind in [ArtefactKind::Image, ArtefactKind::Torrent] {
+            if !manifest.artefacts.contains_key(&kind) {
+                return Err(ManifestError::Missing(kind));
+            }
+        }
+        Ok(manifest)
+    }
+
+    /// The bytes of `manifest.json`: pretty-printed, keys in fixed order, newline at the end.
+    ///
+    /// # Errors
+    /// [`ManifestError::Json`] when it cannot be written (none in practice).
+    pub fn to_bytes(&self) -> Result<Vec<u8>, ManifestError> {
+        let mut bytes = serde_json::to_vec_pretty(self)
+            .map_err(|error| ManifestError::Json(error.to_string()))?;
+        bytes.push(b'\n');
+        Ok(bytes)
+    }
+
+    /// Length and digest of a part, if the revision has it.
+    #[must_use]
+    pub fn artefact(&self, kind: ArtefactKind) -> Option<Artefact> {
+        self.artefacts.get(&kind).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Manifest {
+        let artefact = Artefact { length: 5, sha256: Sha256Digest::of(b"hello") };
+        Manifest {
+            version: MANIFEST_VERSION,
+            name: "demo".into(),
+            artefacts: ArtefactKind::ALL.map(|kind| (kind, artefact)).into(),
+            info_hash: InfoHash([7; 20]),
+            kernel_release: Some("6.1.0-1-amd64".into()),
+            build: [("packer".to_owned(), "0.1.0".to_owned())].into(),
+        }
+    }
+
+    #[test]
+    fn round_trip_is_stable() {
+        let bytes = sample().to_bytes().unwrap();
+        assert_eq!(Manifest::parse(&bytes).unwrap(), sample());
+        assert_eq!(Manifest::parse(&bytes).unwrap().to_bytes().unwrap(), bytes);
+    }
+
+    #[test]
+    fn refuses_what_it_does_not_know() {
+        let mut other = sample();
+        other.version = 9;
+        assert_eq!(Manifest::parse(&other.to_bytes().unwrap()), Err(ManifestError::Version(9)));
+        let mut bare = sample();
+        bare.artefacts.remove(&ArtefactKind::Torrent);
+        assert_eq!(
+            Manifest::parse(&bare.to_bytes().unwrap()),
+            Err(ManifestError::Missing(ArtefactKind::Torrent))
+        );
+        assert!(matches!(Manifest::parse(b"<html>"), Err(ManifestError::Json(_))));
+        assert!(matches!(
+            Manifest::parse(&vec![b' '; MAX_MANIFEST_LEN + 1]),
+            Err(ManifestError::TooLarge(_))
+        ));
+    }
+}
