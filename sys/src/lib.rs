@@ -1,1 +1,17 @@
-//! See Cargo.toml for what this crate is.
+//! Linux facilities that the programs need and the standard library lacks.
+//!
+//! This is the only crate of the workspace that contains `unsafe`, and only two modules do:
+//! [`loop_device`] (ioctls) and [`priority`] (two system calls that `nix` does not wrap). Each
+//! module stands alone: take what you need, nothing here knows what an image or a torrent is.
+
+pub mod direct;
+pub mod fs;
+pub mod kmsg;
+pub mod limits;
+pub mod loop_device;
+pub mod memory;
+pub mod mount;
+pub mod notify;
+pub mod priority;
+pub mod privileges;
+pub mod sendfile;

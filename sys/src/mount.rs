@@ -1,0 +1,181 @@
+//! Mounting what a stateless root is made of: tmpfs, squashfs, overlay (mount(2)).
+
+mod table;
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::mount::{MntFlags, MsFlags, umount2};
+use thiserror::Error;
+
+pub use table::is_listed;
+
+/// Something could not be mounted or unmounted.
+#[derive(Debug, Error)]
+pub enum MountError {
+    /// The kernel refused the mount.
+    #[error("cannot mount {kind} on {}{}", target.display(), remedy(kind, source))]
+    Mount {
+        /// File-system type.
+        kind: &'static str,
+        /// Mount point.
+        target: PathBuf,
+        /// What mount(2) said.
+        #[source]
+        source: Errno,
+    },
+    /// The kernel refused the unmount.
+    #[error("cannot unmount {}", target.display())]
+    Unmount {
+        /// Mount point.
+        target: PathBuf,
+        /// What umount2(2) said.
+        #[source]
+        source: Errno,
+    },
+    /// The list of mounts cannot be read.
+    #[error("cannot read {}: is /proc mounted?", path.display())]
+    Table {
+        /// The file of /proc.
+        path: PathBuf,
+        /// What the system call said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// What to do about the refusals that are met in practice.
+fn remedy(kind: &str, errno: &Errno) -> String {
+    match errno {
+        Errno::ENODEV => format!(
+            ": the kernel has no {kind}; load its module or put it into the initrd (dracut --add-drivers {kind})"
+        ),
+        Errno::ENOENT => ": the mount point or the source does not exist".into(),
+        Errno::EPERM => ": needs root (CAP_SYS_ADMIN)".into(),
+        Errno::EINVAL if kind == "squashfs" => {
+            ": not a squashfs image, or one with a compressor this kernel lacks".into()
+        }
+        _ => String::new(),
+    }
+}
+
+/// Mounts the squashfs image on the block device `source` read-only on `target`.
+///
+/// # Errors
+/// [`MountError::Mount`].
+pub fn squashfs(source: &Path, target: &Path) -> Result<(), MountError> {
+    mount("squashfs", Some(source.as_os_str()), target, MsFlags::MS_RDONLY, OsStr::new(""))
+}
+
+/// Settings of a tmpfs.
+#[derive(Debug, Clone, Copy)]
+pub struct TmpfsOptions {
+    /// The most it may hold, in bytes. `None` is the kernel's default: half of the memory.
+    pub size: Option<u64>,
+    /// Permission bits of its root directory.
+    pub mode: u32,
+    /// Spread the pages over all NUMA nodes, so that an image does not fill one of them.
+    pub interleave: bool,
+    /// No set-user-id programs, devices or programs at all in it. Right for data, wrong for a root.
+    pub data_only: bool,
+}
+
+/// Mounts a tmpfs on `target`. Returns whether its pages are interleaved over the NUMA nodes: a
+/// kernel without NUMA refuses that option, and then the tmpfs is mounted without it.
+///
+/// # Errors
+/// [`MountError::Mount`].
+pub fn tmpfs(target: &Path, options: &TmpfsOptions) -> Result<bool, MountError> {
+    let mut flags = MsFlags::empty();
+    if options.data_only {
+        flags |= MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    }
+    let mut data = format!("mode={:o}", options.mode);
+    if let Some(size) = options.size {
+        data.push_str(&format!(",size={size}"));
+    }
+    let plain =
+        |data: &str| mount("tmpfs", Some(OsStr::new("tmpfs")), target, flags, data.as_ref());
+    if options.interleave {
+        match plain(&format!("{data},mpol=interleave")) {
+            Ok(()) => return Ok(true),
+            Err(MountError::Mount { source: Errno::EINVAL, .. }) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    plain(&data).map(|()| false)
+}
+
+/// Mounts an overlay on `target`: `upper` (writable, with its empty `work` directory on the same
+/// file system) over `lower` (the first one on top).
+///
+/// # Errors
+/// [`MountError::Mount`].
+pub fn overlay(
+    target: &Path,
+    lower: &[&Path],
+    upper: &Path,
+    work: &Path,
+) -> Result<(), MountError> {
+    let mut data = b"lowerdir=".to_vec();
+    for (index, dir) in lower.iter().enumerate() {
+        if index > 0 {
+            data.push(b':');
+        }
+        escape_into(&mut data, dir);
+    }
+    data.extend_from_slice(b",upperdir=");
+    escape_into(&mut data, upper);
+    data.extend_from_slice(b",workdir=");
+    escape_into(&mut data, work);
+    let source = Some(OsStr::new("overlay"));
+    mount("overlay", source, target, MsFlags::empty(), OsStr::from_bytes(&data))
+}
+
+/// Overlay separates directories by `:` and options by `,`; a backslash takes their meaning away.
+fn escape_into(data: &mut Vec<u8>, path: &Path) {
+    for &byte in path.as_os_str().as_bytes() {
+        if matches!(byte, b':' | b',' | b'\\') {
+            data.push(b'\\');
+        }
+        data.push(byte);
+    }
+}
+
+/// Unmounts `target`. `lazy`: out of the tree at once, really gone when the last user is.
+///
+/// # Errors
+/// [`MountError::Unmount`].
+pub fn unmount(target: &Path, lazy: bool) -> Result<(), MountError> {
+    let flags = if lazy { MntFlags::MNT_DETACH } else { MntFlags::empty() };
+    umount2(target, flags | MntFlags::UMOUNT_NOFOLLOW)
+        .map_err(|e| MountError::Unmount { target: target.into(), source: e })
+}
+
+/// Whether something is mounted on exactly this path (which must be absolute and free of links).
+///
+/// # Errors
+/// [`MountError::Table`].
+pub fn is_mounted(target: &Path) -> Result<bool, MountError> {
+    let path = Path::new("/proc/self/mountinfo");
+    let text =
+        std::fs::read(path).map_err(|e| MountError::Table { path: path.into(), source: e })?;
+    Ok(is_listed(&text, target))
+}
+
+fn mount(
+    kind: &'static str,
+    source: Option<&OsStr>,
+    target: &Path,
+    flags: MsFlags,
+    data: &OsStr,
+) -> Result<(), MountError> {
+    nix::mount::mount(source, target, Some(kind), flags, Some(data))
+        .map_err(|e| MountError::Mount { kind, target: target.into(), source: e })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,90 @@
+//! With real mounts: needs root, and mksquashfs for the image.
+
+use std::fs;
+use std::process::Command;
+
+use super::*;
+use crate::loop_device::{self, AttachOptions};
+
+/// Unmounts also when the test fails.
+struct Mounted(PathBuf);
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        unmount(&self.0, true).expect("unmounts");
+    }
+}
+
+const DATA: TmpfsOptions =
+    TmpfsOptions { size: Some(1 << 20), mode: 0o700, interleave: true, data_only: true };
+
+fn tmpfs_on(path: &Path, options: &TmpfsOptions) -> Mounted {
+    fs::create_dir_all(path).unwrap();
+    tmpfs(path, options).expect("mounting needs root");
+    Mounted(path.into())
+}
+
+#[test]
+fn tmpfs_is_as_large_as_asked_and_goes_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let point = dir.path().canonicalize().unwrap().join("with space");
+    let mounted = tmpfs_on(&point, &DATA);
+    assert!(is_mounted(&point).unwrap());
+    assert!(!is_mounted(dir.path()).unwrap());
+    let full = fs::write(point.join("big"), vec![1; 2 << 20]).unwrap_err();
+    assert_eq!(full.kind(), io::ErrorKind::StorageFull);
+    drop(mounted);
+    assert!(!is_mounted(&point).unwrap());
+}
+
+#[test]
+fn squashfs_under_an_overlay_is_a_writable_root() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = dir.path().canonicalize().unwrap();
+    let source = base.join("source");
+    fs::create_dir(&source).unwrap();
+    fs::write(source.join("hello"), "from the image").unwrap();
+    let image = base.join("image.sfs");
+    let made = Command::new("mksquashfs").arg(&source).arg(&image).arg("-quiet").output();
+    assert!(made.expect("mksquashfs (package squashfs-tools) is installed").status.success());
+
+    let device =
+        loop_device::attach(&image, &AttachOptions { autoclear: true, ..AttachOptions::default() })
+            .expect("loop devices need root");
+    let lower = base.join("lower");
+    fs::create_dir(&lower).unwrap();
+    squashfs(device.path(), &lower).unwrap();
+    let _lower = Mounted(lower.clone());
+    drop(device);
+
+    let writable = base.join("over,lay:dir");
+    let _writable = tmpfs_on(&writable, &TmpfsOptions { data_only: false, ..DATA });
+    let (upper, work, root) = (writable.join("upper"), writable.join("work"), base.join("root"));
+    for path in [&upper, &work, &root] {
+        fs::create_dir(path).unwrap();
+    }
+    overlay(&root, &[&lower], &upper, &work).unwrap();
+    let _root = Mounted(root.clone());
+    assert_eq!(fs::read_to_string(root.join("hello")).unwrap(), "from the image");
+    fs::write(root.join("hello"), "changed").unwrap();
+    assert_eq!(fs::read_to_string(lower.join("hello")).unwrap(), "from the image");
+    assert_eq!(fs::read_to_string(upper.join("hello")).unwrap(), "changed");
+}
+
+#[test]
+fn refusals_name_the_target_and_a_remedy() {
+    let dir = tempfile::tempdir().unwrap();
+    let error = tmpfs(&dir.path().join("nowhere"), &DATA).unwrap_err();
+    assert!(error.to_string().contains("nowhere"), "{error}");
+    assert!(error.to_string().contains("does not exist"), "{error}");
+
+    let image = dir.path().join("zeros");
+    fs::write(&image, vec![0; 1 << 16]).unwrap();
+    let options = AttachOptions { autoclear: true, ..AttachOptions::default() };
+    let device = loop_device::attach(&image, &options).expect("loop devices need root");
+    let error = squashfs(device.path(), dir.path()).unwrap_err();
+    assert!(error.to_string().contains("not a squashfs image"), "{error}");
+
+    let error = unmount(&dir.path().join("nowhere"), false).unwrap_err();
+    assert!(error.to_string().contains("nowhere"), "{error}");
+}
