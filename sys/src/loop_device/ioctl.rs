@@ -75,7 +75,7 @@ pub(super) fn configure(
     name: &Path,
     options: &AttachOptions,
 ) -> Result<(), Errno> {
-    let mut info = info(name, options);
+    let info = info(name, options);
     let fd = backing.as_raw_fd();
     let config = Config { fd, block_size: options.block_size.unwrap_or(0), info, reserved: [0; 8] };
     // SAFETY: `config` is a `struct loop_config` (size checked above) that lives through the call;
