@@ -1,11 +1,12 @@
 //! Linux facilities that the programs need and the standard library lacks.
 //!
-//! This is the only crate of the workspace that contains `unsafe`, and only two modules do:
-//! [`loop_device`] (ioctls) and [`priority`] (two system calls that `nix` does not wrap). Each
-//! module stands alone: take what you need, nothing here knows what an image or a torrent is.
+//! This is the only crate of the workspace that contains `unsafe`, and only three modules do:
+//! [`loop_device`] (ioctls), [`priority`] (two system calls that `nix` does not wrap) and
+//! [`inherited`] (a descriptor that comes as a number). Each module stands alone: take what you need, nothing here knows what an image or a torrent is.
 
 pub mod direct;
 pub mod fs;
+pub mod inherited;
 pub mod kmsg;
 pub mod limits;
 pub mod loop_device;

@@ -42,7 +42,8 @@ pub enum LoopError {
     },
     /// Every device that was free was taken by somebody else before we had it.
     #[error(
-        "lost the race for a free loop device {attempts} times: too many programs attach loop devices at once"
+        "lost the race for a free loop device {attempts} times: \
+         too many programs attach loop devices at once"
     )]
     Contended {
         /// Devices tried.
@@ -120,9 +121,9 @@ impl Default for AttachOptions {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct DeviceNumber {
     /// Driver (7 is loop).
-    pub major: u64,
+    pub major: u32,
     /// Device of that driver.
-    pub minor: u64,
+    pub minor: u32,
 }
 
 impl DeviceNumber {
@@ -136,7 +137,11 @@ impl DeviceNumber {
             return Err(LoopError::NotBlockDevice { path: path.into() });
         }
         let dev = meta.rdev();
-        Ok(Self { major: nix::sys::stat::major(dev), minor: nix::sys::stat::minor(dev) })
+        let small = |n: u64| u32::try_from(n).expect("Linux has 12 and 20 bits for these");
+        Ok(Self {
+            major: small(nix::sys::stat::major(dev)),
+            minor: small(nix::sys::stat::minor(dev)),
+        })
     }
 
     /// Number of the block device at `path`.

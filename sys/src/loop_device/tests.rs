@@ -146,7 +146,7 @@ fn concurrent_attaches_get_different_devices() {
             .collect();
         threads.into_iter().map(|t| t.join().unwrap()).collect()
     });
-    let mut numbers: Vec<u64> = devices.iter().map(|d| d.get().number().minor).collect();
+    let mut numbers: Vec<u32> = devices.iter().map(|d| d.get().number().minor).collect();
     numbers.sort_unstable();
     numbers.dedup();
     assert_eq!(numbers.len(), 6);
