@@ -1,1 +1,27 @@
-//! See Cargo.toml for what this crate is.
+//! The peer engine: fetches one image from many peers and hands it on to others.
+//!
+//! [`core`] decides, without any I/O: what to ask for, whom to serve, what to show. `net` runs it on
+//! tokio: a [`Session`] listens and dials, a [`Torrent`] is the handle on one image. [`storage`] is
+//! where the bytes lie: a file, memory, a block device (in the seeder).
+//!
+//! ```text
+//!  Session ── listener, one port for all torrents
+//!     └─ Torrent ── announce loop · dialer · peers (a reader and a writer task each) · hashing
+//!            └─ core::Torrent ── picker, choker, reveal, peer state
+//! ```
+//!
+//! Verified means: the SHA-1 of the piece was compared with the torrent before the piece was
+//! written. Bytes that were not verified never reach the storage.
+
+pub mod config;
+pub mod core;
+pub mod http;
+mod net;
+pub mod progress;
+pub mod report;
+pub mod storage;
+
+pub use config::{InitialHave, Role, SessionConfig, TorrentSpec, Verify};
+pub use net::session::{Session, SessionError};
+pub use net::torrent::Torrent;
+pub use progress::{Completed, PeerStat, Phase, Progress, TorrentError};
