@@ -1,0 +1,115 @@
+//! What can go wrong while a lab is built or used.
+
+use std::io;
+use std::path::PathBuf;
+
+/// A failed operation of the lab, with its subject and, where there is one, the remedy.
+#[derive(Debug, thiserror::Error)]
+pub enum LabError {
+    /// Labs are made of namespaces that only root can create.
+    #[error("a lab needs root: run this as root (for example with sudo)")]
+    NotRoot,
+    /// A program that the lab calls is not installed.
+    #[error(
+        "`{program}` is not installed ({why}); it is in the package {debian} on Debian and Ubuntu, \
+         {fedora} on Fedora and RHEL-likes"
+    )]
+    MissingTool {
+        /// Name of the program.
+        program: &'static str,
+        /// What it is for.
+        why: &'static str,
+        /// Debian package.
+        debian: &'static str,
+        /// Fedora package.
+        fedora: &'static str,
+    },
+    /// The holder process did not come up.
+    #[error("the lab's holder process did not start: {output}")]
+    Holder {
+        /// What it printed.
+        output: String,
+    },
+    /// A program could not be started.
+    #[error("cannot start `{program}`")]
+    Spawn {
+        /// Path or name of the program.
+        program: String,
+        /// The system's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// A set-up command failed.
+    #[error("{what} failed: {output}")]
+    Setup {
+        /// What was attempted.
+        what: String,
+        /// What the command printed.
+        output: String,
+    },
+    /// A namespace of the lab could not be entered.
+    #[error("cannot enter {what}")]
+    Enter {
+        /// Which namespace.
+        what: String,
+        /// The system's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// A file of the lab could not be made, read or written.
+    #[error("cannot {operation} {path}")]
+    File {
+        /// "create", "read", "write".
+        operation: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// A name is used twice, or is not fit for a namespace and a file.
+    #[error("`{name}` is not usable as a node's name: {reason}")]
+    Name {
+        /// The name as given.
+        name: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The address plan has no room left.
+    #[error("a lab has room for {0} nodes")]
+    Full(u32),
+    /// The holder is gone, and with it the lab.
+    #[error("the lab has been stopped")]
+    Stopped,
+    /// Waiting for a process failed.
+    #[error("cannot wait for `{program}`")]
+    Wait {
+        /// Path or name of the program.
+        program: String,
+        /// The system's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// A connection into the lab failed.
+    #[error("cannot connect to {to} from node {node}")]
+    Connect {
+        /// Node whose namespace was used.
+        node: String,
+        /// Target.
+        to: String,
+        /// The system's answer.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl LabError {
+    /// A file error for `path`.
+    pub(crate) fn file(
+        operation: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(io::Error) -> LabError {
+        let path = path.into();
+        move |source| LabError::File { operation, path, source }
+    }
+}

@@ -1,0 +1,262 @@
+//! A lab: one holder, one switch, and the nodes on it.
+
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Mutex, Weak};
+use std::thread::{self, JoinHandle};
+
+use nix::unistd::Pid;
+
+use crate::error::LabError;
+use crate::holder::{Holder, ScratchSource};
+use crate::inside::Inside;
+use crate::link::Link;
+use crate::logs::Logs;
+use crate::neighbours::RaisedLimits;
+use crate::node::{self, Node};
+
+/// Largest number of nodes: the address plan uses 10.87.1.1 to 10.87.40.250.
+const MAX_NODES: u32 = 10_000;
+
+/// Where the nodes' scratch files live.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scratch {
+    /// In a tmpfs of at most this many bytes, gone with the lab.
+    Memory(u64),
+    /// In this folder of the host, which must exist. The lab removes nothing from it.
+    Folder(PathBuf),
+}
+
+/// How to start a lab.
+#[derive(Debug, Clone)]
+pub struct LabConfig {
+    logs: PathBuf,
+    scratch: Scratch,
+    nodes: u32,
+}
+
+impl LabConfig {
+    /// A lab that logs into `logs` (made when missing) and has 1 GiB of scratch memory.
+    pub fn new(logs: impl Into<PathBuf>) -> LabConfig {
+        LabConfig { logs: logs.into(), scratch: Scratch::Memory(1 << 30), nodes: 0 }
+    }
+
+    /// Sets where scratch files live.
+    #[must_use]
+    pub fn scratch(self, scratch: Scratch) -> LabConfig {
+        LabConfig { scratch, ..self }
+    }
+
+    /// Says how many nodes will talk to each other, so that the kernel's neighbour table is made
+    /// large enough while the lab runs. Needed from about 20 nodes on; harmless otherwise.
+    #[must_use]
+    pub fn expect_nodes(self, nodes: u32) -> LabConfig {
+        LabConfig { nodes, ..self }
+    }
+}
+
+/// A running lab. Dropping it ends every process in it.
+#[derive(Debug)]
+pub struct Lab {
+    inner: Arc<Inner>,
+}
+
+/// What the lab and its nodes share.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) inside: Inside,
+    pub(crate) logs: Logs,
+    init: Pid,
+    next: AtomicU32,
+    holder: Mutex<Option<(Sender<()>, JoinHandle<()>)>>,
+    _limits: Option<RaisedLimits>,
+}
+
+impl Lab {
+    /// Starts an empty lab: a switch without nodes.
+    ///
+    /// # Errors
+    /// [`LabError::NotRoot`], [`LabError::MissingTool`] with the package to install,
+    /// [`LabError::Holder`] when namespaces cannot be made here.
+    pub fn start(config: LabConfig) -> Result<Lab, LabError> {
+        fs::create_dir_all(&config.logs).map_err(LabError::file("create", &config.logs))?;
+        let limits = match config.nodes {
+            0 => None,
+            nodes => RaisedLimits::for_nodes(nodes)?,
+        };
+        let (started, ready) = mpsc::sync_channel(1);
+        let (stop, stopped) = mpsc::channel::<()>();
+        let scratch = config.scratch;
+        // The holder dies with the thread that starts it, so it gets one that lives as long.
+        let thread = thread::Builder::new()
+            .name("lab-holder".to_owned())
+            .spawn(move || {
+                let source = match &scratch {
+                    Scratch::Memory(bytes) => ScratchSource::Memory(*bytes),
+                    Scratch::Folder(path) => ScratchSource::Folder(path),
+                };
+                match Holder::start(&source) {
+                    Ok(holder) => {
+                        // The receiver waits below; `recv` fails when the lab lets go.
+                        let _ = started.send(Ok(holder.init()));
+                        let _ = stopped.recv();
+                        drop(holder);
+                    }
+                    Err(error) => {
+                        let _ = started.send(Err(error));
+                    }
+                }
+            })
+            .map_err(|source| LabError::Spawn { program: "lab-holder".to_owned(), source })?;
+        let init = ready.recv().map_err(|_| LabError::Stopped)??;
+        let inner = Inner {
+            inside: Inside::enter(init)?,
+            logs: Logs::new(config.logs),
+            init,
+            next: AtomicU32::new(0),
+            holder: Mutex::new(Some((stop, thread))),
+            _limits: limits,
+        };
+        inner.shell(
+            "making the switch",
+            "ip link add lan type bridge stp_state 0 forward_delay 0 mcast_snooping 0\n\
+             ip link set lan up\n",
+        )?;
+        Ok(Lab { inner: Arc::new(inner) })
+    }
+
+    /// Adds a node: a network namespace with one interface, `eth0`, on the switch. The first node
+    /// has the address 10.87.1.1, the next ones follow.
+    ///
+    /// # Errors
+    /// [`LabError::Name`] for a name that is taken or has other characters than `a-z0-9-`;
+    /// [`LabError::Setup`] with what `ip` or `tc` said.
+    pub fn add_node(&self, name: &str, link: Link) -> Result<Node, LabError> {
+        node::add(&self.inner, name, link, node::Port::Interface)
+    }
+
+    /// Adds the place for a machine: a namespace in which the tap device `tap0` is bridged to a link
+    /// of its own. The namespace itself has no address; [`Node::ip`] and [`Node::mac`] are meant
+    /// for the machine's network card.
+    ///
+    /// # Errors
+    /// As [`Lab::add_node`].
+    pub fn add_machine_port(&self, name: &str, link: Link) -> Result<Node, LabError> {
+        node::add(&self.inner, name, link, node::Port::Tap)
+    }
+
+    /// A path inside the lab (`/run/scratch/…`) as the caller can open it.
+    pub fn outside(&self, inside: &Path) -> PathBuf {
+        self.inner.outside(inside)
+    }
+
+    /// The folder of the log files.
+    pub fn logs(&self) -> &Path {
+        self.inner.logs.folder()
+    }
+
+    /// A handle that ends the lab from another thread, for signal handlers.
+    pub fn stopper(&self) -> Stopper {
+        Stopper { inner: Arc::downgrade(&self.inner) }
+    }
+
+    /// Ends the lab and returns when all its processes are gone.
+    pub fn stop(self) {
+        self.inner.stop();
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        self.inner.stop();
+    }
+}
+
+/// Ends a lab from anywhere.
+#[derive(Debug, Clone)]
+pub struct Stopper {
+    inner: Weak<Inner>,
+}
+
+impl Stopper {
+    /// Ends the lab and returns when all its processes are gone. Does nothing when it has ended.
+    pub fn stop(&self) {
+        if let Some(inner) = self.inner.upgrade() {
+            inner.stop();
+        }
+    }
+}
+
+impl Inner {
+    fn stop(&self) {
+        // a panic while this was held leaves an Option, which is still good
+        let taken = self.holder.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+        if let Some((stop, thread)) = taken {
+            drop(stop);
+            // A panic in there has been reported; the holder died with its thread.
+            let _ = thread.join();
+        }
+    }
+
+    pub(crate) fn outside(&self, inside: &Path) -> PathBuf {
+        let relative = inside.strip_prefix("/").unwrap_or(inside);
+        Path::new(&format!("/proc/{}/root", self.init)).join(relative)
+    }
+
+    /// Runs a script of set-up commands in the switch's namespace.
+    pub(crate) fn shell(&self, what: &str, script: &str) -> Result<(), LabError> {
+        let script = format!("set -e\n{script}");
+        let output = self
+            .inside
+            .run(None, move || {
+                std::process::Command::new("sh")
+                    .args(["-c", &script])
+                    .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
+                    .stdin(std::process::Stdio::null())
+                    .output()
+            })?
+            .map_err(|source| LabError::Spawn { program: "sh".to_owned(), source })?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let output = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        Err(LabError::Setup { what: what.to_owned(), output })
+    }
+
+    /// The next node's number (from 0), address and MAC address.
+    pub(crate) fn next_identity(&self) -> Result<(u32, Ipv4Addr, String), LabError> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        identity(number).map(|(ip, mac)| (number, ip, mac)).ok_or(LabError::Full(MAX_NODES))
+    }
+}
+
+/// Address and MAC address of the node with this number; the same in every lab.
+fn identity(number: u32) -> Option<(Ipv4Addr, String)> {
+    if number >= MAX_NODES {
+        return None;
+    }
+    let third = u8::try_from(number / 250 + 1).ok()?;
+    let fourth = u8::try_from(number % 250 + 1).ok()?;
+    let [_, _, high, low] = number.to_be_bytes();
+    Some((Ipv4Addr::new(10, 87, third, fourth), format!("52:54:00:be:{high:02x}:{low:02x}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identities_are_distinct_and_bounded() {
+        assert_eq!(
+            identity(0),
+            Some((Ipv4Addr::new(10, 87, 1, 1), "52:54:00:be:00:00".to_owned()))
+        );
+        assert_eq!(identity(250).map(|(ip, _)| ip), Some(Ipv4Addr::new(10, 87, 2, 1)));
+        let all: std::collections::HashSet<_> = (0..MAX_NODES).map(identity).collect();
+        assert_eq!(all.len(), MAX_NODES as usize);
+        assert_eq!(identity(MAX_NODES), None);
+    }
+}

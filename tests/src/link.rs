@@ -1,0 +1,153 @@
+//! A node's link: its rate and delay, and the queueing rules that make them.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// A link rate in bits per second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BitRate(u64);
+
+impl BitRate {
+    /// Millions of bits per second.
+    pub const fn mbit(mega: u64) -> BitRate {
+        BitRate(mega * 1_000_000)
+    }
+
+    /// Bits per second.
+    pub const fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// Bytes per second.
+    pub const fn bytes(self) -> u64 {
+        self.0 / 8
+    }
+}
+
+impl fmt::Display for BitRate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (unit, name) in [(1_000_000_000, "Gbit"), (1_000_000, "Mbit"), (1_000, "kbit")] {
+            if self.0 >= unit && self.0 % unit == 0 {
+                return write!(f, "{}{name}", self.0 / unit);
+            }
+        }
+        write!(f, "{}bit", self.0)
+    }
+}
+
+/// The text is not a rate.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a rate; write a number and a unit: 500kbit, 100Mbit, 1Gbit")]
+pub struct ParseRateError(String);
+
+impl FromStr for BitRate {
+    type Err = ParseRateError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let bad = || ParseRateError(text.to_owned());
+        let split = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(bad)?;
+        let (number, unit) = text.split_at(split);
+        let scale = match unit.to_ascii_lowercase().as_str() {
+            "bit" => 1,
+            "kbit" => 1_000,
+            "mbit" => 1_000_000,
+            "gbit" => 1_000_000_000,
+            _ => return Err(bad()),
+        };
+        let number: u64 = number.parse().map_err(|_| bad())?;
+        number.checked_mul(scale).filter(|bits| *bits > 0).map(BitRate).ok_or_else(bad)
+    }
+}
+
+/// How a node is connected to the switch. The rate holds in each direction by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Link {
+    rate: Option<BitRate>,
+    delay: Duration,
+    queue: Duration,
+}
+
+impl Link {
+    /// A link of this rate, without added delay.
+    pub const fn rate(rate: BitRate) -> Link {
+        Link { rate: Some(rate), delay: Duration::ZERO, queue: Duration::from_millis(50) }
+    }
+
+    /// A link as fast as the machine can copy.
+    pub const fn unshaped() -> Link {
+        Link { rate: None, delay: Duration::ZERO, queue: Duration::from_millis(50) }
+    }
+
+    /// Adds a one-way delay in each direction.
+    #[must_use]
+    pub const fn with_delay(self, delay: Duration) -> Link {
+        Link { delay, ..self }
+    }
+
+    /// How long a packet may wait in the link's queue before it is dropped (default 50 ms).
+    #[must_use]
+    pub const fn with_queue(self, queue: Duration) -> Link {
+        Link { queue, ..self }
+    }
+
+    /// The `tc` lines that give `device` this link in the direction that it sends in, for one
+    /// `tc -batch` run.
+    pub(crate) fn tc_lines(&self, device: &str) -> Vec<String> {
+        let mut lines = Vec::new();
+        let mut parent = "root".to_owned();
+        if !self.delay.is_zero() {
+            // room for a full link during the delay, so that netem itself drops nothing
+            let limit = self.rate.map_or(100_000, |rate| {
+                (u128::from(rate.bytes()) * self.delay.as_micros() / 1_000_000 / 500 + 1_000)
+                    .min(1_000_000)
+            });
+            lines.push(format!(
+                "qdisc add dev {device} {parent} handle 1: netem delay {}us limit {limit}",
+                self.delay.as_micros()
+            ));
+            parent = "parent 1:1".to_owned();
+        }
+        if let Some(rate) = self.rate {
+            // tbf cuts a segment larger than the burst into packets; 64 KiB keeps offload whole,
+            // and fast links need more than a timer tick's worth (4 ms)
+            let burst = (rate.bytes() / 250).max(65_536);
+            lines.push(format!(
+                "qdisc add dev {device} {parent} handle 2: tbf rate {}bit burst {burst} latency {}us",
+                rate.bits(),
+                self.queue.as_micros()
+            ));
+        }
+        lines
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_are_read_and_written() {
+        for (text, bits) in
+            [("100Mbit", 100_000_000), ("500kbit", 500_000), ("1gbit", 1_000_000_000), ("7bit", 7)]
+        {
+            let rate: BitRate = text.parse().unwrap();
+            assert_eq!(rate.bits(), bits);
+            assert_eq!(rate.to_string().parse::<BitRate>().unwrap(), rate);
+        }
+        for bad in ["", "100", "Mbit", "0Mbit", "-1Mbit", "1.5Mbit", "99999999999999999Gbit", "1MB"]
+        {
+            assert!(bad.parse::<BitRate>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_link_shapes_by_tbf_under_netem() {
+        let link = Link::rate(BitRate::mbit(8)).with_delay(Duration::from_millis(2));
+        let lines = link.tc_lines("eth0");
+        assert_eq!(lines.len(), 2);
+        assert!(lines[0].contains("netem delay 2000us"), "{lines:?}");
+        assert!(lines[1].contains("parent 1:1") && lines[1].contains("tbf rate 8000000bit"));
+        assert!(Link::unshaped().tc_lines("eth0").is_empty());
+    }
+}

@@ -1,0 +1,215 @@
+//! A node of the lab: a network namespace with one shaped link to the switch.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::LabError;
+use crate::inside::in_network;
+use crate::lab::Inner;
+use crate::link::Link;
+use crate::process::{Cmd, Proc, log_file};
+
+/// What a node's namespace has on the near end of its link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Port {
+    /// An interface with an address.
+    Interface,
+    /// A bridge between the link and a tap device.
+    Tap,
+}
+
+/// A node. Clones are the same node.
+#[derive(Debug, Clone)]
+pub struct Node {
+    inner: Arc<Inner>,
+    name: Arc<str>,
+    ip: Ipv4Addr,
+    mac: Arc<str>,
+    net: PathBuf,
+}
+
+/// Makes the namespace and its link.
+pub(crate) fn add(
+    inner: &Arc<Inner>,
+    name: &str,
+    link: Link,
+    port: Port,
+) -> Result<Node, LabError> {
+    check_name(name)?;
+    let inside = PathBuf::from("/run/netns").join(name);
+    let net = inner.outside(&inside);
+    if net.exists() {
+        return Err(LabError::Name { name: name.to_owned(), reason: "it is taken" });
+    }
+    let (number, ip, mac) = inner.next_identity()?;
+    let script = set_up_script(name, number, ip, &mac, link, port);
+    inner.shell(&format!("adding node {name}"), &script)?;
+    let node = Node { inner: Arc::clone(inner), name: name.into(), ip, mac: mac.into(), net };
+    let scratch = inner.outside(&node.scratch());
+    fs::create_dir_all(&scratch).map_err(LabError::file("create", scratch))?;
+    Ok(node)
+}
+
+fn check_name(name: &str) -> Result<(), LabError> {
+    let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let reason = if name.is_empty() || name.len() > 32 {
+        "it must have 1 to 32 characters"
+    } else if !name.chars().all(good) || name.starts_with('-') {
+        "it may only have the characters a-z, 0-9 and -, and not begin with -"
+    } else {
+        return Ok(());
+    };
+    Err(LabError::Name { name: name.to_owned(), reason })
+}
+
+fn set_up_script(
+    name: &str,
+    number: u32,
+    ip: Ipv4Addr,
+    mac: &str,
+    link: Link,
+    port: Port,
+) -> String {
+    let mut script = format!(
+        "ip netns add {name}\n\
+         ip link add sw{number} type veth peer name eth0 netns {name}\n\
+         ip link set sw{number} master lan up\n\
+         ip -n {name} link set lo up\n"
+    );
+    let rest = match port {
+        Port::Interface => format!(
+            "ip -n {name} link set eth0 address {mac} up\n\
+             ip -n {name} addr add {ip}/16 dev eth0\n"
+        ),
+        Port::Tap => format!(
+            "ip -n {name} link add br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0\n\
+             ip -n {name} tuntap add dev tap0 mode tap\n\
+             ip -n {name} link set eth0 master br0 up\n\
+             ip -n {name} link set tap0 master br0 up\n\
+             ip -n {name} link set br0 up\n"
+        ),
+    };
+    script.push_str(&rest);
+    // a shared cache of round-trip times and windows would carry over from one run to the next
+    script.push_str(&format!(
+        "ip netns exec {name} sh -c 'echo 1 >/proc/sys/net/ipv4/tcp_no_metrics_save'\n"
+    ));
+    for line in link.tc_lines(&format!("sw{number}")) {
+        // writing to a String cannot fail
+        let _ = writeln!(script, "tc {line}");
+    }
+    for line in link.tc_lines("eth0") {
+        let _ = writeln!(script, "tc -n {name} {line}");
+    }
+    script
+}
+
+impl Node {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its address in the lab, in a /16 that all nodes share.
+    pub fn ip(&self) -> Ipv4Addr {
+        self.ip
+    }
+
+    /// Its MAC address, lower case with colons: the node id towards a tracker.
+    pub fn mac(&self) -> &str {
+        &self.mac
+    }
+
+    /// Its folder for scratch files, as programs in the lab see it.
+    pub fn scratch(&self) -> PathBuf {
+        Path::new("/run/scratch").join(&*self.name)
+    }
+
+    /// Starts a program on this node. Standard error goes to `LOG.log` and standard output to
+    /// `LOG.out` in the lab's log folder.
+    ///
+    /// # Errors
+    /// [`LabError::Spawn`] when the program cannot be started, [`LabError::Stopped`] when the lab
+    /// has ended.
+    pub fn spawn(&self, cmd: &Cmd) -> Result<Proc, LabError> {
+        let program = cmd.program_name();
+        let wanted = cmd.log_name().map_or_else(|| format!("{}-{program}", self.name), Into::into);
+        let (log, out) = self.inner.logs.pair(&wanted);
+        let mut command = cmd.command();
+        command.stdout(log_file(&out)?).stderr(log_file(&log)?);
+        let child = self
+            .inner
+            .inside
+            .run(Some(&self.net), move || command.spawn())?
+            .map_err(|source| LabError::Spawn { program: program.clone(), source })?;
+        Ok(Proc::new(program, child, log, out))
+    }
+
+    /// Runs a program on this node to its end and returns what it printed.
+    ///
+    /// # Errors
+    /// As [`Node::spawn`]. A failing program is not an error: look at the status.
+    pub fn run(&self, cmd: &Cmd) -> Result<Output, LabError> {
+        let program = cmd.program_name();
+        let mut command = cmd.command();
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = self
+            .inner
+            .inside
+            .run(Some(&self.net), move || command.spawn())?
+            .map_err(|source| LabError::Spawn { program: program.clone(), source })?;
+        child.wait_with_output().map_err(|source| LabError::Wait { program, source })
+    }
+
+    /// Opens a TCP connection from this node; the socket belongs to the caller's process.
+    ///
+    /// # Errors
+    /// [`LabError::Connect`] when the other side refuses or `limit` passes.
+    pub fn connect(&self, to: SocketAddr, limit: Duration) -> Result<TcpStream, LabError> {
+        in_network(&self.net, move || TcpStream::connect_timeout(&to, limit))?.map_err(|source| {
+            LabError::Connect { node: self.name.to_string(), to: to.to_string(), source }
+        })
+    }
+
+    /// Opens a listening TCP socket on this node; the socket belongs to the caller's process.
+    ///
+    /// # Errors
+    /// [`LabError::Connect`] when the address cannot be bound.
+    pub fn listen(&self, on: SocketAddr) -> Result<TcpListener, LabError> {
+        in_network(&self.net, move || TcpListener::bind(on))?.map_err(|source| LabError::Connect {
+            node: self.name.to_string(),
+            to: on.to_string(),
+            source,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::link::BitRate;
+
+    #[test]
+    fn names_are_checked() {
+        for good in ["admin", "node01", "vm-1"] {
+            check_name(good).unwrap();
+        }
+        for bad in ["", "../x", "a b", "-a", "A", "a;reboot"] {
+            assert!(check_name(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn both_directions_of_a_link_are_shaped() {
+        let link = Link::rate(BitRate::mbit(10));
+        let ip = Ipv4Addr::new(10, 87, 1, 4);
+        let script = set_up_script("n", 3, ip, "52:54:00:be:00:03", link, Port::Interface);
+        assert!(script.contains("tc qdisc add dev sw3 root"), "{script}");
+        assert!(script.contains("tc -n n qdisc add dev eth0 root"), "{script}");
+    }
+}

@@ -1,0 +1,82 @@
+//! What a process has used: memory and processor time.
+
+use std::fs;
+use std::time::Duration;
+
+/// Clock ticks per second in `/proc/PID/stat`: 100 on every Linux that Rust supports (proc(5),
+/// `sysconf(_SC_CLK_TCK)`).
+const TICKS_PER_SECOND: u64 = 100;
+
+/// Resources that a process has used up to now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Largest resident set so far, in bytes (`VmHWM`).
+    pub peak_memory: u64,
+    /// Largest anonymous resident set seen at a sample, in bytes (`RssAnon`): what the process
+    /// itself holds, without mapped files.
+    pub anonymous: u64,
+    /// Processor time, user and system.
+    pub cpu: Duration,
+}
+
+impl Usage {
+    /// Reads the figures of a living process, or `None` when it has ended.
+    pub(crate) fn read(pid: u32) -> Option<Usage> {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        Some(Usage {
+            peak_memory: status_bytes(&status, "VmHWM:").unwrap_or(0),
+            anonymous: status_bytes(&status, "RssAnon:").unwrap_or(0),
+            cpu: cpu_time(&stat)?,
+        })
+    }
+
+    /// The larger of each figure: samples of one process only grow.
+    #[must_use]
+    pub fn max(self, other: Usage) -> Usage {
+        Usage {
+            peak_memory: self.peak_memory.max(other.peak_memory),
+            anonymous: self.anonymous.max(other.anonymous),
+            cpu: self.cpu.max(other.cpu),
+        }
+    }
+}
+
+fn status_bytes(status: &str, key: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(key))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}
+
+fn cpu_time(stat: &str) -> Option<Duration> {
+    // the name in brackets may hold spaces and brackets: fields count from after the last one
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    let user: u64 = fields.get(11)?.parse().ok()?;
+    let system: u64 = fields.get(12)?.parse().ok()?;
+    Some(Duration::from_millis((user + system) * 1000 / TICKS_PER_SECOND))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_found_behind_an_awkward_name() {
+        let stat = "12 (a) b c) S 1 12 12 0 -1 4194304 1 2 3 4 150 50 7 8 20 0 1 0 99 1 1";
+        assert_eq!(cpu_time(stat), Some(Duration::from_secs(2)));
+        assert_eq!(cpu_time("nothing"), None);
+    }
+
+    #[test]
+    fn memory_is_read_in_bytes() {
+        let status = "Name:\tx\nVmHWM:\t    2048 kB\nRssAnon:\t 12 kB\n";
+        assert_eq!(status_bytes(status, "VmHWM:"), Some(2 << 20));
+        assert_eq!(status_bytes(status, "VmSwap:"), None);
+    }
+
+    #[test]
+    fn this_process_has_used_something() {
+        let usage = Usage::read(std::process::id()).unwrap();
+        assert!(usage.peak_memory > 0 && usage.anonymous > 0);
+    }
+}
