@@ -1,0 +1,15 @@
+#!/bin/sh
+# systemd generator of the initrd: with root=beeswarm:… the root comes from
+# beeswarm-fetch.service. Arguments: normal, early and late unit folder.
+. /lib/dracut-lib.sh
+
+case "$(getarg root=)" in
+    beeswarm:*) ;;
+    *) exit 0 ;;
+esac
+
+# systemd-fstab-generator makes a sysroot.mount out of root= too, with the URL
+# as the device. The early folder is read before it.
+ln -sf /usr/lib/beeswarm/sysroot.mount "$2/sysroot.mount"
+mkdir -p "$1/initrd-root-fs.target.requires"
+ln -sf "$2/sysroot.mount" "$1/initrd-root-fs.target.requires/sysroot.mount"

@@ -1,0 +1,13 @@
+#!/bin/sh
+# mount hook of an initrd without systemd, sourced by dracut, up to 20 times.
+command -v getarg > /dev/null || . /lib/dracut-lib.sh
+
+case "$root" in
+    beeswarm:*) ;;
+    *) return 0 ;;
+esac
+
+# The client waits for the network by itself. It only returns with an error
+# that trying again cannot mend; its exit code says which.
+bee-initrd-client boot --root "$NEWROOT" \
+    || emergency_shell "beeswarm: the image was not mounted, see the message above"

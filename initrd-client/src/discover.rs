@@ -1,0 +1,244 @@
+//! Finding the torrent that `root=` names, and asking again until there is one.
+
+use std::path::PathBuf;
+
+use proto::event::{EventKind, Stall, StallCause};
+use proto::kernel_args::{Pin, Source};
+use proto::manifest::{ArtefactKind, MAX_MANIFEST_LEN};
+use proto::metainfo::MAX_TORRENT_LEN;
+use swarm::http::{self, HttpError, Limits, Response};
+use tokio::time::Duration;
+
+use crate::narrator::{Narrator, text};
+use crate::network::{self, Card};
+use crate::resolver;
+use crate::retry::Pauses;
+use crate::trust::{self, TrustError, Trusted};
+
+/// Where the state of the network is read from.
+#[derive(Debug, Clone)]
+pub struct Surroundings {
+    /// `/sys/class/net`
+    pub net: PathBuf,
+    /// What name servers are written to and read from by networkd, if that is wanted:
+    /// `/etc/resolv.conf` and `/run/systemd/netif/state`.
+    pub resolver: Option<(PathBuf, PathBuf)>,
+}
+
+/// A cause that trying again does not mend.
+#[derive(Debug, thiserror::Error)]
+pub enum DiscoverError {
+    /// The torrent in the file system cannot be read.
+    #[error("cannot read the torrent {}", path.display())]
+    Read {
+        /// Its path.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The URL is none.
+    #[error("cannot fetch the torrent")]
+    Url(#[source] HttpError),
+    /// It is not what is demanded.
+    #[error("{from} is refused")]
+    Refused {
+        /// URL or path.
+        from: String,
+        /// Why.
+        #[source]
+        source: TrustError,
+    },
+}
+
+/// One attempt's failure.
+enum Failure {
+    Final(DiscoverError),
+    Http(HttpError),
+    Content { from: String, source: TrustError },
+}
+
+/// Brings in the torrent and holds it against `pin`. Returns when it has one, or when the cause of
+/// failure is not the network.
+///
+/// # Errors
+/// [`DiscoverError`].
+pub async fn discover(
+    source: &Source,
+    pin: Option<Pin>,
+    surroundings: &Surroundings,
+    narrator: &mut Narrator,
+) -> Result<Trusted, DiscoverError> {
+    narrator.tell(EventKind::Discover { source: name(source).to_owned() });
+    let mut pauses = Pauses::new(seed(surroundings));
+    loop {
+        if let Some((resolv_conf, state)) = &surroundings.resolver {
+            // without name servers the next attempt says that the name does not resolve
+            let _ = resolver::fill_in(resolv_conf, state);
+        }
+        let failure = match attempt(source, pin).await {
+            Ok(trusted) => return Ok(trusted),
+            Err(failure) => failure,
+        };
+        let stall = match failure {
+            Failure::Final(error) => return Err(error),
+            Failure::Content { from, source } if !source.may_pass() => {
+                return Err(DiscoverError::Refused { from, source });
+            }
+            Failure::Content { from, source } => Stall {
+                cause: StallCause::SourceUnreachable,
+                detail: format!("{from}: {}", chain(&source)),
+            },
+            Failure::Http(error) => classify(&error, &network::cards(&surroundings.net)),
+        };
+        narrator.stall(&stall);
+        tokio::time::sleep(pauses.next_pause()).await;
+    }
+}
+
+/// URL or path that a source names.
+#[must_use]
+pub fn name(source: &Source) -> &str {
+    match source {
+        Source::Manifest(url) | Source::Torrent(url) => url,
+        Source::BakedTorrent(path) => path,
+    }
+}
+
+async fn attempt(source: &Source, pin: Option<Pin>) -> Result<Trusted, Failure> {
+    let refused = |from: &str| {
+        let from = from.to_owned();
+        move |source| Failure::Content { from, source }
+    };
+    match source {
+        Source::BakedTorrent(path) => {
+            let path = PathBuf::from(path);
+            let bytes = match std::fs::read(&path) {
+                Ok(bytes) => bytes,
+                Err(source) => return Err(Failure::Final(DiscoverError::Read { path, source })),
+            };
+            trust::torrent(bytes, None, pin).map_err(|source| {
+                // a file does not become better by waiting
+                let from = path.display().to_string();
+                Failure::Final(DiscoverError::Refused { from, source })
+            })
+        }
+        Source::Torrent(url) => {
+            let response = get(url, MAX_TORRENT_LEN).await?;
+            trust::torrent(response.body, None, pin).map_err(refused(url))
+        }
+        Source::Manifest(url) => {
+            let response = get(url, MAX_MANIFEST_LEN).await?;
+            let found = trust::manifest(&response.body, pin).map_err(refused(url))?;
+            // the URL that answered: a channel may redirect to the revision it stands for
+            let folder = response.url.rsplit_once('/').map_or("", |(folder, _)| folder);
+            let torrent_url = format!("{folder}/{}", ArtefactKind::Torrent.file_name());
+            let response = get(&torrent_url, MAX_TORRENT_LEN).await?;
+            trust::torrent(response.body, Some(found), pin).map_err(refused(&torrent_url))
+        }
+    }
+}
+
+async fn get(url: &str, max_body: usize) -> Result<Response, Failure> {
+    let limits = Limits {
+        max_body: u64::try_from(max_body).unwrap_or(u64::MAX),
+        total: Duration::from_secs(300),
+        ..Limits::default()
+    };
+    http::get(url, limits).await.map_err(|error| match error {
+        HttpError::Url { url: ref bad, .. } if url.starts_with(bad.as_str()) => {
+            Failure::Final(DiscoverError::Url(error))
+        }
+        error => Failure::Http(error),
+    })
+}
+
+/// What kind of trouble an HTTP error is. `ENETUNREACH` alone may mean a missing cable, a missing
+/// driver or a missing lease; the cards tell which.
+fn classify(error: &HttpError, cards: &[Card]) -> Stall {
+    let cause = match error {
+        HttpError::Dns { .. } => StallCause::NameResolution,
+        HttpError::Connect { source, .. } => match source.kind() {
+            std::io::ErrorKind::NetworkUnreachable | std::io::ErrorKind::AddrNotAvailable => {
+                StallCause::NoAddress
+            }
+            std::io::ErrorKind::HostUnreachable => StallCause::NoRoute,
+            _ => StallCause::SourceUnreachable,
+        },
+        _ => StallCause::SourceUnreachable,
+    };
+    if matches!(cause, StallCause::NoAddress | StallCause::NameResolution)
+        && let Some(stall) = network::diagnose(cards)
+    {
+        return stall;
+    }
+    let what = if cause == StallCause::NoAddress { "no address or no route yet: " } else { "" };
+    Stall { cause, detail: format!("{what}{}{}", chain(error), text::remedy(cause)) }
+}
+
+/// An error with all its causes in one line.
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(&format!(": {error}"));
+        source = error.source();
+    }
+    text
+}
+
+/// Differs between nodes, so that they do not ask in step.
+fn seed(surroundings: &Surroundings) -> u64 {
+    let mac = network::node_id(&network::cards(&surroundings.net)).map_or([0; 6], |node| node.0);
+    mac.iter().fold(u64::from(std::process::id()), |seed, byte| {
+        seed.wrapping_mul(257).wrapping_add(u64::from(*byte))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    fn connect(code: i32) -> HttpError {
+        HttpError::Connect {
+            host: "h:80".into(),
+            address: "10.0.0.1:80".parse().unwrap(),
+            source: io::Error::from_raw_os_error(code),
+        }
+    }
+
+    fn card(carrier: bool) -> Card {
+        Card { name: "eth0".into(), mac: None, carrier, physical: true }
+    }
+
+    #[test]
+    fn causes() {
+        let up = [card(true)];
+        for (error, cards, cause) in [
+            (connect(101), &up[..], StallCause::NoAddress), // ENETUNREACH
+            (connect(101), &[card(false)], StallCause::NoCarrier),
+            (connect(101), &[], StallCause::NoCarrier),
+            (connect(113), &up, StallCause::NoRoute), // EHOSTUNREACH
+            (connect(111), &up, StallCause::SourceUnreachable), // ECONNREFUSED
+            (
+                HttpError::Dns { host: "h".into(), source: io::Error::other("no") },
+                &up,
+                StallCause::NameResolution,
+            ),
+            (
+                HttpError::Status { url: "u".into(), status: 404, body: vec![] },
+                &up,
+                StallCause::SourceUnreachable,
+            ),
+        ] {
+            let stall = classify(&error, cards);
+            assert_eq!(stall.cause, cause, "{stall:?}");
+            assert!(!stall.detail.is_empty());
+        }
+        let text = classify(&connect(111), &up).detail;
+        assert!(text.contains("10.0.0.1:80") && text.contains("refused"), "{text}");
+    }
+}

@@ -1,0 +1,277 @@
+//! The one place where the program speaks: console or JSON lines, kernel log, tracker.
+//!
+//! Speaking is best effort. A closed pipe, a full kernel log or a dead tracker never stops a boot.
+
+pub mod text;
+
+use std::fmt::Debug;
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use proto::event::{EventKind, FetchProgress, Stall};
+use proto::node_id::NodeId;
+use serde_json::{Value, json};
+use swarm::report::Reporter;
+use swarm::{Completed, Progress};
+use sys::kmsg::{Level, LineWriter};
+use sys::memory::ProcessMemory;
+
+use crate::exit::Exit;
+use crate::retry::Complaints;
+
+/// Progress goes to people and to the tracker this often.
+const HUMAN_INTERVAL: Duration = Duration::from_millis(1900);
+
+/// Progress goes into the kernel log this often: enough to see afterwards where the time went.
+const KMSG_INTERVAL: Duration = Duration::from_secs(10);
+
+/// While seeding, people and tracker hear this often.
+const SEEDING_INTERVAL: Duration = Duration::from_secs(10);
+
+/// What the lines look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    /// Sentences.
+    Human,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Tells console, kernel log and tracker what happens.
+pub struct Narrator {
+    style: Style,
+    out: Box<dyn Write + Send>,
+    kmsg: Option<LineWriter>,
+    reporter: Option<Reporter>,
+    /// What happened before it was known where to report to.
+    backlog: Vec<EventKind>,
+    complaints: Complaints,
+    started: Instant,
+    last_human: Option<Instant>,
+    last_kmsg: Option<Instant>,
+}
+
+impl Debug for Narrator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Narrator").field("style", &self.style).finish_non_exhaustive()
+    }
+}
+
+impl Narrator {
+    /// Speaks to `out` only.
+    #[must_use]
+    pub fn new(style: Style, out: Box<dyn Write + Send>) -> Self {
+        Self {
+            style,
+            out,
+            kmsg: None,
+            reporter: None,
+            backlog: Vec::new(),
+            complaints: Complaints::default(),
+            started: Instant::now(),
+            last_human: None,
+            last_kmsg: None,
+        }
+    }
+
+    /// Speaks into the kernel log too.
+    pub fn use_kernel_log(&mut self) {
+        self.kmsg = Some(LineWriter::kmsg());
+    }
+
+    /// Sends events to the tracker at `base_url` from now on, and those that happened before.
+    pub fn report_to(&mut self, base_url: &str, node: NodeId, boot_id: String) {
+        if self.reporter.is_some() {
+            return;
+        }
+        let reporter = Reporter::start(base_url, node, boot_id);
+        for kind in self.backlog.drain(..) {
+            reporter.send(kind);
+        }
+        self.reporter = Some(reporter);
+    }
+
+    /// A step of the boot.
+    pub fn tell(&mut self, kind: EventKind) {
+        let (level, text) = text::describe(&kind);
+        let mut object = serde_json::to_value(&kind).unwrap_or_default();
+        if let Some(map) = object.as_object_mut() {
+            map.remove("stage");
+        }
+        self.line(kind.stage(), object, &text);
+        self.log(level, &text);
+        self.report(kind);
+    }
+
+    /// Something worth a line, and nothing else.
+    pub fn note(&mut self, text: &str) {
+        self.line("note", json!({ "text": text }), text);
+        self.log(Level::Info, text);
+    }
+
+    /// Nothing moves: said at once when the cause is new, then every ten seconds.
+    pub fn stall(&mut self, stall: &Stall) {
+        if self.complaints.is_due(stall, Instant::now()) {
+            self.tell(EventKind::Stalled(stall.clone()));
+        }
+    }
+
+    /// How far the fetch is. To be called about once a second: JSON has every call, people and the
+    /// tracker hear every other second, the kernel log every tenth.
+    pub fn progress(&mut self, progress: &Progress) {
+        if let Some(stall) = &progress.stall {
+            self.stall(stall);
+        } else if progress.down_rate > 0 {
+            self.complaints.clear();
+        }
+        let event = FetchProgress {
+            bytes: progress.bytes_verified,
+            total: progress.bytes_total,
+            rate: progress.down_rate,
+            upload_rate: progress.up_rate,
+            peers: progress.peers_connected,
+            sources: progress.sources,
+        };
+        if self.style == Style::Json {
+            let mut object = serde_json::to_value(event).unwrap_or_default();
+            object["percent"] = json!((event.percent() * 10.0).round() / 10.0);
+            object["phase"] = json!(text::phase(&progress.phase));
+            object["uploaded"] = json!(progress.bytes_uploaded);
+            object["peers_known"] = json!(progress.peers_known);
+            self.json("progress", object);
+        }
+        if is_due(&mut self.last_human, HUMAN_INTERVAL) {
+            let text = text::progress(progress);
+            if self.style == Style::Human {
+                self.write(&format!("beeswarm: {text}\n"));
+            }
+            if is_due(&mut self.last_kmsg, KMSG_INTERVAL) {
+                self.log(Level::Info, &text);
+            }
+            self.report(EventKind::Fetch(event));
+        }
+    }
+
+    /// The image is here, every piece of it verified.
+    pub fn complete(&mut self, completed: &Completed, progress: &Progress) {
+        let kind = EventKind::Verify {
+            bytes: completed.bytes,
+            seconds: completed.elapsed.as_secs_f64(),
+            sources: completed.sources,
+            hash_failures: completed.hash_failures,
+        };
+        let (level, text) = text::describe(&kind);
+        if self.style == Style::Json {
+            let object = json!({
+                "bytes": completed.bytes,
+                "fetch_seconds": completed.elapsed.as_secs_f64(),
+                "sources": completed.sources,
+                "hash_failures": completed.hash_failures,
+                "wasted": progress.bytes_wasted,
+                "uploaded": progress.bytes_uploaded,
+                "memory": memory(),
+            });
+            self.json("complete", object);
+        } else {
+            self.write(&format!("beeswarm: {text}\n"));
+        }
+        self.log(level, &text);
+        self.report(kind);
+        self.last_human = None;
+    }
+
+    /// The image is handed on. To be called about once a second.
+    pub fn seeding(&mut self, progress: &Progress, device: &str, user: &str) {
+        if self.style == Style::Json {
+            let object = json!({
+                "uploaded": progress.bytes_uploaded,
+                "upload_rate": progress.up_rate,
+                "peers": progress.peers_connected,
+            });
+            self.json("seeding", object);
+        }
+        if is_due(&mut self.last_human, SEEDING_INTERVAL) {
+            let kind = EventKind::Seeding {
+                device: device.to_owned(),
+                user: user.to_owned(),
+                uploaded: progress.bytes_uploaded,
+            };
+            if self.style == Style::Human {
+                let (_, text) = text::describe(&kind);
+                self.write(&format!("beeswarm: {text}\n"));
+            }
+            self.report(kind);
+        }
+    }
+
+    /// It cannot go on. `message` has cause and remedy.
+    pub fn failed(&mut self, message: &str, exit: Exit) {
+        let object = json!({ "message": message, "exit": exit as u8 });
+        self.line("failed", object, &format!("FAILED: {message}"));
+        self.log(Level::Error, &format!("FAILED: {message}"));
+        self.report(EventKind::Failed { message: message.to_owned() });
+    }
+
+    /// Gives the last events a chance to arrive; waits no longer than `limit`.
+    pub async fn flush(&mut self, limit: Duration) {
+        if let Some(reporter) = &self.reporter {
+            reporter.flush(limit).await;
+        }
+    }
+
+    fn report(&mut self, kind: EventKind) {
+        match &self.reporter {
+            Some(reporter) => reporter.send(kind),
+            None if self.backlog.len() < 32 => self.backlog.push(kind),
+            None => {}
+        }
+    }
+
+    fn line(&mut self, event: &str, object: Value, text: &str) {
+        match self.style {
+            Style::Human => self.write(&format!("beeswarm: {text}\n")),
+            Style::Json => self.json(event, object),
+        }
+    }
+
+    fn json(&mut self, event: &str, mut object: Value) {
+        object["event"] = json!(event);
+        object["seconds"] = json!(self.started.elapsed().as_secs_f64());
+        self.write(&format!("{object}\n"));
+    }
+
+    fn write(&mut self, line: &str) {
+        // nobody can be told that nobody can be told
+        let _ = self.out.write_all(line.as_bytes()).and_then(|()| self.out.flush());
+    }
+
+    fn log(&self, level: Level, text: &str) {
+        if let Some(kmsg) = &self.kmsg {
+            kmsg.line(level, &format!("beeswarm: {text}"));
+        }
+    }
+}
+
+fn is_due(last: &mut Option<Instant>, interval: Duration) -> bool {
+    let now = Instant::now();
+    if last.is_some_and(|last| now.duration_since(last) < interval) {
+        return false;
+    }
+    *last = Some(now);
+    true
+}
+
+fn memory() -> Value {
+    match ProcessMemory::read() {
+        Ok(memory) => json!({
+            "peak": memory.peak,
+            "resident": memory.resident,
+            "anonymous": memory.anonymous,
+            "file": memory.file,
+        }),
+        Err(_) => Value::Null,
+    }
+}
+
+#[cfg(test)]
+mod tests;
