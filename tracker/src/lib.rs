@@ -1,1 +1,34 @@
-//! See Cargo.toml for what this crate is.
+//! The tracker of a Beeswarm cluster: announce and scrape, boot scripts, boot events, status page.
+//!
+//! [`Server::bind`] starts it, `bee-tracker` is a thin program around it. The parts:
+//!
+//! | module | what it decides or keeps |
+//! |---|---|
+//! | [`policy`] | whom a peer is told about, and when it asks again |
+//! | [`torrents`] | the peers of each torrent |
+//! | [`catalog`] | what the store offers: tracked torrents, current revisions |
+//! | [`boot`] | what iPXE is told |
+//! | [`nodes`] | what nodes told about their boots |
+//! | `http` | routes, and the page |
+//! | [`server`] | connections, deadlines, background work |
+//!
+//! Peers and nodes are kept in memory. The tracker can be stopped, killed and started at any moment: peers
+//! are back with their next announce, nodes with their next event, and the store is read again. Nodes that
+//! are fetching go on with the peers they know meanwhile.
+
+mod app;
+pub mod boot;
+pub mod catalog;
+pub mod cli;
+pub mod config;
+pub mod error;
+mod http;
+pub mod metrics;
+pub mod nodes;
+pub mod policy;
+pub mod server;
+pub mod torrents;
+
+pub use app::Notice;
+pub use config::Config;
+pub use server::{Handle, Server};

@@ -1,2 +1,113 @@
-//! Placeholder entry point.
-fn main() {}
+//! `bee-tracker`: see the library, `beeswarm_tracker`.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use beeswarm_tracker::cli::Cli;
+use beeswarm_tracker::{Config, Handle, Server};
+use clap::Parser as _;
+use serde::Serialize;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::broadcast::error::RecvError;
+
+/// Exit code of a wrong command line (also clap's) or configuration.
+const USAGE: u8 = 2;
+
+/// What `--json` says besides [`beeswarm_tracker::Notice`].
+#[derive(Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+enum Line {
+    Listening { address: SocketAddr },
+    Stopped,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    log();
+    let json = cli.json;
+    let config = match Config::load(cli) {
+        Ok(config) => config,
+        Err(error) => return fail(&error.into(), USAGE),
+    };
+    if let Err(error) = sys::limits::raise_open_files() {
+        tracing::warn!(%error, "many connections at once may be refused");
+    }
+    let runtime = match tokio::runtime::Runtime::new().context("cannot start the runtime") {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error, 1),
+    };
+    match runtime.block_on(run(config, json)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error, 1),
+    }
+}
+
+/// To standard error without time: the journal adds it. `RUST_LOG` takes a level.
+fn log() {
+    let level = std::env::var("RUST_LOG").ok().and_then(|level| level.parse().ok());
+    let logger = tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .with_target(false)
+        .with_max_level(level.unwrap_or(tracing::Level::INFO));
+    logger.without_time().init();
+}
+
+async fn run(config: Config, json: bool) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
+    let notifier = sys::notify::Notifier::from_env();
+    let server = Server::bind(config).await?;
+    let address = server.local_addr();
+    tracing::info!(%address, "listening");
+    let printer = json.then(|| print_notices(&server));
+    print(json, &Line::Listening { address });
+    notifier.ready();
+    notifier.status(&format!("listening on {address}"));
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    notifier.stopping();
+    tracing::info!("stopping");
+    server.shutdown();
+    tokio::select! {
+        () = server.join() => {}
+        // a second signal ends it at once
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    if let Some(printer) = printer {
+        printer.abort();
+    }
+    print(json, &Line::Stopped);
+    Ok(())
+}
+
+fn print_notices(server: &Handle) -> tokio::task::JoinHandle<()> {
+    let mut notices = server.notices();
+    tokio::spawn(async move {
+        loop {
+            match notices.recv().await {
+                Ok(notice) => print(true, &notice),
+                Err(RecvError::Lagged(missed)) => tracing::warn!(missed, "notices not printed"),
+                Err(RecvError::Closed) => return,
+            }
+        }
+    })
+}
+
+/// One JSON object on one line. Whoever read it may have gone: that is no reason to stop serving.
+fn print(json: bool, line: &impl Serialize) {
+    if let (true, Ok(text)) = (json, serde_json::to_string(line)) {
+        let mut out = std::io::stdout().lock();
+        let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+    }
+}
+
+fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "bee-tracker: {error:#}");
+    ExitCode::from(code)
+}

@@ -1,0 +1,240 @@
+//! The text of the iPXE scripts. Pure: the same values give the same bytes.
+
+use proto::hash::Sha256Digest;
+use proto::node_id::NodeId;
+use store::{Channel, RevisionName, RevisionRef};
+
+use super::values::{Authority, BaseUrl, KernelArgs};
+
+/// Seconds between two tries.
+const PAUSE: u32 = 5;
+
+/// Which image was asked for; travels in the query from `boot.ipxe` to the node's script.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Choice {
+    /// `?channel=`
+    pub channel: Option<Channel>,
+    /// `?image=`
+    pub image: Option<RevisionName>,
+}
+
+impl Choice {
+    fn query(&self) -> String {
+        let channel = self.channel.iter().map(|c| format!("channel={c}"));
+        let image = self.image.iter().map(|i| format!("image={i}"));
+        let all: Vec<_> = channel.chain(image).collect();
+        if all.is_empty() { String::new() } else { format!("?{}", all.join("&")) }
+    }
+}
+
+/// What a node boots.
+#[derive(Debug, Clone)]
+pub struct Offer {
+    /// The revision.
+    pub revision: RevisionRef,
+    /// SHA-256 of its `manifest.json`.
+    pub pin: Sha256Digest,
+}
+
+/// Where the node reached us, and what the admin adds.
+#[derive(Debug, Clone)]
+pub struct Site {
+    /// This tracker.
+    pub tracker: Authority,
+    /// The seeder's HTTP.
+    pub images: BaseUrl,
+    /// Further kernel arguments.
+    pub kernel_args: KernelArgs,
+}
+
+/// The script for any node: finds its MAC address and asks for its own.
+#[must_use]
+pub fn any_node(tracker: &Authority, choice: &Choice) -> String {
+    let query = choice.query();
+    format!(
+        "#!ipxe\n\
+         # Beeswarm: the same script for every node; it asks for the node's own one.\n\
+         # netX is the interface that was opened last: the one this script came through.\n\
+         :ask\n\
+         echo Beeswarm: ${{netX/mac}} asks {tracker} what to boot\n\
+         chain --replace --autofree http://{tracker}/boot/${{netX/mac:hexhyp}}.ipxe{query} ||\n\
+         echo Beeswarm: {tracker} gave no boot script (reason above). Next try in {PAUSE} s.\n\
+         sleep {PAUSE} ||\n\
+         goto ask\n"
+    )
+}
+
+/// The script of one node for which there is something to boot.
+#[must_use]
+pub fn boot(node: NodeId, offer: &Offer, site: &Site, choice: &Choice) -> String {
+    let Site { tracker, images, kernel_args } = site;
+    let RevisionNames { name, id } = names(&offer.revision);
+    let pin = offer.pin;
+    let bootif = hyphens(node);
+    let mut args = format!(
+        "initrd=initrd.img root=beeswarm:${{base}}/ beeswarm.pin=sha256:{pin} \
+         beeswarm.tracker=http://{tracker}/announce beeswarm.node={node} BOOTIF=01-{bootif} \
+         ip=dhcp rd.neednet=1"
+    );
+    let extra = kernel_args.to_string();
+    if !extra.is_empty() {
+        args.push(' ');
+        args.push_str(&extra);
+    }
+    let again = retry(node, tracker, choice);
+    format!(
+        "#!ipxe\n\
+         # Beeswarm: node {node}, image {name}, revision {id}\n\
+         set base {images}/revisions/{name}/{id}\n\
+         echo Beeswarm: {node} boots {name} {id}\n\
+         set what ${{base}}/vmlinuz\n\
+         kernel ${{what}} {args} || goto failed\n\
+         set what ${{base}}/initrd.img\n\
+         initrd ${{what}} || goto failed\n\
+         set what the start of ${{base}}/vmlinuz\n\
+         boot || goto failed\n\
+         :failed\n\
+         echo Beeswarm: ${{what}} failed (reason above). Next try in {PAUSE} s.\n\
+         imgfree ||\n\
+         {again}"
+    )
+}
+
+/// The script of a node for which there is nothing to boot; `reason` is shown and asked again.
+#[must_use]
+pub fn wait(node: NodeId, reason: &str, tracker: &Authority, choice: &Choice) -> String {
+    let reason = printable(reason);
+    let again = retry(node, tracker, choice);
+    format!(
+        "#!ipxe\n\
+         # Beeswarm: nothing to boot for node {node}\n\
+         set what {reason}\n\
+         :failed\n\
+         echo Beeswarm: {node} waits: ${{what}}. Next try in {PAUSE} s.\n\
+         {again}"
+    )
+}
+
+/// Sleeps and asks for a new script; when that fails too, says so and starts over. A key pressed
+/// during the sleep ends the sleep, not the script.
+fn retry(node: NodeId, tracker: &Authority, choice: &Choice) -> String {
+    let (mac, query) = (hyphens(node), choice.query());
+    format!(
+        "sleep {PAUSE} ||\n\
+         set what http://{tracker}/boot/{mac}.ipxe{query}\n\
+         chain --replace --autofree ${{what}} ||\n\
+         goto failed\n"
+    )
+}
+
+struct RevisionNames<'a> {
+    name: &'a str,
+    id: &'a str,
+}
+
+fn names(revision: &RevisionRef) -> RevisionNames<'_> {
+    RevisionNames { name: revision.name.as_str(), id: revision.id.as_str() }
+}
+
+fn hyphens(node: NodeId) -> String {
+    node.to_string().replace(':', "-")
+}
+
+/// Keeps a text on one line of a script and free of its special characters.
+fn printable(text: &str) -> String {
+    let plain =
+        |c: char| matches!(c, ' '..='~') && !matches!(c, '$' | '\\' | '|' | '&' | ';' | '#');
+    text.chars().map(|c| if plain(c) { c } else { '?' }).take(300).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn site() -> Site {
+        Site {
+            tracker: "10.0.0.1:6969".parse().unwrap(),
+            images: "http://10.0.0.1:8080".parse().unwrap(),
+            kernel_args: "console=ttyS0".parse().unwrap(),
+        }
+    }
+
+    fn node() -> NodeId {
+        "52:54:00:12:34:56".parse().unwrap()
+    }
+
+    #[test]
+    fn golden_any_node() {
+        let choice =
+            Choice { channel: Some(Channel::new("gpu").unwrap()), image: "debian".parse().ok() };
+        let expected = "#!ipxe
+# Beeswarm: the same script for every node; it asks for the node's own one.
+# netX is the interface that was opened last: the one this script came through.
+:ask
+echo Beeswarm: ${netX/mac} asks 10.0.0.1:6969 what to boot
+chain --replace --autofree http://10.0.0.1:6969/boot/${netX/mac:hexhyp}.ipxe?channel=gpu&image=debian ||
+echo Beeswarm: 10.0.0.1:6969 gave no boot script (reason above). Next try in 5 s.
+sleep 5 ||
+goto ask
+";
+        assert_eq!(any_node(&site().tracker, &choice), expected);
+    }
+
+    #[test]
+    fn golden_boot() {
+        let offer = Offer {
+            revision: "debian@0123456789ab".parse().unwrap(),
+            pin: Sha256Digest([0xab; 32]),
+        };
+        let expected = format!(
+            "#!ipxe
+# Beeswarm: node 52:54:00:12:34:56, image debian, revision 0123456789ab
+set base http://10.0.0.1:8080/revisions/debian/0123456789ab
+echo Beeswarm: 52:54:00:12:34:56 boots debian 0123456789ab
+set what ${{base}}/vmlinuz
+kernel ${{what}} initrd=initrd.img root=beeswarm:${{base}}/ beeswarm.pin=sha256:{} beeswarm.tracker=http://10.0.0.1:6969/announce beeswarm.node=52:54:00:12:34:56 BOOTIF=01-52-54-00-12-34-56 ip=dhcp rd.neednet=1 console=ttyS0 || goto failed
+set what ${{base}}/initrd.img
+initrd ${{what}} || goto failed
+set what the start of ${{base}}/vmlinuz
+boot || goto failed
+:failed
+echo Beeswarm: ${{what}} failed (reason above). Next try in 5 s.
+imgfree ||
+sleep 5 ||
+set what http://10.0.0.1:6969/boot/52-54-00-12-34-56.ipxe
+chain --replace --autofree ${{what}} ||
+goto failed
+",
+            "ab".repeat(32)
+        );
+        assert_eq!(boot(node(), &offer, &site(), &Choice::default()), expected);
+    }
+
+    /// What iPXE makes of the kernel line is what the client's parser expects.
+    #[test]
+    fn the_client_understands_the_arguments() {
+        use proto::kernel_args::{KernelArgs, Pin, Source};
+        let offer = Offer {
+            revision: "debian@0123456789ab".parse().unwrap(),
+            pin: Sha256Digest([0xab; 32]),
+        };
+        let script = boot(node(), &offer, &site(), &Choice::default());
+        let base = "http://10.0.0.1:8080/revisions/debian/0123456789ab";
+        let line = script.lines().find(|l| l.starts_with("kernel ")).unwrap();
+        let line = line.replace("${base}", base).replace(" || goto failed", "");
+        let args = KernelArgs::parse(&line).unwrap();
+        assert_eq!(args.source, Source::Manifest(format!("{base}/manifest.json")));
+        assert_eq!(args.pin, Some(Pin::Manifest(Sha256Digest([0xab; 32]))));
+        assert_eq!(args.trackers, ["http://10.0.0.1:6969/announce"]);
+        assert_eq!(args.node, Some(node()));
+    }
+
+    #[test]
+    fn a_reason_cannot_become_a_command() {
+        let reason = "nothing in \"x\"\nshell || ${y} && \u{7}é";
+        let script = wait(node(), reason, &site().tracker, &Choice::default());
+        assert_eq!(script.lines().count(), 9, "{script}");
+        let line = script.lines().nth(2).unwrap();
+        assert_eq!(line, "set what nothing in \"x\"?shell ?? ?{y} ?? ??");
+    }
+}

@@ -1,0 +1,84 @@
+//! The command line of `bee-tracker`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Parser;
+
+const AFTER_HELP: &str = "\
+Every option can also be set by the environment variable shown, or in the configuration file by its
+name with underscores (image_url = \"…\"). Flag wins over environment, environment over file, file over
+default.
+
+Exit codes:
+  0  stopped by SIGTERM or SIGINT
+  1  could not start: the address is in use, the store is not a store, …
+  2  wrong command line or configuration file";
+
+/// Announce, boot scripts, boot events and the status page of a Beeswarm cluster.
+#[derive(Debug, Clone, Default, Parser)]
+#[command(name = "bee-tracker", version, help_expected = true, after_help = AFTER_HELP)]
+pub struct Cli {
+    /// Address to listen on (TCP) [default: [::]:6969, which takes IPv4 too]
+    #[arg(long, value_name = "ADDR:PORT", env = "BEESWARM_TRACKER_LISTEN")]
+    pub listen: Option<SocketAddr>,
+
+    /// Revision store: only its published torrents are tracked, and boot.ipxe boots from it.
+    /// Without a store any torrent is tracked and nothing is offered to boot
+    #[arg(long, value_name = "DIR", env = "BEESWARM_TRACKER_STORE")]
+    pub store: Option<PathBuf>,
+
+    /// Configuration file (TOML)
+    #[arg(long, value_name = "FILE", env = "BEESWARM_TRACKER_CONFIG")]
+    pub config: Option<PathBuf>,
+
+    /// Where nodes fetch kernel, initrd and image over HTTP (bee-seeder watch --http)
+    /// [default: port 8080 of the host name that the node used to reach this tracker]
+    #[arg(long, value_name = "URL", env = "BEESWARM_TRACKER_IMAGE_URL")]
+    pub image_url: Option<String>,
+
+    /// Channel that nodes boot from [default: stable]
+    #[arg(long, value_name = "NAME", env = "BEESWARM_TRACKER_CHANNEL")]
+    pub channel: Option<String>,
+
+    /// Image that nodes boot; needed when the channel has several
+    #[arg(long, value_name = "NAME", env = "BEESWARM_TRACKER_IMAGE")]
+    pub image: Option<String>,
+
+    /// Further kernel arguments for every node, for example "console=ttyS0,115200"
+    #[arg(
+        long,
+        value_name = "ARGS",
+        env = "BEESWARM_TRACKER_KERNEL_ARGS",
+        allow_hyphen_values = true
+    )]
+    pub kernel_args: Option<String>,
+
+    /// Print one JSON object per event on standard output
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_sound_and_states_its_exit_codes() {
+        Cli::command().debug_assert();
+        let help = Cli::command().render_long_help().to_string();
+        for text in ["Exit codes", "--listen", "--store", "--config", "BEESWARM_TRACKER_LISTEN"] {
+            assert!(help.contains(text), "{text} in {help}");
+        }
+    }
+
+    #[test]
+    fn the_fixed_command_line_parses() {
+        let cli =
+            Cli::try_parse_from(["bee-tracker", "--listen", "0.0.0.0:6969", "--store", "/srv/s"])
+                .unwrap();
+        assert_eq!(cli.listen, Some("0.0.0.0:6969".parse().unwrap()));
+        assert_eq!(cli.store, Some(PathBuf::from("/srv/s")));
+    }
+}

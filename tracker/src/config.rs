@@ -1,0 +1,216 @@
+//! Settings of the tracker: flag > environment > TOML file > default.
+
+use std::net::{Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use store::{Channel, RevisionName};
+
+use crate::boot::values::{BaseUrl, KernelArgs};
+use crate::cli::Cli;
+use crate::error::ConfigError;
+
+/// TCP port of the tracker.
+pub const DEFAULT_PORT: u16 = 6969;
+
+/// Everything the server needs to know. [`Default`] is what an empty command line gives.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where to listen; port 0 lets the system choose one.
+    pub listen: SocketAddr,
+    /// Whether [`Config::listen`] is the default, which falls back to IPv4 on a host without IPv6.
+    pub listen_is_default: bool,
+    /// The revision store, if any.
+    pub store: Option<PathBuf>,
+    /// Where nodes fetch kernel and initrd; otherwise [`crate::boot::IMAGE_PORT`] of the host the
+    /// request was made to.
+    pub image_url: Option<BaseUrl>,
+    /// Channel that nodes boot from.
+    pub channel: Channel,
+    /// Image that nodes boot, when the channel has several.
+    pub image: Option<RevisionName>,
+    /// Further kernel arguments.
+    pub kernel_args: KernelArgs,
+    /// Bounds of memory and connections.
+    pub limits: Limits,
+}
+
+/// The configuration file. Every field may be left out.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    /// Address and port to listen on, text. Default `"[::]:6969"`, which takes IPv4 as well.
+    listen: Option<SocketAddr>,
+    /// Directory of the revision store, text. Default: none, every torrent is tracked.
+    store: Option<PathBuf>,
+    /// Base URL (http) under which nodes find `/revisions/…`, text. Default: port 8080 of the host
+    /// name the node used.
+    image_url: Option<String>,
+    /// Channel that nodes boot from, text. Default `"stable"`.
+    channel: Option<String>,
+    /// Image that nodes boot, text. Default: the only one in the channel.
+    image: Option<String>,
+    /// Further kernel arguments for every node, text. Default none.
+    kernel_args: Option<String>,
+    /// Bounds of memory and connections.
+    #[serde(default)]
+    limits: Limits,
+}
+
+/// Bounds; what was not heard for the longest time gives way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Torrents tracked without a store (with one: those it has published). Default 1000.
+    pub torrents: usize,
+    /// Peers of one torrent. Default 20000, about 5 MB.
+    pub peers_per_torrent: usize,
+    /// Nodes remembered. Default 20000.
+    pub nodes: usize,
+    /// Boot events remembered per node. Default 200.
+    pub events_per_node: usize,
+    /// Connections open at once; more wait in the kernel's queue. Default 4096.
+    pub connections: usize,
+    /// Connections open at once from one address, loopback excepted. Default 256.
+    pub connections_per_address: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            torrents: 1000,
+            peers_per_torrent: 20_000,
+            nodes: 20_000,
+            events_per_node: 200,
+            connections: 4096,
+            connections_per_address: 256,
+        }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv6Addr::UNSPECIFIED, DEFAULT_PORT)),
+            listen_is_default: true,
+            store: None,
+            image_url: None,
+            channel: Channel::default(),
+            image: None,
+            kernel_args: KernelArgs::default(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl Config {
+    /// Merges the command line (which already holds the environment), the file it names, and defaults.
+    ///
+    /// # Errors
+    /// When the file cannot be read or has an unknown field, or a value is not valid; the text names
+    /// which.
+    pub fn load(cli: Cli) -> Result<Self, ConfigError> {
+        let file = cli.config.as_deref().map(read).transpose()?.unwrap_or_default();
+        let listen = cli.listen.or(file.listen);
+        let default = Self::default();
+        let limits = file.limits.check()?;
+        Ok(Self {
+            listen: listen.unwrap_or(default.listen),
+            listen_is_default: listen.is_none(),
+            store: cli.store.or(file.store),
+            image_url: value("image_url", cli.image_url.or(file.image_url), |s| s.parse())?,
+            channel: value("channel", cli.channel.or(file.channel), Channel::new)?
+                .unwrap_or_default(),
+            image: value("image", cli.image.or(file.image), RevisionName::new)?,
+            kernel_args: value("kernel_args", cli.kernel_args.or(file.kernel_args), |s| s.parse())?
+                .unwrap_or_default(),
+            limits,
+        })
+    }
+}
+
+impl Limits {
+    fn check(self) -> Result<Self, ConfigError> {
+        let all = [
+            ("torrents", self.torrents),
+            ("peers_per_torrent", self.peers_per_torrent),
+            ("nodes", self.nodes),
+            ("events_per_node", self.events_per_node),
+            ("connections", self.connections),
+            ("connections_per_address", self.connections_per_address),
+        ];
+        match all.into_iter().find(|(_, number)| *number == 0) {
+            Some((field, _)) => Err(ConfigError::ZeroLimit { field }),
+            None => Ok(self),
+        }
+    }
+}
+
+fn value<T, E: std::error::Error + Send + Sync + 'static>(
+    field: &'static str,
+    text: Option<String>,
+    parse: impl FnOnce(String) -> Result<T, E>,
+) -> Result<Option<T>, ConfigError> {
+    text.map(|text| {
+        parse(text.clone()).map_err(|e| ConfigError::Value { field, text, source: Box::new(e) })
+    })
+    .transpose()
+}
+
+fn read(path: &Path) -> Result<File, ConfigError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    toml::from_str(&text)
+        .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(toml: &str, cli: Cli) -> Result<Config, ConfigError> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tracker.toml");
+        std::fs::write(&path, toml).unwrap();
+        Config::load(Cli { config: Some(path), ..cli })
+    }
+
+    #[test]
+    fn the_flag_wins_over_the_file_and_the_file_over_the_default() {
+        let toml = "listen = '127.0.0.1:1'\nchannel = 'gpu'\nkernel_args = 'quiet'\n\
+                    [limits]\nnodes = 5\n";
+        let cli = Cli { channel: Some("canary".into()), ..Cli::default() };
+        let config = load(toml, cli).unwrap();
+        assert_eq!(config.listen, "127.0.0.1:1".parse().unwrap());
+        assert_eq!(config.channel.as_str(), "canary");
+        assert_eq!(config.kernel_args.to_string(), "quiet");
+        assert_eq!(config.limits, Limits { nodes: 5, ..Limits::default() });
+        assert!(config.store.is_none() && !config.listen_is_default);
+    }
+
+    #[test]
+    fn nothing_given_is_the_default() {
+        let config = Config::load(Cli::default()).unwrap();
+        assert_eq!(config.listen, "[::]:6969".parse().unwrap());
+        assert_eq!(config.channel.as_str(), "stable");
+    }
+
+    #[test]
+    fn errors_name_the_field() {
+        for (toml, expected) in [
+            ("listne = 'x'", "listne"),
+            ("listen = 'nonsense'", "listen"),
+            ("image_url = 'ftp://x'", "image_url"),
+            ("channel = '../x'", "channel"),
+            ("kernel_args = \"a\\nb\"", "kernel_args"),
+            ("[limits]\nnodes = 0", "limits.nodes"),
+            ("[limits]\nnode = 1", "node"),
+        ] {
+            let error = anyhow::Error::from(load(toml, Cli::default()).unwrap_err());
+            let text = format!("{error:#}");
+            assert!(text.contains(expected), "{toml}: {text}");
+        }
+        let missing = Cli { config: Some("/nonexistent/x.toml".into()), ..Cli::default() };
+        assert!(Config::load(missing).unwrap_err().to_string().contains("/nonexistent/x.toml"));
+    }
+}

@@ -1,0 +1,247 @@
+//! The server: listener, connections, background work, orderly end.
+//!
+//! A connection has deadlines for everything a client could delay: request head, body, and its whole
+//! life. Their number is bounded, in all and per address, so that one broken host does not lock out
+//! the others.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, broadcast};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::app::{App, Notice, lock};
+use crate::catalog::{Follower, describe};
+use crate::config::Config;
+use crate::error::BindError;
+use crate::http;
+
+/// Pause after a failed accept(2), which mostly means that descriptors have run out.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How often peers whose time is over are looked for.
+const EXPIRE_EVERY: Duration = Duration::from_secs(1);
+
+/// How often the store is looked at; a change is seen well within two seconds.
+const POLL_STORE_EVERY: Duration = Duration::from_millis(500);
+
+/// How long open connections may take to finish at shutdown.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Entry point.
+#[derive(Debug)]
+pub struct Server;
+
+impl Server {
+    /// Listens and starts to serve; the port is open when this returns.
+    ///
+    /// # Errors
+    /// [`BindError`] when the address cannot be listened on, or the store is none.
+    pub async fn bind(config: Config) -> Result<Handle, BindError> {
+        let app = Arc::new(App::new(config));
+        let follower = match app.config.store.as_deref() {
+            Some(path) => Some(open_store(&app, path)?),
+            None => None,
+        };
+        let listener = listen(&app.config).await?;
+        let local_addr = listener
+            .local_addr()
+            .map_err(|source| BindError::Listen { addr: app.config.listen, source })?;
+        let stop = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        tasks.spawn(accept(app.clone(), listener, stop.clone()));
+        tasks.spawn(expire(app.clone(), stop.clone()));
+        if let Some(follower) = follower {
+            tasks.spawn(follow(app.clone(), follower, stop.clone()));
+        }
+        tasks.close();
+        Ok(Handle { app, local_addr, stop, tasks })
+    }
+}
+
+/// A running server. Dropping it does not stop it.
+#[derive(Debug)]
+pub struct Handle {
+    app: Arc<App>,
+    local_addr: SocketAddr,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Handle {
+    /// Where it listens.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// What happens from now on.
+    #[must_use]
+    pub fn notices(&self) -> broadcast::Receiver<Notice> {
+        self.app.notices.subscribe()
+    }
+
+    /// Stops listening and lets open requests finish, for seconds at most.
+    pub fn shutdown(&self) {
+        self.stop.cancel();
+    }
+
+    /// Waits until everything has ended.
+    pub async fn join(self) {
+        self.tasks.wait().await;
+    }
+}
+
+fn open_store(app: &App, path: &Path) -> Result<Follower, BindError> {
+    let mut follower = Follower::open(path).map_err(BindError::Store)?;
+    if let Some(catalog) = follower.poll().map_err(BindError::Store)? {
+        app.replace_catalog(catalog);
+    } else {
+        tracing::warn!(path = %path.display(), "store is empty so far; waiting for bee-packer");
+    }
+    Ok(follower)
+}
+
+async fn listen(config: &Config) -> Result<TcpListener, BindError> {
+    let addr = config.listen;
+    match TcpListener::bind(addr).await {
+        Err(error) if config.listen_is_default && no_ipv6(&error) => {
+            let addr = SocketAddr::from((Ipv4Addr::UNSPECIFIED, addr.port()));
+            tracing::info!(%addr, "no IPv6 on this host");
+            TcpListener::bind(addr).await.map_err(|source| BindError::Listen { addr, source })
+        }
+        other => other.map_err(|source| BindError::Listen { addr, source }),
+    }
+}
+
+fn no_ipv6(error: &io::Error) -> bool {
+    // EAFNOSUPPORT has no kind of its own; its number is the same on every Linux but MIPS.
+    error.kind() == io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(97)
+}
+
+async fn expire(app: Arc<App>, stop: CancellationToken) {
+    let mut tick = tokio::time::interval(EXPIRE_EVERY);
+    while stop.run_until_cancelled(tick.tick()).await.is_some() {
+        let gone = lock(&app.torrents).expire(Instant::now());
+        if gone > 0 {
+            tracing::debug!(gone, "peers expired");
+        }
+    }
+}
+
+async fn follow(app: Arc<App>, mut follower: Follower, stop: CancellationToken) {
+    loop {
+        if stop.run_until_cancelled(tokio::time::sleep(POLL_STORE_EVERY)).await.is_none() {
+            return;
+        }
+        let polled = tokio::task::spawn_blocking(move || {
+            let result = follower.poll();
+            (follower, result)
+        });
+        let Ok((back, result)) = polled.await else {
+            tracing::error!("the store is no longer followed: restart bee-tracker");
+            return;
+        };
+        follower = back;
+        match result {
+            Ok(Some(catalog)) => app.replace_catalog(catalog),
+            Ok(None) => {}
+            Err(error) => app.store_trouble(describe(&error)),
+        }
+    }
+}
+
+/// Open connections by address; the lock is held for a moment only.
+type Open = Arc<Mutex<HashMap<IpAddr, usize>>>;
+
+async fn accept(app: Arc<App>, listener: TcpListener, stop: CancellationToken) {
+    let limits = app.config.limits;
+    let slots = Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS)));
+    let open = Open::default();
+    let connections = TaskTracker::new();
+    let service = http::Service::new(app.clone());
+    loop {
+        let next = async {
+            let slot = slots.clone().acquire_owned().await;
+            (slot, listener.accept().await)
+        };
+        let Some((slot, accepted)) = stop.run_until_cancelled(next).await else { break };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "accept failed");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        app.metrics.connections.add(1);
+        let ip = peer.ip().to_canonical();
+        let Some(entered) = Entered::new(&open, ip, limits.connections_per_address) else {
+            app.metrics.connections_refused.add(1);
+            continue;
+        };
+        let (service, stop) = (service.clone(), stop.clone());
+        connections.spawn(async move {
+            serve(stream, peer, service, stop).await;
+            drop((slot, entered));
+        });
+    }
+    drop(listener);
+    connections.close();
+    if tokio::time::timeout(GRACE, connections.wait()).await.is_err() {
+        tracing::warn!(open = connections.len(), "connections did not end in time");
+    }
+}
+
+async fn serve(
+    stream: TcpStream,
+    peer: SocketAddr,
+    service: http::Service,
+    stop: CancellationToken,
+) {
+    // Answers are one segment mostly: Nagle's algorithm would only delay them.
+    let _ = stream.set_nodelay(true);
+    let local = match stream.local_addr() {
+        Ok(local) => local,
+        Err(error) => return tracing::debug!(%peer, %error, "connection lost"),
+    };
+    if let Err(error) = service.serve(stream, peer, local, stop).await {
+        tracing::debug!(%peer, %error, "connection ended");
+    }
+}
+
+/// Counts a connection of an address for as long as it lives.
+struct Entered {
+    open: Open,
+    ip: IpAddr,
+}
+
+impl Entered {
+    fn new(open: &Open, ip: IpAddr, limit: usize) -> Option<Self> {
+        let mut table = lock(open);
+        let count = table.entry(ip).or_default();
+        if *count >= limit && !ip.is_loopback() {
+            return None;
+        }
+        *count += 1;
+        Some(Self { open: open.clone(), ip })
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        let mut table = lock(&self.open);
+        if let Some(count) = table.get_mut(&self.ip) {
+            *count -= 1;
+            if *count == 0 {
+                table.remove(&self.ip);
+            }
+        }
+    }
+}
