@@ -79,6 +79,20 @@ impl Cmd {
         self
     }
 
+    /// The same command, started by another program that ends with running its arguments
+    /// (`nice -n 5 COMMAND…`, a shell that waits for something first).
+    #[must_use]
+    pub fn wrapped_by<S: AsRef<OsStr>>(
+        self,
+        program: impl AsRef<OsStr>,
+        args: impl IntoIterator<Item = S>,
+    ) -> Cmd {
+        let mut all: Vec<OsString> = args.into_iter().map(|a| a.as_ref().to_owned()).collect();
+        all.push(self.program);
+        all.extend(self.args);
+        Cmd { program: program.as_ref().to_owned(), args: all, ..self }
+    }
+
     pub(crate) fn log_name(&self) -> Option<&str> {
         self.log.as_deref()
     }
