@@ -1,0 +1,196 @@
+//! Valid inputs that mutations start from, made by our own encoders or written out.
+
+use std::collections::BTreeMap;
+
+use proto::announce::{
+    AnnounceEvent, AnnouncePeers, AnnounceRequest, AnnounceResponse, PeerEntry, encode_scrape,
+};
+use proto::event::{Event, EventBatch, EventKind, FetchProgress, Stall, StallCause};
+use proto::extension::ExtendedHandshake;
+use proto::geometry::{Block, Geometry, PieceIndex};
+use proto::hash::{InfoHash, PeerId, PeerRole, PieceHash, Sha256Digest};
+use proto::manifest::{Artefact, ArtefactKind, Manifest};
+use proto::metainfo::{Info, Metainfo};
+use proto::wire::{Features, Handshake, Message};
+
+/// Seeds of a target; at least one.
+pub(crate) fn of(target: &str) -> Vec<Vec<u8>> {
+    match target {
+        "bencode" => [torrents(), replies(), vec![extended(), scrape()]].concat(),
+        "metainfo" => torrents(),
+        "announce_query" => vec![
+            request(None).to_query().into_bytes(),
+            request(Some(AnnounceEvent::Started)).to_query().into_bytes(),
+        ],
+        "scrape_query" => {
+            vec![b"info_hash=%00abcdefghijklmnopqrs&info_hash=aaaaaaaaaaaaaaaaaaaa".to_vec()]
+        }
+        "announce_response" => replies(),
+        "compact_peers" => vec![vec![1; 36], (0..180).collect()],
+        "handshake" => vec![hello().to_vec()],
+        "wire_stream" => vec![messages()],
+        "extended_handshake" => vec![extended()],
+        "manifest" => vec![manifest()],
+        "event_batch" => vec![events()],
+        "boot_record" => vec![BOOT_RECORD.as_bytes().to_vec()],
+        "kernel_args" => KERNEL_ARGS.iter().map(|line| line.as_bytes().to_vec()).collect(),
+        "units" => UNITS.iter().map(|text| text.as_bytes().to_vec()).collect(),
+        other => panic!("no seeds for target {other}"),
+    }
+}
+
+const UNITS: [&str; 8] = [
+    "1.5GiB",
+    "800Mbit/s",
+    "4096",
+    "64 K",
+    "52:54:00:ab:cd:ef",
+    "01-52-54-00-ab-cd-ef",
+    "00112233445566778899aabbccddeeff00112233",
+    "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff",
+];
+
+const KERNEL_ARGS: [&str; 2] = [
+    "BOOT_IMAGE=vmlinuz quiet root=beeswarm:http://10.0.0.1:8080/channels/stable/demo/ \
+     beeswarm.pin=sha256:00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff \
+     beeswarm.tracker=http://10.0.0.1:6969/announce beeswarm.report=http://10.0.0.1:6969/ \
+     beeswarm.overlay=tmpfs:512MiB beeswarm.upload_limit=800Mbit beeswarm.listen=0.0.0.0:6881",
+    "root=beeswarm:/rootimg.torrent beeswarm.node=52:54:00:00:00:01 BOOTIF=01-52-54-00-00-00-01 \
+     beeswarm.pin=btih:00112233445566778899aabbccddeeff00112233 console=\"ttyS0 115200\"",
+];
+
+const BOOT_RECORD: &str = r#"{"version":1,"device":"/dev/loop0","device_number":[7,0],"length":4096,
+"info_hash":"00112233445566778899aabbccddeeff00112233","torrent":"/run/beeswarm/rootimg.torrent",
+"trackers":[["http://10.0.0.1:6969/announce"]],"report":"http://10.0.0.1:6969",
+"node":"52:54:00:00:00:01","source":"http://10.0.0.1:8080/x/","upload_limit":"10MiB",
+"sources":{"admin":1,"peers":2,"web":3}}"#;
+
+fn torrents() -> Vec<Vec<u8>> {
+    let geometry = Geometry::new(40_000, 16_384).unwrap();
+    let pieces = vec![PieceHash([1; 20]); 3];
+    let info = Info::new("rootimg.sfs", geometry, true, pieces).unwrap();
+    let url = |s: &str| s.to_owned();
+    let tiers = vec![vec![url("http://a/announce"), url("http://b/x")], vec![url("http://c/y")]];
+    let one = Metainfo::new(info.clone(), vec![vec![url("http://a/announce")]], vec![], None);
+    let all = Metainfo::new(info, tiers, vec![url("http://w/")], Some(url("bee-packer")));
+    [one, all].map(|torrent| torrent.unwrap().to_bytes().unwrap()).into()
+}
+
+fn request(event: Option<AnnounceEvent>) -> AnnounceRequest {
+    AnnounceRequest {
+        info_hash: InfoHash(*b"\0\x01%&=+ \xff\xfe01234567890"),
+        peer_id: PeerId::new(PeerRole::Node, [9; 12]),
+        port: 6881,
+        uploaded: 5,
+        downloaded: u64::MAX,
+        left: 0,
+        event,
+        numwant: Some(50),
+        compact: true,
+        no_peer_id: true,
+        key: Some("k&=%".into()),
+        ip: Some([10, 0, 0, 1].into()),
+    }
+}
+
+fn replies() -> Vec<Vec<u8>> {
+    let id = PeerId::new(PeerRole::Admin, [3; 12]);
+    let entry = |address: &str| PeerEntry { address: address.parse().unwrap(), peer_id: Some(id) };
+    let reply = AnnounceResponse::Peers(AnnouncePeers {
+        interval: 30,
+        min_interval: Some(5),
+        complete: 1,
+        incomplete: 2,
+        peers: vec![entry("10.0.0.1:6881"), entry("[fd00::1]:6882"), entry("10.0.0.3:6881")],
+        warning: Some("slow".into()),
+    });
+    let refusal = AnnounceResponse::Failure("unknown info-hash".into());
+    let encoded = [reply.encode(true), reply.encode(false), refusal.encode(true)];
+    encoded.map(Result::unwrap).into()
+}
+
+fn scrape() -> Vec<u8> {
+    let entry = proto::announce::ScrapeEntry {
+        info_hash: InfoHash([7; 20]),
+        complete: 1,
+        downloaded: 2,
+        incomplete: 3,
+    };
+    encode_scrape(&[entry]).unwrap()
+}
+
+fn hello() -> [u8; 68] {
+    let features = Features { fast: true, extended: true };
+    let peer_id = PeerId::new(PeerRole::Node, [1; 12]);
+    Handshake { info_hash: InfoHash([5; 20]), peer_id, features }.encode()
+}
+
+fn messages() -> Vec<u8> {
+    let block = Block { piece: PieceIndex(1), begin: 16_384, length: 16_384 };
+    let (extended, piece) = (extended(), block.piece);
+    let mut out = Vec::new();
+    for message in [
+        Message::Extended { id: 0, payload: &extended },
+        Message::Bitfield(&[0xff, 0x80]),
+        Message::KeepAlive,
+        Message::Interested,
+        Message::Unchoke,
+        Message::Request(block),
+        Message::Piece { piece, begin: 0, data: b"sixteen bytes or" },
+        Message::Have(piece),
+        Message::HaveAll,
+        Message::HaveNone,
+        Message::Reject(block),
+        Message::Cancel(block),
+        Message::AllowedFast(piece),
+        Message::Suggest(piece),
+        Message::Port(6881),
+        Message::NotInterested,
+        Message::Choke,
+    ] {
+        message.encode(&mut out);
+    }
+    out
+}
+
+fn extended() -> Vec<u8> {
+    let handshake = ExtendedHandshake {
+        extensions: BTreeMap::from([("ut_pex".to_owned(), 1), ("ut_metadata".to_owned(), 2)]),
+        client: Some("Beeswarm 0.1".into()),
+        port: Some(6881),
+        request_queue: Some(250),
+        upload_only: true,
+    };
+    handshake.encode().unwrap()
+}
+
+fn manifest() -> Vec<u8> {
+    let artefact = Artefact { length: 5, sha256: Sha256Digest::of(b"hello") };
+    let manifest = Manifest {
+        version: proto::manifest::MANIFEST_VERSION,
+        name: "demo".into(),
+        artefacts: ArtefactKind::ALL.map(|kind| (kind, artefact)).into(),
+        info_hash: InfoHash([7; 20]),
+        kernel_release: Some("6.1.0-1-amd64".into()),
+        build: [("packer".to_owned(), "0.1.0".to_owned())].into(),
+    };
+    manifest.to_bytes().unwrap()
+}
+
+fn events() -> Vec<u8> {
+    let kinds = [
+        EventKind::Discover { source: "http://admin/".into() },
+        EventKind::Fetch(FetchProgress { bytes: 1, total: 4, ..FetchProgress::default() }),
+        EventKind::Verify {
+            bytes: 4,
+            seconds: 1.5,
+            sources: proto::event::Sources::default(),
+            hash_failures: 1,
+        },
+        EventKind::Stalled(Stall { cause: StallCause::NoPeers, detail: "none".into() }),
+        EventKind::Failed { message: "m".into() },
+    ];
+    let events = (1..).zip(kinds).map(|(seq, kind)| Event { seq, uptime_ms: seq, kind }).collect();
+    let batch = EventBatch { version: 1, boot_id: "b".into(), events };
+    serde_json::to_vec(&batch).unwrap()
+}

@@ -1,0 +1,267 @@
+//! One function per parser of outside bytes. Each must return for any input: it may not panic, loop
+//! or allocate without bound. Where a parser accepts its input, the function also demands that
+//! writing the result and reading it again gives the same result.
+//!
+//! Used by `fuzz_smoke.rs` with fixed mutations, and by the libFuzzer targets under `fuzz/`.
+
+use std::net::SocketAddr;
+
+use proto::announce::{AnnounceRequest, AnnounceResponse, PeerEntry, parse_scrape};
+use proto::bencode::{Value, raw_value};
+use proto::bitfield::Bitfield;
+use proto::boot_record::BootRecord;
+use proto::event::{EventBatch, MAX_BATCH_LEN};
+use proto::extension::ExtendedHandshake;
+use proto::hash::{InfoHash, Sha256Digest};
+use proto::kernel_args::{KernelArgs, is_for_us};
+use proto::manifest::{MAX_MANIFEST_LEN, Manifest};
+use proto::metainfo::Metainfo;
+use proto::node_id::NodeId;
+use proto::units::{ByteRate, ByteSize};
+use proto::wire::{Handshake, Message};
+use proto::{peers, query};
+
+/// A parser under test; says whether it accepted the input.
+pub(crate) type Target = fn(&[u8]) -> bool;
+
+/// Every target by name; the name is also that of the libFuzzer binary.
+pub(crate) const ALL: [(&str, Target); 14] = [
+    ("bencode", bencode),
+    ("metainfo", metainfo),
+    ("announce_query", announce_query),
+    ("scrape_query", scrape_query),
+    ("announce_response", announce_response),
+    ("compact_peers", compact_peers),
+    ("handshake", handshake),
+    ("wire_stream", wire_stream),
+    ("extended_handshake", extended_handshake),
+    ("manifest", manifest),
+    ("event_batch", event_batch),
+    ("boot_record", boot_record),
+    ("kernel_args", kernel_args),
+    ("units", units),
+];
+
+/// Bencode: what is accepted is canonical, so writing it again gives the very same bytes.
+pub(crate) fn bencode(data: &[u8]) -> bool {
+    let _ = raw_value(data, b"info");
+    let Ok((value, used)) = Value::parse_prefix(data) else { return false };
+    assert_eq!(written(&value), data[..used], "accepted bencode is not canonical");
+    assert_eq!(Value::parse(data).is_ok(), used == data.len());
+    if let Some(info) = value.get(b"info")
+        && matches!(info, Value::Dict(_) | Value::List(_))
+    {
+        let raw = raw_value(&data[..used], b"info").expect("parsed before").expect("is there");
+        assert_eq!(raw, written(info), "raw bytes are not those of the value");
+    }
+    used == data.len()
+}
+
+fn written(value: &Value<'_>) -> Vec<u8> {
+    let string = |bytes: &[u8]| [format!("{}:", bytes.len()).as_bytes(), bytes].concat();
+    match value {
+        Value::Integer(number) => format!("i{number}e").into_bytes(),
+        Value::Bytes(bytes) => string(bytes),
+        Value::List(items) => {
+            [b"l".to_vec(), items.iter().flat_map(written).collect(), b"e".to_vec()].concat()
+        }
+        Value::Dict(pairs) => {
+            let pairs =
+                pairs.iter().flat_map(|(key, value)| [string(key), written(value)].concat());
+            [b"d".to_vec(), pairs.collect(), b"e".to_vec()].concat()
+        }
+    }
+}
+
+/// Torrent files.
+pub(crate) fn metainfo(data: &[u8]) -> bool {
+    let Ok(torrent) = Metainfo::parse(data) else { return false };
+    let bytes = torrent.to_bytes().expect("what was read can be written");
+    assert_eq!(Metainfo::parse(&bytes).expect("own output"), torrent);
+    assert!(torrent.info.geometry.indices().all(|p| torrent.info.piece_hash(p).is_some()));
+    true
+}
+
+/// Query string of an announce.
+pub(crate) fn announce_query(data: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(data);
+    let _ = query::decode(&text);
+    let Ok(request) = AnnounceRequest::parse(&text) else { return false };
+    assert_ne!(request.port, 0);
+    assert_eq!(AnnounceRequest::parse(&request.to_query()).expect("own output"), request);
+    true
+}
+
+/// Query string of a scrape.
+pub(crate) fn scrape_query(data: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(data);
+    let Ok(hashes) = parse_scrape(&text) else { return false };
+    assert!(hashes.len() <= text.len() / "info_hash=".len());
+    !hashes.is_empty()
+}
+
+/// A tracker's reply, compact or not.
+pub(crate) fn announce_response(data: &[u8]) -> bool {
+    let Ok(reply) = AnnounceResponse::parse(data) else { return false };
+    if let AnnounceResponse::Peers(reply) = &reply {
+        assert!(reply.peers.len() <= 2 * peers::MAX_PEERS);
+        assert!(reply.peers.iter().all(|peer| peer.address.port() != 0));
+    }
+    for compact in [true, false] {
+        let bytes = reply.encode(compact).expect("what was read can be written");
+        let again = AnnounceResponse::parse(&bytes).expect("own output");
+        match (&reply, &again) {
+            (AnnounceResponse::Failure(a), AnnounceResponse::Failure(b)) => assert_eq!(a, b),
+            (AnnounceResponse::Peers(a), AnnounceResponse::Peers(b)) => {
+                assert_eq!((a.interval, a.min_interval), (b.interval, b.min_interval));
+                assert_eq!((a.complete, a.incomplete), (b.complete, b.incomplete));
+                assert_eq!(a.warning, b.warning);
+                if a.peers.len() <= peers::MAX_PEERS {
+                    assert_eq!(addresses(&a.peers), addresses(&b.peers));
+                }
+            }
+            _ => panic!("a refusal became an answer, or the reverse"),
+        }
+    }
+    true
+}
+
+fn addresses(list: &[PeerEntry]) -> Vec<SocketAddr> {
+    let mut list: Vec<_> = list.iter().map(|peer| peer.address).collect();
+    list.sort();
+    list
+}
+
+/// Compact peer lists.
+pub(crate) fn compact_peers(data: &[u8]) -> bool {
+    let lists = [peers::decode_v4(data), peers::decode_v6(data)];
+    let accepted = lists.iter().any(Result::is_ok);
+    for mut list in lists.into_iter().flatten() {
+        assert!(list.len() <= peers::MAX_PEERS && list.iter().all(|peer| peer.port() != 0));
+        let (v4, v6) = peers::encode(&list);
+        let mut again = peers::decode_v4(&v4).expect("own output");
+        again.extend(peers::decode_v6(&v6).expect("own output"));
+        list.sort();
+        again.sort();
+        assert_eq!(again, list);
+    }
+    accepted
+}
+
+/// The handshake of the peer wire.
+pub(crate) fn handshake(data: &[u8]) -> bool {
+    let Some(front) = data.first_chunk() else { return false };
+    let Ok(parsed) = Handshake::parse(front) else { return false };
+    assert_eq!(Handshake::parse(&parsed.encode()).expect("own output"), parsed);
+    let _ = parsed.peer_id.role();
+    true
+}
+
+/// A run of peer-wire messages, as a receive buffer holds them.
+pub(crate) fn wire_stream(data: &[u8]) -> bool {
+    let mut rest = data;
+    while let Ok(Some((message, used))) = Message::parse(rest) {
+        assert!(used >= 4 && used <= rest.len());
+        let mut again = Vec::new();
+        message.encode(&mut again);
+        match message {
+            Message::Unknown { .. } => assert!(again.is_empty()),
+            _ => assert_eq!(again, rest[..used], "message changes when written again"),
+        }
+        assert_eq!(Message::parse(&rest[..used - 1]), Ok(None), "read before it was complete");
+        match message {
+            Message::Bitfield(bytes) => [1, 8, 9, 1000].iter().for_each(|n| bitfield(bytes, *n)),
+            Message::Extended { payload, .. } => drop(extended_handshake(payload)),
+            _ => {}
+        }
+        rest = &rest[used..];
+    }
+    rest.is_empty()
+}
+
+fn bitfield(bytes: &[u8], pieces: u32) {
+    if let Ok(field) = Bitfield::from_bytes(bytes, pieces) {
+        assert_eq!(field.iter().count(), field.count() as usize);
+        assert_eq!(field.as_bytes(), bytes);
+    }
+}
+
+/// The handshake of the extension protocol.
+pub(crate) fn extended_handshake(data: &[u8]) -> bool {
+    let Ok(parsed) = ExtendedHandshake::parse(data) else { return false };
+    let bytes = parsed.encode().expect("what was read can be written");
+    assert_eq!(ExtendedHandshake::parse(&bytes).expect("own output"), parsed);
+    true
+}
+
+/// `manifest.json`.
+pub(crate) fn manifest(data: &[u8]) -> bool {
+    let Ok(parsed) = Manifest::parse(data) else { return false };
+    let bytes = parsed.to_bytes().expect("what was read can be written");
+    // pretty printing may push a manifest at the limit over it
+    if bytes.len() <= MAX_MANIFEST_LEN {
+        assert_eq!(Manifest::parse(&bytes).expect("own output"), parsed);
+    }
+    true
+}
+
+/// A batch of boot events.
+pub(crate) fn event_batch(data: &[u8]) -> bool {
+    let Ok(batch) = EventBatch::parse(data) else { return false };
+    let bytes = serde_json::to_vec(&batch).expect("what was read can be written");
+    if bytes.len() <= MAX_BATCH_LEN {
+        // not compared as a whole: a float may come back with another last digit
+        let again = EventBatch::parse(&bytes).expect("own output");
+        assert_eq!(again.events.len(), batch.events.len());
+        for (a, b) in again.events.iter().zip(&batch.events) {
+            assert_eq!((a.seq, a.uptime_ms), (b.seq, b.uptime_ms));
+            assert_eq!(a.kind.stage(), b.kind.stage());
+        }
+    }
+    true
+}
+
+/// `/run/beeswarm/boot.json`.
+pub(crate) fn boot_record(data: &[u8]) -> bool {
+    let Ok(parsed) = BootRecord::parse(data) else { return false };
+    let bytes = parsed.to_bytes().expect("what was read can be written");
+    assert_eq!(BootRecord::parse(&bytes).expect("own output"), parsed);
+    true
+}
+
+/// The kernel command line.
+pub(crate) fn kernel_args(data: &[u8]) -> bool {
+    let line = String::from_utf8_lossy(data);
+    let parsed = KernelArgs::parse(&line);
+    match &parsed {
+        Ok(_) => assert!(is_for_us(&line), "used although it does not ask for us"),
+        Err(error) => assert!(error.to_string().len() < 2048, "message is not bounded"),
+    }
+    parsed.is_ok()
+}
+
+/// Sizes, rates, node ids and digests in text form.
+pub(crate) fn units(data: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(data);
+    let size = text.parse::<ByteSize>();
+    if let Ok(size) = &size {
+        assert!(!size.to_string().is_empty());
+        assert_eq!(size.0.to_string().parse::<ByteSize>().expect("a plain number"), *size);
+    }
+    let rate = text.parse::<ByteRate>();
+    if let Ok(rate) = &rate {
+        assert_eq!(rate.0.to_string().parse::<ByteRate>().expect("a plain number"), *rate);
+    }
+    let node = text.parse::<NodeId>();
+    if let Ok(node) = &node {
+        assert_eq!(node.to_string().parse::<NodeId>().expect("own output"), *node);
+    }
+    let digests = [
+        text.parse::<InfoHash>().map(|hash| hash.to_string()),
+        text.parse::<Sha256Digest>().map(|digest| digest.to_string()),
+    ];
+    for written in digests.iter().flatten() {
+        assert_eq!(*written, text.to_lowercase());
+    }
+    size.is_ok() || rate.is_ok() || node.is_ok() || digests.iter().any(Result::is_ok)
+}
