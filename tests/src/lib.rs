@@ -26,22 +26,32 @@
 //! # Ok(()) }
 //! ```
 
+mod contain;
+pub mod dnsmasq;
 mod error;
 mod holder;
 pub mod http;
 mod inside;
+mod kvm;
 mod lab;
 mod link;
 mod logs;
 mod neighbours;
 mod node;
 mod process;
+pub mod root;
+mod serial;
 pub mod tool;
 mod usage;
+mod vm;
 
+pub use contain::contained;
 pub use error::LabError;
+pub use kvm::Accelerator;
 pub use lab::{Lab, LabConfig, Scratch, Stopper};
 pub use link::{BitRate, Link, ParseRateError};
 pub use node::Node;
 pub use process::{Cmd, Proc};
+pub use serial::{Milestone, Milestones};
 pub use usage::Usage;
+pub use vm::{QEMU, Vm, VmConfig};

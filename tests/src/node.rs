@@ -130,6 +130,16 @@ impl Node {
         Path::new("/run/scratch").join(&*self.name)
     }
 
+    /// A path inside the lab as the caller can open it.
+    pub fn outside(&self, inside: &Path) -> PathBuf {
+        self.inner.outside(inside)
+    }
+
+    /// The lab's log folder.
+    pub fn logs(&self) -> &Path {
+        self.inner.logs.folder()
+    }
+
     /// Starts a program on this node. Standard error goes to `LOG.log` and standard output to
     /// `LOG.out` in the lab's log folder.
     ///

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use lab::{BitRate, Cmd, Lab, LabConfig, LabError, Link};
 
 fn lab(folder: &Path) -> Lab {
-    Lab::start(LabConfig::new(folder.join("logs"))).unwrap()
+    Lab::start(LabConfig::new(folder.join("logs"))).expect("a lab (needs root)")
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn nothing_outlives_a_lab() {
 
 /// Whether a process of this machine has `argument` among its arguments.
 fn is_running(argument: &str) -> bool {
-    let output = Command::new("ps").args(["-eo", "args"]).output().unwrap();
+    let output = Command::new("ps").args(["-eo", "args"]).output().expect("ps");
     let list = String::from_utf8_lossy(&output.stdout).into_owned();
     list.lines().any(|line| line == format!("sleep {argument}"))
 }
