@@ -1,2 +1,48 @@
-//! Placeholder entry point.
-fn main() {}
+//! `bee-packer`: packs root trees into revisions and manages the store.
+
+use std::process::ExitCode;
+
+use anyhow::Error;
+use clap::Parser as _;
+use packer::PackError;
+use packer::error::Category;
+use store::StoreError;
+
+use crate::cli::Cli;
+
+mod cli;
+mod manage;
+mod output;
+mod run;
+mod show;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match cli.run() {
+        Ok(code) => code,
+        Err(error) => {
+            output::error(cli.json, &error);
+            ExitCode::from(category(&error) as u8)
+        }
+    }
+}
+
+/// The exit code's meaning, as `--help` documents it.
+fn category(error: &Error) -> Category {
+    let packing = error.downcast_ref::<PackError>();
+    if let Some(error) = packing {
+        return error.category();
+    }
+    match error.downcast_ref::<StoreError>() {
+        Some(
+            StoreError::NotAStore { .. }
+            | StoreError::NoRevision { .. }
+            | StoreError::NoImage { .. }
+            | StoreError::NothingOlder { .. }
+            | StoreError::InUse { .. },
+        ) => Category::Input,
+        Some(StoreError::Altered { .. } | StoreError::Manifest { .. }) => Category::Damaged,
+        Some(_) => Category::Store,
+        None => Category::Other,
+    }
+}

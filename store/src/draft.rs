@@ -79,6 +79,9 @@ impl Store {
             }
             if let Some(lock) = durable::try_lock(&lock_path)? {
                 let draft = Draft { path, lock_path, _lock: lock };
+                durable::create_dir(&draft.path)?;
+                // an unpacked root has setuid programs, perhaps with known holes
+                durable::make_private(&draft.path)?;
                 durable::create_dir(&draft.dir())?;
                 durable::create_dir(&draft.work())?;
                 return Ok(draft);

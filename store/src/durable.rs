@@ -81,6 +81,12 @@ pub(crate) fn settle_dir(path: &Path) -> Result<(), StoreError> {
     sync(path)
 }
 
+/// Lets nobody else look into a directory.
+pub(crate) fn make_private(path: &Path) -> Result<(), StoreError> {
+    step()?;
+    fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(write_error(path))
+}
+
 /// rename(2); the parent of `to` is on disk afterwards.
 pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), StoreError> {
     step()?;

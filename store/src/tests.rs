@@ -128,6 +128,15 @@ fn a_committed_revision_is_readable_for_every_user() {
 }
 
 #[test]
+fn nobody_else_looks_into_a_draft() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let (_dir, store) = store();
+    let draft = store.begin().unwrap();
+    let outer = fs::metadata(draft.work().parent().unwrap()).unwrap();
+    assert_eq!(outer.permissions().mode() & 0o777, 0o700);
+}
+
+#[test]
 fn the_same_revision_again_is_the_same_revision() {
     let (_dir, store) = store();
     let first = pack(&store, "debian", 1).unwrap();

@@ -1,0 +1,251 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use packer::pack::Compression;
+use store::{Channel, RevisionName, RevisionRef};
+
+use crate::{manage, run, show};
+
+/// Packs a root tree into an image that a cluster boots by BitTorrent, and manages the store of
+/// such images.
+#[derive(Debug, Parser)]
+#[command(name = "bee-packer", version, help_expected = true, after_help = EXIT_CODES)]
+pub(crate) struct Cli {
+    /// Print one JSON object per line on stdout instead of text
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  failed for another reason
+  2  wrong command line
+  3  the source, a given file, or a named revision is not usable
+  4  a program (mksquashfs, dracut, tar) is missing or failed
+  5  the store cannot be written: full, read-only, no permission
+  6  a revision is damaged
+
+Example:
+  bee-packer pack --source /srv/debian --name debian --store /var/lib/beeswarm \\
+      --tracker http://admin:6969 --publish";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Pack a root tree and store it as a revision
+    Pack(Box<PackArgs>),
+    /// Seed a revision, and let a channel boot it
+    Publish(PublishArgs),
+    /// Stop seeding a revision that no channel boots; its files stay
+    Unpublish(RevisionArgs),
+    /// Let a channel boot what was published before
+    Rollback(RollbackArgs),
+    /// Remove all but the newest revisions of an image, never one that a channel boots
+    Prune(PruneArgs),
+    /// List the revisions in the store
+    List(StoreArg),
+    /// Show what a revision, a .torrent or a manifest.json says
+    Inspect(InspectArgs),
+    /// Read revisions back and compare every byte with manifest and torrent
+    Verify(VerifyArgs),
+}
+
+/// Where the store is.
+#[derive(Debug, Args)]
+pub(crate) struct StoreArg {
+    /// Directory of the store
+    #[arg(long, value_name = "DIR", env = "BEESWARM_STORE")]
+    pub(crate) store: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PackArgs {
+    /// Root tree: a directory, or a tar (plain, gzip, zstd, xz, bzip2; told by its contents)
+    #[arg(long, value_name = "DIR|TAR")]
+    pub(crate) source: PathBuf,
+    /// Name of the image: 1 to 64 of a-z, 0-9, '.', '_', '-'
+    #[arg(long)]
+    pub(crate) name: RevisionName,
+    #[command(flatten)]
+    pub(crate) store: StoreArg,
+    /// Announce URL; repeat for fallbacks, tried in order. http://HOST:PORT gets /announce added
+    #[arg(long = "tracker", value_name = "URL")]
+    pub(crate) trackers: Vec<String>,
+    /// URL of the image for nodes without peers (BEP 19); ends in '/' for a directory, and
+    /// {info_hash} in it is replaced. Repeatable
+    #[arg(long = "web-seed", value_name = "URL")]
+    pub(crate) web_seeds: Vec<String>,
+    /// Kernel image to boot [default: that of the source]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kernel: Option<PathBuf>,
+    /// Kernel release, as `uname -r` says; fails when the source has no modules for it
+    /// [default: that of --kernel, or the newest in the source]
+    #[arg(long, value_name = "VER")]
+    pub(crate) kver: Option<String>,
+    /// Nodes that will fetch at the same time: sets the length of a piece
+    #[arg(long, value_name = "N", default_value_t = 400)]
+    pub(crate) nodes: u32,
+    /// Compression of the image
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) compression: CompressionArg,
+    /// Static bee-initrd-client for the initrd [default: next to this program,
+    /// /usr/lib/beeswarm, PATH]
+    #[arg(long, value_name = "FILE", env = "BEESWARM_CLIENT")]
+    pub(crate) client: Option<PathBuf>,
+    /// Directory of the dracut module [default: /usr/lib/dracut/modules.d/55beeswarm,
+    /// then ../lib/dracut/modules.d/55beeswarm and 55beeswarm next to this program]
+    #[arg(long, value_name = "DIR", env = "BEESWARM_DRACUT_MODULE")]
+    pub(crate) dracut_module: Option<PathBuf>,
+    /// Further argument for dracut, after ours; repeatable: --dracut-arg=--add=ssh-server
+    #[arg(long = "dracut-arg", value_name = "ARG", allow_hyphen_values = true)]
+    pub(crate) dracut_args: Vec<String>,
+    /// Take this finished initrd instead of running dracut
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["client", "dracut_module", "dracut_args"])]
+    pub(crate) keep_initrd: Option<PathBuf>,
+    /// Neither kernel nor initrd: something else boots the image
+    #[arg(long, conflicts_with_all = ["kernel", "kver", "keep_initrd", "dracut_args"])]
+    pub(crate) image_only: bool,
+    /// Publish the revision when it is packed
+    #[arg(long)]
+    pub(crate) publish: bool,
+    /// Channel for --publish
+    #[arg(long, default_value_t, requires = "publish")]
+    pub(crate) channel: Channel,
+}
+
+/// `--compression`.
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+pub(crate) enum CompressionArg {
+    /// Small, and fast to read
+    #[default]
+    Zstd,
+    /// Smallest, slow to read
+    Xz,
+    /// Largest, fastest to read
+    Lz4,
+}
+
+impl From<CompressionArg> for Compression {
+    fn from(arg: CompressionArg) -> Self {
+        match arg {
+            CompressionArg::Zstd => Self::Zstd,
+            CompressionArg::Xz => Self::Xz,
+            CompressionArg::Lz4 => Self::Lz4,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PublishArgs {
+    /// NAME@REV, or NAME for its newest revision
+    pub(crate) revision: String,
+    #[command(flatten)]
+    pub(crate) store: StoreArg,
+    /// Channel that boots it
+    #[arg(long, default_value_t)]
+    pub(crate) channel: Channel,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RevisionArgs {
+    /// NAME@REV
+    pub(crate) revision: RevisionRef,
+    #[command(flatten)]
+    pub(crate) store: StoreArg,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RollbackArgs {
+    /// Name of the image
+    pub(crate) name: RevisionName,
+    #[command(flatten)]
+    pub(crate) store: StoreArg,
+    /// Channel to roll back
+    #[arg(long, default_value_t)]
+    pub(crate) channel: Channel,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PruneArgs {
+    /// Name of the image
+    pub(crate) name: RevisionName,
+    #[command(flatten)]
+    pub(crate) store: StoreArg,
+    /// How many of the newest revisions stay
+    #[arg(long, value_name = "N")]
+    pub(crate) keep: usize,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InspectArgs {
+    /// NAME@REV, NAME (what --channel boots, or else the newest), or a .torrent or manifest.json
+    pub(crate) what: String,
+    /// Directory of the store; not needed for a file
+    #[arg(long, value_name = "DIR", env = "BEESWARM_STORE")]
+    pub(crate) store: Option<PathBuf>,
+    /// Channel to look in for a NAME
+    #[arg(long, default_value_t)]
+    pub(crate) channel: Channel,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// NAME@REV or NAME (every revision of it) [default: every revision in the store]
+    pub(crate) revision: Option<String>,
+    #[command(flatten)]
+    pub(crate) store: StoreArg,
+}
+
+impl Cli {
+    /// Does what was asked for.
+    pub(crate) fn run(&self) -> anyhow::Result<ExitCode> {
+        let json = self.json;
+        match &self.command {
+            Command::Pack(args) => run::pack(args, json),
+            Command::Publish(args) => manage::publish(args, json),
+            Command::Unpublish(args) => manage::unpublish(args, json),
+            Command::Rollback(args) => manage::rollback(args, json),
+            Command::Prune(args) => manage::prune(args, json),
+            Command::List(args) => show::list(args, json),
+            Command::Inspect(args) => show::inspect(args, json),
+            Command::Verify(args) => show::verify(args, json),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_contract_of_the_design_is_accepted() {
+        let line = "bee-packer pack --source /r --name debian --store /s --tracker http://a:1 \
+                    --tracker http://b:1 --web-seed http://c/ --kernel /k --kver 6.1.0 \
+                    --nodes 30 --dracut-module /m --client /c --dracut-arg --add=x \
+                    --compression xz --publish --json";
+        let cli = Cli::try_parse_from(line.split_whitespace()).unwrap();
+        let Command::Pack(args) = cli.command else { panic!("pack") };
+        assert_eq!(args.trackers.len(), 2);
+        assert_eq!(args.dracut_args, ["--add=x"]);
+        assert!(cli.json && args.publish);
+        for bad in [
+            "bee-packer pack --source /r --name ../evil --store /s",
+            "bee-packer pack --source /r --name x",
+            "bee-packer unpublish debian --store /s",
+            "bee-packer prune debian --store /s",
+        ] {
+            assert!(Cli::try_parse_from(bad.split_whitespace()).is_err(), "{bad}");
+        }
+    }
+}

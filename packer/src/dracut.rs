@@ -1,0 +1,192 @@
+//! Running the host's dracut for the image's kernel, with our module, whatever is installed.
+//!
+//! dracut finds modules in one directory only. So it is given a private one: copies of its
+//! scripts, links to its modules, and our module among them. It runs in the draft's work
+//! directory and gets every path by a configuration file there, because it writes its command
+//! line into the initrd: with paths in it, two packings would differ.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::UNIX_EPOCH;
+
+use crate::error::PackError;
+use crate::kernel::Kernel;
+use crate::log_tail;
+use crate::tool::{DRACUT, LSINITRD, Place, keep_log};
+
+/// Where distributions install dracut.
+const BASE_DIRS: [&str; 2] = ["/usr/lib/dracut", "/lib/dracut"];
+
+/// Name of the client in the initrd, as `lsinitrd` prints it.
+const CLIENT_INSIDE: &str = "bin/bee-initrd-client";
+
+/// What dracut is to make.
+#[derive(Debug)]
+pub(crate) struct Job<'a> {
+    pub(crate) root: &'a Path,
+    pub(crate) kernel: &'a Kernel,
+    pub(crate) module: &'a Path,
+    pub(crate) client: &'a Path,
+    /// Of the user, after ours: they win.
+    pub(crate) extra: &'a [String],
+    /// Scratch directory, absolute.
+    pub(crate) work: &'a Path,
+    pub(crate) place: Place<'a>,
+}
+
+/// Makes the initrd and returns its path, in the work directory.
+///
+/// # Errors
+/// [`PackError::ToolFailed`] with cause and remedy, [`PackError::InitrdIncomplete`].
+pub(crate) fn run(job: &Job<'_>) -> Result<PathBuf, PackError> {
+    let dir = job.work.join("dracut");
+    let write = |path: &Path, e| job.place.write_error(path.to_owned(), e);
+    for sub in ["conf.d", "tmp"] {
+        let path = dir.join(sub);
+        fs::create_dir_all(&path).map_err(|e| write(&path, e))?;
+    }
+    let base = dir.join("base");
+    shadow(&base, job.module).map_err(|e| write(&base, e))?;
+    let conf = dir.join("dracut.conf");
+    fs::write(&conf, configuration(job, &dir)).map_err(|e| write(&conf, e))?;
+
+    let output = DRACUT.run(command(job, &dir, &base), |_| {})?;
+    let initrd = dir.join("initrd.img");
+    if !output.status.success() || !initrd.is_file() {
+        return Err(DRACUT.failed(&output, &job.place, remedy(&output.text)));
+    }
+    let mut list = LSINITRD.command();
+    list.arg(&initrd);
+    if !LSINITRD.run(list, |_| {})?.text.contains(CLIENT_INSIDE) {
+        return Err(PackError::InitrdIncomplete {
+            missing: "bee-initrd-client",
+            tail: log_tail::tail(&output.text),
+            log: keep_log("dracut", &output.text),
+        });
+    }
+    Ok(initrd)
+}
+
+fn command(job: &Job<'_>, dir: &Path, base: &Path) -> Command {
+    let mut command = DRACUT.command();
+    command.current_dir(dir).env("dracutbasedir", base).env("BEESWARM_CLIENT", job.client);
+    command.args(["--conf", "./dracut.conf", "--confdir", "./conf.d"]);
+    // the nodes are not this host
+    command.args(["--no-hostonly", "--no-hostonly-cmdline", "--no-early-microcode"]);
+    command.args(["--reproducible", "--zstd", "--force"]);
+    // exactly our module and what it depends on: no disk, GPU, sound
+    command.args(["--modules", "base beeswarm"]);
+    command.args(job.extra);
+    command.args(["initrd.img", &job.kernel.release]);
+    command
+}
+
+/// Shell assignments (dracut.conf(5)).
+fn configuration(job: &Job<'_>, dir: &Path) -> String {
+    let lib = job.kernel.modules.ancestors().nth(2).unwrap_or(job.root);
+    let firmware = ["updates", ""].map(|sub| lib.join("firmware").join(sub));
+    let firmware = firmware.map(|p| p.display().to_string()).join(":");
+    format!(
+        "drivers_dir={}\nfw_dir={}\ntmpdir={}\n",
+        quote(&job.kernel.modules.display().to_string()),
+        quote(firmware.trim_end_matches('/')),
+        quote(&dir.join("tmp").display().to_string()),
+    )
+}
+
+/// Quotes for the shell.
+fn quote(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+/// A dracut directory with our module in it.
+fn shadow(base: &Path, module: &Path) -> io::Result<()> {
+    let installed =
+        BASE_DIRS.iter().map(Path::new).find(|dir| dir.join("modules.d").is_dir()).ok_or_else(
+            || io::Error::new(io::ErrorKind::NotFound, "no /usr/lib/dracut/modules.d"),
+        )?;
+    let modules = base.join("modules.d");
+    fs::create_dir_all(&modules)?;
+    for entry in fs::read_dir(installed)? {
+        let entry = entry?;
+        let (from, to) = (entry.path(), base.join(entry.file_name()));
+        if from.is_file() {
+            fs::copy(&from, &to)?;
+            // dracut gives this time to everything it makes
+            File::options().write(true).open(&to)?.set_modified(UNIX_EPOCH)?;
+        } else if entry.file_name() != "modules.d" {
+            symlink(&from, &to)?;
+        }
+    }
+    for entry in fs::read_dir(installed.join("modules.d"))? {
+        let entry = entry?;
+        let name = entry.file_name();
+        // an installed module of ours gives way to the one that was chosen
+        if !name.to_string_lossy().trim_start_matches(|c: char| c.is_ascii_digit()).eq("beeswarm") {
+            symlink(entry.path(), modules.join(name))?;
+        }
+    }
+    symlink(module, modules.join("55beeswarm"))
+}
+
+/// What to do, by what dracut said.
+fn remedy(text: &str) -> &'static str {
+    let causes = [
+        (
+            "systemd-networkd",
+            "cannot be",
+            "Install the network backend of the initrd on this host: systemd with \
+             systemd-networkd, or dracut-network",
+        ),
+        (
+            "Module '",
+            "cannot be",
+            "This host's dracut lacks that module: install dracut-network (and dracut-core)",
+        ),
+        ("modules.dep", "depmod", "Run `depmod -b ROOT KVER` for the root's kernel"),
+        ("cpio", "not found", "Install cpio on this host"),
+        ("zstd", "not found", "Install zstd on this host, or give --dracut-arg=--gzip"),
+        ("Permission denied", "", "Reading the host's programs needs root: run it with sudo"),
+    ];
+    causes.iter().find(|(a, b, _)| text.lines().any(|l| l.contains(a) && l.contains(b))).map_or(
+        "Its output above names the cause; --dracut-arg passes options, --keep-initrd takes an \
+         initrd made by hand",
+        |cause| cause.2,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_known_cause_has_its_own_remedy() {
+        let says = |text: &str| remedy(text).to_owned();
+        let text = "x\ndracut: Module 'systemd-networkd' cannot be installed.\n";
+        assert!(says(text).contains("systemd-networkd"));
+        assert!(says("dracut: Module 'network' cannot be found.").contains("dracut-network"));
+        assert!(says("whatever").contains("--keep-initrd"));
+    }
+
+    #[test]
+    fn paths_are_quoted_for_the_shell() {
+        assert_eq!(quote("/a b/it's"), r"'/a b/it'\''s'");
+    }
+
+    #[test]
+    fn the_shadow_has_our_module_and_the_hosts() {
+        let dir = tempfile::tempdir().unwrap();
+        let module = dir.path().join("mine");
+        fs::create_dir(&module).unwrap();
+        fs::write(module.join("module-setup.sh"), "").unwrap();
+        let base = dir.path().join("base");
+        shadow(&base, &module).expect("dracut-core must be installed for this test");
+        assert!(base.join("modules.d/55beeswarm/module-setup.sh").is_file());
+        assert!(base.join("modules.d/99base/module-setup.sh").is_file());
+        let modified = fs::metadata(base.join("dracut-functions.sh")).unwrap().modified().unwrap();
+        assert_eq!(modified, UNIX_EPOCH);
+    }
+}

@@ -1,0 +1,264 @@
+//! What can go wrong while packing, each with its cause and remedy.
+
+use std::io;
+use std::path::PathBuf;
+
+use store::{NameError, StoreError};
+
+/// A revision could not be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PackError {
+    /// `--source` is not there or cannot be read.
+    #[error(
+        "cannot read the source {path}: give a directory or a tar file that this user can read"
+    )]
+    Source {
+        /// What was given.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// `--source` is a file, but no tar.
+    #[error(
+        "{path} is neither a directory nor a tar (plain, gzip, zstd, xz or bzip2): it begins with \
+         {begins}"
+    )]
+    NotATar {
+        /// What was given.
+        path: PathBuf,
+        /// Its first bytes.
+        begins: String,
+    },
+    /// The source is a directory, but not the root of a system.
+    #[error(
+        "{path} does not look like the root of a system: it has neither usr/ nor etc/ and bin/. \
+         Give the directory that becomes / on the nodes"
+    )]
+    NotARoot {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The store lies inside the tree that is to be packed.
+    #[error("the store {store} lies inside the source {path}: put it elsewhere")]
+    StoreInSource {
+        /// The store.
+        store: PathBuf,
+        /// The source.
+        path: PathBuf,
+    },
+    /// A link in the root leads out of it.
+    #[error("{path} leads out of the root ({target}): make it a relative link inside the root")]
+    Escapes {
+        /// The link.
+        path: PathBuf,
+        /// Where it leads.
+        target: PathBuf,
+    },
+    /// A program is missing.
+    #[error("cannot run {program}, which {purpose}: install {package} on this host")]
+    ToolMissing {
+        /// The program.
+        program: String,
+        /// What for.
+        purpose: &'static str,
+        /// Debian and Fedora package.
+        package: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// A program failed.
+    #[error("{program} failed ({status}){}:\n{tail}\n{remedy}", at(log))]
+    ToolFailed {
+        /// The program.
+        program: String,
+        /// Exit status in words.
+        status: String,
+        /// Its last meaningful lines.
+        tail: String,
+        /// What to do.
+        remedy: String,
+        /// Where its whole output lies.
+        log: Option<PathBuf>,
+    },
+    /// The disk of the store is full.
+    #[error(
+        "no space left on the disk of the store {store} while {step}; nothing was stored. Free \
+         some space (`bee-packer prune`) or use a larger disk"
+    )]
+    DiskFull {
+        /// The store.
+        store: PathBuf,
+        /// What was being done.
+        step: String,
+    },
+    /// No kernel modules in the root.
+    #[error(
+        "{root} has no kernel modules (looked in usr/lib/modules and lib/modules): install a \
+         kernel package in it (Debian: linux-image-amd64, Fedora: kernel-core), or give a finished \
+         initrd with --keep-initrd and its kernel with --kernel"
+    )]
+    NoModules {
+        /// The root.
+        root: PathBuf,
+    },
+    /// The pinned kernel version has no modules.
+    #[error(
+        "the root has no kernel modules for {wanted}; it has them for {found}. Pin one of those \
+         with --kver, or install the kernel package of {wanted} in the root"
+    )]
+    KernelVersion {
+        /// `--kver`, or the version of `--kernel`.
+        wanted: String,
+        /// What there is.
+        found: String,
+    },
+    /// `--kver` and `--kernel` disagree.
+    #[error(
+        "--kver says {pin}, but {kernel} is a kernel {release}: give the kernel of that version"
+    )]
+    KernelPin {
+        /// `--kver`.
+        pin: String,
+        /// `--kernel`.
+        kernel: PathBuf,
+        /// The version inside that file.
+        release: String,
+    },
+    /// Modules, but no kernel.
+    #[error(
+        "the root has kernel modules for {release}, but no kernel (looked for {looked}): install \
+         the kernel package in it, or give --kernel FILE"
+    )]
+    NoKernel {
+        /// Kernel release.
+        release: String,
+        /// Paths tried.
+        looked: String,
+    },
+    /// The module directory lacks what depmod(8) makes.
+    #[error("{path} is missing: run `depmod -b {root} {release}`")]
+    NoModulesDep {
+        /// `modules.dep`.
+        path: PathBuf,
+        /// The root.
+        root: PathBuf,
+        /// Kernel release.
+        release: String,
+    },
+    /// The kernel cannot mount an image of that compression.
+    #[error(
+        "kernel {release} cannot read {compression} images ({option} is not set in its \
+         configuration): use --compression xz"
+    )]
+    KernelLacks {
+        /// Kernel release.
+        release: String,
+        /// `--compression`.
+        compression: &'static str,
+        /// Kernel configuration option.
+        option: &'static str,
+    },
+    /// The client for the initrd was not found.
+    #[error(
+        "cannot find bee-initrd-client, which goes into the initrd (looked in {looked}): give \
+         --client FILE"
+    )]
+    NoClient {
+        /// Paths tried.
+        looked: String,
+    },
+    /// The dracut module was not found.
+    #[error("cannot find our dracut module (looked in {looked}): give --dracut-module DIR")]
+    NoDracutModule {
+        /// Paths tried.
+        looked: String,
+    },
+    /// dracut says it succeeded, but the client is not in the initrd.
+    #[error(
+        "dracut made an initrd without {missing}{}; its last lines:\n{tail}\nGive the right \
+         --dracut-module and --client",
+        at(log)
+    )]
+    InitrdIncomplete {
+        /// What is missing.
+        missing: &'static str,
+        /// Last lines of dracut.
+        tail: String,
+        /// Where its whole output lies.
+        log: Option<PathBuf>,
+    },
+    /// A tracker or web seed is no URL.
+    #[error("{url:?} is no {what}: write http://HOST:PORT/…")]
+    Url {
+        /// "tracker" or "web seed".
+        what: &'static str,
+        /// What was given.
+        url: String,
+    },
+    /// The name cannot be used.
+    #[error("--name is not usable")]
+    Name {
+        /// Why.
+        source: NameError,
+    },
+    /// A file that was given by flag cannot be read.
+    #[error("cannot read {path}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Something in the draft cannot be written.
+    #[error("cannot write {path}")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The torrent cannot be made (the image has no usable size).
+    #[error("cannot make the torrent: {reason}")]
+    Torrent {
+        /// Why.
+        reason: String,
+    },
+    /// The store refused.
+    #[error(transparent)]
+    Store(StoreError),
+}
+
+/// Kinds of failure: what a caller may want to tell apart. The binary's exit codes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Category {
+    /// Anything else.
+    Other = 1,
+    /// The source, or a file given by flag, is not usable.
+    Input = 3,
+    /// A program is missing or failed.
+    Tool = 4,
+    /// The store cannot be written: full, read-only, no permission.
+    Store = 5,
+    /// A revision is damaged.
+    Damaged = 6,
+}
+
+impl PackError {
+    /// Which kind of failure this is.
+    #[must_use]
+    pub fn category(&self) -> Category {
+        match self {
+            Self::ToolMissing { .. } | Self::ToolFailed { .. } | Self::InitrdIncomplete { .. } => {
+                Category::Tool
+            }
+            Self::DiskFull { .. } | Self::Write { .. } | Self::Store(_) => Category::Store,
+            _ => Category::Input,
+        }
+    }
+}
+
+fn at(log: &Option<PathBuf>) -> String {
+    log.as_ref().map_or_else(String::new, |path| format!(", whole output in {}", path.display()))
+}

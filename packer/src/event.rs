@@ -1,0 +1,66 @@
+//! What packing reports while it runs.
+
+use serde::Serialize;
+
+/// One step of [`crate::pack()`], in this order; some are left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stage {
+    /// A tar is unpacked.
+    Unpack,
+    /// The image is compressed.
+    Image,
+    /// The image is hashed.
+    Hash,
+    /// The initrd is made.
+    Initrd,
+    /// Everything is brought to disk.
+    Store,
+}
+
+impl Stage {
+    /// For people.
+    #[must_use]
+    pub fn describe(self) -> &'static str {
+        match self {
+            Self::Unpack => "unpacking the tar",
+            Self::Image => "compressing the image",
+            Self::Hash => "hashing the image",
+            Self::Initrd => "making the initrd",
+            Self::Store => "writing the revision to disk",
+        }
+    }
+}
+
+/// One line of `--json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Event {
+    /// A step begins.
+    Stage {
+        /// Which.
+        stage: Stage,
+    },
+    /// The step goes on.
+    Progress {
+        /// Which.
+        stage: Stage,
+        /// 0 to 100.
+        percent: u8,
+    },
+    /// The step is done.
+    Done {
+        /// Which.
+        stage: Stage,
+        /// Duration, in milliseconds.
+        elapsed_ms: u64,
+    },
+    /// Something that does not stop the packing, but that an admin should know.
+    Warning {
+        /// In words.
+        text: String,
+    },
+}
+
+/// Takes events; called from one thread.
+pub type Observer<'a> = &'a dyn Fn(Event);

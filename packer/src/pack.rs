@@ -1,0 +1,259 @@
+//! The whole way from a source to a revision in the store.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use proto::hash::InfoHash;
+use proto::manifest::{Artefact, ArtefactKind, MANIFEST_VERSION, Manifest};
+use store::{Draft, RevisionDir, RevisionName, Store, StoreError};
+
+use crate::error::PackError;
+use crate::event::{Event, Observer, Stage};
+pub use crate::initrd::InitrdOptions;
+use crate::kernel::{self, Kernel};
+pub use crate::squashfs::Compression;
+use crate::tool::Place;
+use crate::{digest, initrd, piece_length, source, squashfs, torrent};
+
+/// What to pack, and how.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Directory or tar.
+    pub source: PathBuf,
+    /// Name of the image.
+    pub name: String,
+    /// The store; made when absent.
+    pub store: PathBuf,
+    /// Announce URLs, tried in this order.
+    pub trackers: Vec<String>,
+    /// Web seed URLs (BEP 19); `{info_hash}` is replaced.
+    pub web_seeds: Vec<String>,
+    /// How many nodes are expected to fetch at once.
+    pub nodes: u32,
+    /// Compression of the image.
+    pub compression: Compression,
+    /// Kernel and initrd.
+    pub boot: Boot,
+}
+
+/// How nodes boot the image.
+#[derive(Debug, Clone)]
+pub enum Boot {
+    /// dracut makes an initrd for the root's kernel.
+    Dracut {
+        /// Kernel image, otherwise the root's.
+        kernel: Option<PathBuf>,
+        /// Kernel release, otherwise the newest.
+        release: Option<String>,
+        /// What goes into the initrd.
+        initrd: InitrdOptions,
+    },
+    /// A finished initrd.
+    Given {
+        /// Kernel image, otherwise the root's.
+        kernel: Option<PathBuf>,
+        /// Kernel release, otherwise the newest.
+        release: Option<String>,
+        /// The initrd.
+        initrd: PathBuf,
+    },
+    /// Neither: for images that something else boots.
+    ImageOnly,
+}
+
+/// A revision that is in the store.
+#[derive(Debug)]
+pub struct Packed {
+    /// Where it is.
+    pub revision: RevisionDir,
+    /// What it is.
+    pub manifest: Manifest,
+    /// Length of a piece, in bytes.
+    pub piece_length: u32,
+    /// False when the same revision was there already.
+    pub new: bool,
+}
+
+/// Packs `options.source` and stores it as a revision; does not publish it.
+///
+/// # Errors
+/// [`PackError`]; the store is then as it was before.
+pub fn pack(options: &Options, observe: Observer<'_>) -> Result<Packed, PackError> {
+    RevisionName::new(&*options.name).map_err(|source| PackError::Name { source })?;
+    let mut trackers = Vec::new();
+    for url in &options.trackers {
+        trackers.push(torrent::announce_url(url)?);
+    }
+    for url in &options.web_seeds {
+        torrent::web_url(url, "web seed")?;
+    }
+    // before the store is made: a wrong path must not leave one behind
+    let meta = fs::metadata(&options.source)
+        .map_err(|source| PackError::Source { path: options.source.clone(), source })?;
+    let store = Store::init(&options.store).map_err(PackError::Store)?;
+    let draft = store.begin().map_err(PackError::Store)?;
+    let steps = Steps { observe, store: &options.store };
+
+    let prepare = || source::prepare(&options.source, &draft.work(), &options.store);
+    let root = if meta.is_dir() { prepare() } else { steps.run(Stage::Unpack, |_| prepare()) }?;
+    let mut artefacts = BTreeMap::new();
+    let release = boot(options, &root.path, &draft, &steps, &mut artefacts)?;
+    let (info_hash, piece_length) =
+        image(options, &root.path, &draft, &steps, &trackers, &mut artefacts)?;
+    let facts = [
+        ("packer", concat!("bee-packer ", env!("CARGO_PKG_VERSION"))),
+        ("source", root.kind),
+        ("compression", options.compression.name()),
+    ];
+    let manifest = Manifest {
+        version: MANIFEST_VERSION,
+        name: options.name.clone(),
+        artefacts,
+        info_hash,
+        kernel_release: release,
+        build: facts.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+    };
+    let committed =
+        steps.run(Stage::Store, |_| store.commit(draft, &manifest).map_err(PackError::Store))?;
+    Ok(Packed { revision: committed.revision, manifest, piece_length, new: committed.new })
+}
+
+type Artefacts = BTreeMap<ArtefactKind, Artefact>;
+
+/// Image and torrent.
+fn image(
+    options: &Options,
+    root: &Path,
+    draft: &Draft,
+    steps: &Steps<'_>,
+    trackers: &[String],
+    artefacts: &mut Artefacts,
+) -> Result<(InfoHash, u32), PackError> {
+    let path = draft.dir().join(ArtefactKind::Image.file_name());
+    steps.run(Stage::Image, |place| {
+        squashfs::make(root, &path, options.compression, place, steps.observe)
+    })?;
+    let read_error = |source| PackError::Read { path: path.clone(), source };
+    let length = fs::metadata(&path).map_err(read_error)?.len();
+    let piece_length = piece_length::choose(length, options.nodes);
+    let (pieces, artefact) = steps.run(Stage::Hash, |_| {
+        torrent::hash(&path, piece_length, steps.percent(Stage::Hash, length)).map_err(read_error)
+    })?;
+    artefacts.insert(ArtefactKind::Image, artefact);
+    let info = torrent::info(length, piece_length, pieces)?;
+    let metainfo = torrent::metainfo(info, trackers, &options.web_seeds)?;
+    let bytes = metainfo.to_bytes().map_err(|e| PackError::Torrent { reason: e.to_string() })?;
+    let file = draft.dir().join(ArtefactKind::Torrent.file_name());
+    fs::write(&file, &bytes).map_err(|e| steps.place(Stage::Hash).write_error(file.clone(), e))?;
+    artefacts.insert(ArtefactKind::Torrent, add(&file)?);
+    Ok((metainfo.info_hash, piece_length))
+}
+
+/// Kernel and initrd; returns the kernel's release.
+fn boot(
+    options: &Options,
+    root: &Path,
+    draft: &Draft,
+    steps: &Steps<'_>,
+    artefacts: &mut Artefacts,
+) -> Result<Option<String>, PackError> {
+    let (release, kernel, initrd) = match &options.boot {
+        Boot::ImageOnly => return Ok(None),
+        Boot::Given { kernel: Some(kernel), release, initrd } => {
+            let inside = kernel::release_of(kernel)?;
+            if let (Some(pin), Some(inside)) = (release, &inside)
+                && pin != inside
+            {
+                let (pin, kernel, release) = (pin.clone(), kernel.clone(), inside.clone());
+                return Err(PackError::KernelPin { pin, kernel, release });
+            }
+            (release.clone().or(inside), kernel.clone(), initrd.clone())
+        }
+        Boot::Given { kernel: None, release, initrd } => {
+            let found = kernel::find(root, release.as_deref(), None)?;
+            check_kernel(options, root, &found)?;
+            (Some(found.release), found.image, initrd.clone())
+        }
+        Boot::Dracut { kernel, release, initrd: wanted } => {
+            let found = kernel::find(root, release.as_deref(), kernel.as_deref())?;
+            check_kernel(options, root, &found)?;
+            let parts = initrd::find(wanted, steps.observe)?;
+            let work = absolute(&draft.work())?;
+            let made = steps.run(Stage::Initrd, |place| {
+                initrd::make(root, &found, &parts, wanted, &work, *place)
+            })?;
+            (Some(found.release), found.image, made)
+        }
+    };
+    for (kind, from) in [(ArtefactKind::Kernel, kernel), (ArtefactKind::Initrd, initrd)] {
+        let to = draft.dir().join(kind.file_name());
+        // opened apart, so that an error names the right file
+        fs::File::open(&from).map_err(|source| PackError::Read { path: from.clone(), source })?;
+        fs::copy(&from, &to).map_err(|e| steps.place(Stage::Initrd).write_error(to.clone(), e))?;
+        artefacts.insert(kind, add(&to)?);
+    }
+    Ok(release)
+}
+
+/// Refuses an image that its own kernel cannot mount.
+fn check_kernel(options: &Options, root: &Path, kernel: &Kernel) -> Result<(), PackError> {
+    let option = options.compression.kernel_option();
+    if kernel::lacks_option(root, &kernel.release, option) {
+        let compression = options.compression.name();
+        return Err(PackError::KernelLacks {
+            release: kernel.release.clone(),
+            compression,
+            option,
+        });
+    }
+    Ok(())
+}
+
+fn add(path: &Path) -> Result<Artefact, PackError> {
+    digest::artefact(path).map_err(|source| PackError::Read { path: path.to_owned(), source })
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, PackError> {
+    fs::canonicalize(path)
+        .map_err(|source| PackError::Store(StoreError::Read { path: path.to_owned(), source }))
+}
+
+/// Reports the steps.
+struct Steps<'a> {
+    observe: Observer<'a>,
+    store: &'a Path,
+}
+
+impl Steps<'_> {
+    fn place(&self, stage: Stage) -> Place<'_> {
+        Place { store: self.store, step: stage.describe() }
+    }
+
+    /// Runs a step between its events.
+    fn run<T>(
+        &self,
+        stage: Stage,
+        step: impl FnOnce(&Place<'_>) -> Result<T, PackError>,
+    ) -> Result<T, PackError> {
+        (self.observe)(Event::Stage { stage });
+        let start = Instant::now();
+        let result = step(&self.place(stage))?;
+        let elapsed_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        (self.observe)(Event::Done { stage, elapsed_ms });
+        Ok(result)
+    }
+
+    /// Turns bytes done into an event per percent.
+    fn percent(&self, stage: Stage, total: u64) -> impl FnMut(u64) {
+        let mut last = 0;
+        move |done| {
+            let percent = u8::try_from(done * 100 / total.max(1)).unwrap_or(100);
+            if percent > last {
+                last = percent;
+                (self.observe)(Event::Progress { stage, percent });
+            }
+        }
+    }
+}

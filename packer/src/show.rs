@@ -1,0 +1,169 @@
+//! `bee-packer list`, `inspect`, `verify`.
+
+use std::fs;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail};
+use packer::error::Category;
+use proto::manifest::Manifest;
+use proto::metainfo::Metainfo;
+use proto::units::ByteSize;
+use serde_json::json;
+use store::{RevisionDir, RevisionName, Store};
+
+use crate::cli::{InspectArgs, StoreArg, VerifyArgs};
+use crate::manage::newest;
+use crate::output::{self, Progress};
+
+pub(crate) fn list(args: &StoreArg, json: bool) -> anyhow::Result<ExitCode> {
+    let store = Store::open(&*args.store)?;
+    let listed = store.list()?;
+    if listed.is_empty() && !json {
+        output::line("no revisions yet: bee-packer pack makes one");
+    }
+    for entry in listed {
+        let (name, id) = (&entry.reference.name, &entry.reference.id);
+        if json {
+            output::json(&json!({
+                "event": "revision",
+                "name": name,
+                "revision": id,
+                "published": entry.published,
+                "channels": entry.channels,
+            }));
+            continue;
+        }
+        let channels: Vec<&str> = entry.channels.iter().map(|c| c.as_str()).collect();
+        let state = match (entry.published, channels.as_slice()) {
+            (_, [_, ..]) => format!("booted by {}", channels.join(", ")),
+            (true, []) => "seeded".to_owned(),
+            (false, []) => "not published".to_owned(),
+        };
+        output::line(&format!("{}  {state}", entry.reference));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) fn inspect(args: &InspectArgs, json: bool) -> anyhow::Result<ExitCode> {
+    let path = Path::new(&args.what);
+    if path.is_file() {
+        inspect_file(path, json)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let Some(root) = &args.store else {
+        bail!("{} is no file; to look up a revision give --store DIR", args.what);
+    };
+    let store = Store::open(&**root)?;
+    let name = RevisionName::new(&*args.what).ok();
+    let current = name.map(|name| store.current(&args.channel, &name)).transpose()?.flatten();
+    let revision = match current {
+        Some(revision) => revision,
+        None => store.revision(&newest(&store, &args.what)?)?,
+    };
+    show_manifest(&revision.manifest()?, json);
+    let torrent = revision.torrent();
+    inspect_file(&torrent, json)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A torrent, or else a manifest.
+fn inspect_file(path: &Path, json: bool) -> anyhow::Result<()> {
+    let shown = path.display();
+    let bytes = fs::read(path).with_context(|| format!("cannot read {shown}"))?;
+    if bytes.first() == Some(&b'd') {
+        let metainfo = Metainfo::parse(&bytes)
+            .with_context(|| format!("{shown} is no usable torrent; pack the image again"))?;
+        show_torrent(&metainfo, json);
+    } else {
+        let manifest = Manifest::parse(&bytes)
+            .with_context(|| format!("{shown} is neither a torrent nor a manifest.json"))?;
+        show_manifest(&manifest, json);
+    }
+    Ok(())
+}
+
+fn show_manifest(manifest: &Manifest, json: bool) {
+    if json {
+        return output::json(&json!({ "event": "manifest", "manifest": manifest }));
+    }
+    output::line(&format!("image      {}", manifest.name));
+    output::line(&format!("info-hash  {}", manifest.info_hash));
+    output::line(&format!("kernel     {}", manifest.kernel_release.as_deref().unwrap_or("none")));
+    for (kind, artefact) in &manifest.artefacts {
+        let (size, digest) = (ByteSize(artefact.length), artefact.sha256);
+        output::line(&format!("{:<16} {size:>10}  sha256 {digest}", kind.file_name()));
+    }
+    for (key, value) in &manifest.build {
+        output::line(&format!("{key:<10} {value}"));
+    }
+}
+
+fn show_torrent(metainfo: &Metainfo, json: bool) {
+    let (info, geometry) = (&metainfo.info, &metainfo.info.geometry);
+    if json {
+        return output::json(&json!({
+            "event": "torrent",
+            "name": info.name,
+            "info_hash": metainfo.info_hash,
+            "length": geometry.total(),
+            "piece_length": geometry.piece_length(),
+            "pieces": geometry.pieces(),
+            "private": info.private,
+            "trackers": metainfo.trackers,
+            "web_seeds": metainfo.web_seeds,
+        }));
+    }
+    let piece = ByteSize(geometry.piece_length().into());
+    output::line(&format!("torrent    {} of {}", info.name, ByteSize(geometry.total())));
+    output::line(&format!("info-hash  {}", metainfo.info_hash));
+    output::line(&format!("pieces     {} of {piece}", geometry.pieces()));
+    for (tier, urls) in metainfo.trackers.iter().enumerate() {
+        output::line(&format!("tracker {}  {}", tier + 1, urls.join(" ")));
+    }
+    for url in &metainfo.web_seeds {
+        output::line(&format!("web seed   {url}"));
+    }
+}
+
+pub(crate) fn verify(args: &VerifyArgs, json: bool) -> anyhow::Result<ExitCode> {
+    let store = Store::open(&*args.store.store)?;
+    let mut references = store.revisions()?;
+    if let Some(text) = &args.revision {
+        // an error for a name that is not there
+        let wanted = newest(&store, text)?;
+        if text.contains('@') {
+            references = vec![wanted];
+        } else {
+            references.retain(|r| r.name == wanted.name);
+        }
+    }
+    let mut damaged = false;
+    for reference in references {
+        damaged |= !verify_one(&store.revision(&reference)?, json)?;
+    }
+    Ok(if damaged { ExitCode::from(Category::Damaged as u8) } else { ExitCode::SUCCESS })
+}
+
+/// True when the revision is whole.
+fn verify_one(revision: &RevisionDir, json: bool) -> anyhow::Result<bool> {
+    let progress = Progress::new(json);
+    let damage = packer::verify::verify(revision, &|event| progress.event(&event))?;
+    let reference = revision.reference();
+    if json {
+        let faults: Vec<String> = damage.iter().map(ToString::to_string).collect();
+        output::json(&json!({
+            "event": "verified",
+            "name": reference.name,
+            "revision": reference.id,
+            "whole": damage.is_empty(),
+            "damage": faults,
+        }));
+    } else if damage.is_empty() {
+        output::line(&format!("{reference}: whole"));
+    } else {
+        output::line(&format!("{reference}: damaged, pack the image again"));
+        damage.iter().for_each(|d| output::line(&format!("  {d}")));
+    }
+    Ok(damage.is_empty())
+}

@@ -1,0 +1,139 @@
+//! Running the programs of the host: found or named, watched, and their failure explained.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus, Stdio};
+
+use nix::fcntl::OFlag;
+use nix::unistd::pipe2;
+
+use crate::error::PackError;
+use crate::log_tail;
+
+/// A program of the host.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Tool {
+    /// Its name.
+    pub(crate) program: &'static str,
+    /// Completes "cannot run X, which …".
+    pub(crate) purpose: &'static str,
+    /// Debian and Fedora package.
+    pub(crate) package: &'static str,
+}
+
+pub(crate) const MKSQUASHFS: Tool = Tool {
+    program: "mksquashfs",
+    purpose: "makes the image",
+    package: "squashfs-tools (Debian, Fedora; squashfs on openSUSE)",
+};
+pub(crate) const TAR: Tool =
+    Tool { program: "tar", purpose: "unpacks the source", package: "tar (GNU)" };
+pub(crate) const DRACUT: Tool = Tool {
+    program: "dracut",
+    purpose: "makes the initrd",
+    package: "dracut-core and dracut-network (Debian), dracut and dracut-network (Fedora)",
+};
+pub(crate) const LSINITRD: Tool = Tool {
+    program: "lsinitrd",
+    purpose: "checks the initrd",
+    package: "dracut-core (Debian), dracut (Fedora)",
+};
+
+/// What a program printed, and how it ended.
+#[derive(Debug)]
+pub(crate) struct Output {
+    pub(crate) status: ExitStatus,
+    /// stdout and stderr together, as they came.
+    pub(crate) text: String,
+}
+
+impl Tool {
+    /// A command without the host's locale, and with nothing on stdin.
+    pub(crate) fn command(self) -> Command {
+        let mut command = Command::new(self.program);
+        command.env("LC_ALL", "C").env_remove("SOURCE_DATE_EPOCH").stdin(Stdio::null());
+        command
+    }
+
+    /// Runs the command to its end. `watch` sees the output in pieces, as they come.
+    ///
+    /// The program holds one end of a pipe only: when this process is killed, it is too (SIGPIPE)
+    /// as soon as it prints something.
+    pub(crate) fn run(
+        self,
+        mut command: Command,
+        mut watch: impl FnMut(&[u8]),
+    ) -> Result<Output, PackError> {
+        let missing = |source| PackError::ToolMissing {
+            program: self.program.to_owned(),
+            purpose: self.purpose,
+            package: self.package,
+            source,
+        };
+        let (reader, writer) =
+            pipe2(OFlag::O_CLOEXEC).map_err(|errno| missing(io::Error::from(errno)))?;
+        let mut reader = File::from(reader);
+        let both = writer.try_clone().map_err(missing)?;
+        let mut child = command.stdout(both).stderr(writer).spawn().map_err(missing)?;
+        // the parent's ends of the pipe are in the command
+        drop(command);
+        let mut text = Vec::new();
+        let mut buffer = [0; 4096];
+        while let Ok(count @ 1..) = reader.read(&mut buffer) {
+            watch(&buffer[..count]);
+            text.extend_from_slice(&buffer[..count]);
+        }
+        let status = child.wait().map_err(missing)?;
+        Ok(Output { status, text: String::from_utf8_lossy(&text).into_owned() })
+    }
+
+    /// The error for a program that failed; `store` and `step` for a full disk.
+    pub(crate) fn failed(self, output: &Output, place: &Place<'_>, remedy: &str) -> PackError {
+        if output.text.contains("No space left on device") {
+            return place.disk_full();
+        }
+        PackError::ToolFailed {
+            program: self.program.to_owned(),
+            status: output.status.to_string(),
+            tail: log_tail::tail(&output.text),
+            remedy: remedy.to_owned(),
+            log: keep_log(self.program, &output.text),
+        }
+    }
+}
+
+/// Where and at what packing is, for errors.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place<'a> {
+    pub(crate) store: &'a std::path::Path,
+    pub(crate) step: &'static str,
+}
+
+impl Place<'_> {
+    pub(crate) fn disk_full(&self) -> PackError {
+        PackError::DiskFull { store: self.store.to_owned(), step: self.step.to_owned() }
+    }
+
+    /// The error for a file that cannot be written.
+    pub(crate) fn write_error(&self, path: PathBuf, source: io::Error) -> PackError {
+        if source.kind() == io::ErrorKind::StorageFull {
+            self.disk_full()
+        } else {
+            PackError::Write { path, source }
+        }
+    }
+}
+
+/// Keeps the whole output where a failed run leaves it; `None` when even that fails.
+pub(crate) fn keep_log(program: &str, text: &str) -> Option<PathBuf> {
+    use std::io::Write as _;
+    let dir = std::env::temp_dir();
+    (0..100).find_map(|n| {
+        let path = dir.join(format!("bee-packer-{program}-{}-{n}.log", std::process::id()));
+        // create_new: /tmp is everybody's, a link may lie in wait
+        let mut file = File::create_new(&path).ok()?;
+        file.write_all(text.as_bytes()).ok()?;
+        Some(path)
+    })
+}

@@ -1,0 +1,207 @@
+//! The torrent of an image: piece hashes and the digest of the whole, in one reading.
+//!
+//! One thread reads, one makes SHA-1 of each piece, one SHA-256 of the whole. A later version
+//! feeds [`Hasher`] while the image is written, and adds the BEP 52 tree to it.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::{Scope, ScopedJoinHandle};
+
+use proto::geometry::Geometry;
+use proto::hash::{PieceHash, Sha256Digest};
+use proto::manifest::{Artefact, ArtefactKind};
+use proto::metainfo::{Info, Metainfo, MetainfoError};
+use sha2::{Digest as _, Sha256};
+
+use crate::error::PackError;
+
+/// Pieces that may wait for a hash thread: memory is this many pieces, at most 16 MiB.
+const QUEUE: usize = 4;
+
+/// Piece hashes and digest of the bytes that were pushed, each hash on a thread of its own.
+struct Hasher<'scope> {
+    queues: [SyncSender<Arc<[u8]>>; 2],
+    pieces: ScopedJoinHandle<'scope, Vec<PieceHash>>,
+    whole: ScopedJoinHandle<'scope, Artefact>,
+}
+
+impl<'scope> Hasher<'scope> {
+    fn start<'env>(scope: &'scope Scope<'scope, 'env>) -> Self {
+        let (to_pieces, from_pieces) = sync_channel(QUEUE);
+        let (to_whole, from_whole) = sync_channel(QUEUE);
+        let pieces =
+            scope.spawn(move || from_pieces.iter().map(|p: Arc<[u8]>| PieceHash::of(&p)).collect());
+        let whole = scope.spawn(move || hash_whole(&from_whole));
+        Self { queues: [to_pieces, to_whole], pieces, whole }
+    }
+
+    /// Takes the next piece.
+    fn push(&self, piece: &Arc<[u8]>) {
+        for queue in &self.queues {
+            queue.send(Arc::clone(piece)).expect("the threads end after their queue does");
+        }
+    }
+
+    fn finish(self) -> (Vec<PieceHash>, Artefact) {
+        drop(self.queues);
+        let why = "hashing does not panic";
+        (self.pieces.join().expect(why), self.whole.join().expect(why))
+    }
+}
+
+fn hash_whole(queue: &Receiver<Arc<[u8]>>) -> Artefact {
+    let mut digest = Sha256::new();
+    let mut length = 0;
+    for piece in queue {
+        digest.update(&piece);
+        length += piece.len() as u64;
+    }
+    Artefact { length, sha256: Sha256Digest(digest.finalize().into()) }
+}
+
+/// Reads the file at `path` and hashes it; `progress` is told the bytes read so far.
+///
+/// # Errors
+/// Those of reading.
+pub(crate) fn hash(
+    path: &Path,
+    piece_length: u32,
+    mut progress: impl FnMut(u64),
+) -> io::Result<(Vec<PieceHash>, Artefact)> {
+    let mut file = File::open(path)?;
+    std::thread::scope(|scope| {
+        let hasher = Hasher::start(scope);
+        let mut read = 0;
+        loop {
+            let mut piece = Vec::with_capacity(piece_length as usize);
+            (&mut file).take(u64::from(piece_length)).read_to_end(&mut piece)?;
+            if piece.is_empty() {
+                return Ok(hasher.finish());
+            }
+            read += piece.len() as u64;
+            hasher.push(&Arc::from(piece));
+            progress(read);
+        }
+    })
+}
+
+/// The `info` of a Beeswarm image: private (BEP 27), with the name that every revision has.
+///
+/// # Errors
+/// [`PackError::Torrent`] when the sizes are not usable.
+pub(crate) fn info(
+    length: u64,
+    piece_length: u32,
+    pieces: Vec<PieceHash>,
+) -> Result<Info, PackError> {
+    let geometry = Geometry::new(length, u64::from(piece_length))
+        .map_err(|e| PackError::Torrent { reason: e.to_string() })?;
+    Info::new(ArtefactKind::Image.file_name(), geometry, true, pieces).map_err(error)
+}
+
+/// The torrent file. A `{info_hash}` in a web seed's URL is replaced: the revision's own URL cannot
+/// be in it, because the revision id depends on the torrent.
+///
+/// # Errors
+/// [`PackError::Torrent`].
+pub(crate) fn metainfo(
+    info: Info,
+    trackers: &[String],
+    web_seeds: &[String],
+) -> Result<Metainfo, PackError> {
+    // each its own tier (BEP 12): tried in the order given
+    let tiers = trackers.iter().map(|url| vec![url.clone()]).collect();
+    let mut metainfo = Metainfo::new(info, tiers, Vec::new(), None).map_err(error)?;
+    let hash = metainfo.info_hash.to_string();
+    metainfo.web_seeds = web_seeds.iter().map(|url| url.replace("{info_hash}", &hash)).collect();
+    Ok(metainfo)
+}
+
+fn error(error: MetainfoError) -> PackError {
+    PackError::Torrent { reason: error.to_string() }
+}
+
+/// An announce URL as given by flag. A bare `http://HOST:PORT` gets the path `/announce`.
+///
+/// # Errors
+/// [`PackError::Url`] when it is not `http://…`.
+pub(crate) fn announce_url(url: &str) -> Result<String, PackError> {
+    let host = web_url(url, "tracker")?;
+    let path = host.find('/').map_or("", |at| &host[at..]);
+    Ok(match path {
+        "" => format!("{url}/announce"),
+        "/" => format!("{url}announce"),
+        _ => url.to_owned(),
+    })
+}
+
+/// Checks a URL; returns what follows its scheme.
+///
+/// # Errors
+/// [`PackError::Url`].
+pub(crate) fn web_url<'a>(url: &'a str, what: &'static str) -> Result<&'a str, PackError> {
+    url.strip_prefix("http://")
+        .filter(|rest| !rest.is_empty() && !rest.starts_with('/'))
+        .filter(|rest| rest.bytes().all(|b| b.is_ascii_graphic()))
+        .ok_or_else(|| PackError::Url { what, url: url.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hashing_in_threads_gives_what_hashing_at_once_gives() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("image");
+        for length in [1usize, 32_768, 32_769, 1_000_000] {
+            let bytes: Vec<u8> = (0..length).map(|n| n.to_le_bytes()[0] ^ 0x5a).collect();
+            std::fs::write(&path, &bytes).unwrap();
+            let mut last = 0;
+            let (pieces, whole) = hash(&path, 32_768, |read| last = read).unwrap();
+            let expected: Vec<_> = bytes.chunks(32_768).map(PieceHash::of).collect();
+            assert_eq!(pieces, expected);
+            assert_eq!(whole.sha256, Sha256Digest::of(&bytes));
+            assert_eq!((whole.length, last), (length as u64, length as u64));
+        }
+    }
+
+    #[test]
+    fn the_torrent_reads_back_and_trackers_do_not_change_its_hash() {
+        let make = |trackers: &[&str], seeds: &[&str]| {
+            let own = |urls: &[&str]| urls.iter().map(|u| (*u).to_owned()).collect::<Vec<_>>();
+            let info = info(40_960, 32_768, vec![PieceHash([1; 20]); 2]).unwrap();
+            metainfo(info, &own(trackers), &own(seeds)).unwrap()
+        };
+        let bare = make(&[], &[]);
+        let full = make(&["http://a/announce", "http://b/announce"], &["http://c/{info_hash}/"]);
+        assert_eq!(bare.info_hash, full.info_hash);
+        let read = Metainfo::parse(&full.to_bytes().unwrap()).unwrap();
+        assert_eq!(read, full);
+        assert_eq!(read.trackers.len(), 2);
+        assert_eq!(read.web_seeds, [format!("http://c/{}/", bare.info_hash)]);
+        assert!(read.info.private);
+        assert!(!full.to_bytes().unwrap().windows(13).any(|w| w == b"creation date"));
+    }
+
+    #[test]
+    fn urls() {
+        for (given, announce) in [
+            ("http://10.0.0.1:6969", "http://10.0.0.1:6969/announce"),
+            ("http://[fd00::1]:6969/", "http://[fd00::1]:6969/announce"),
+            ("http://admin:6969/announce", "http://admin:6969/announce"),
+            ("http://admin/x/y?key=1", "http://admin/x/y?key=1"),
+        ] {
+            assert_eq!(announce_url(given).unwrap(), announce);
+        }
+        for bad in
+            ["", "admin:6969", "udp://admin:6969", "http://", "http:///announce", "http://a b"]
+        {
+            let error = announce_url(bad).unwrap_err();
+            assert!(error.to_string().contains("http://HOST:PORT"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Reading a revision back: is every byte still what the manifest says?
+
+use std::fmt;
+use std::fs;
+use std::io;
+
+use proto::hash::PieceHash;
+use proto::manifest::{Artefact, ArtefactKind, Manifest};
+use proto::metainfo::Metainfo;
+use store::{RevisionDir, StoreError};
+
+use crate::event::{Event, Observer, Stage};
+use crate::{digest, torrent};
+
+/// Something that is not as the manifest says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// File name in the revision.
+    pub file: String,
+    /// In what it differs.
+    pub reason: String,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.file, self.reason)
+    }
+}
+
+/// Reads every file of the revision once; returns what is damaged.
+///
+/// # Errors
+/// Those of reading the manifest; a part that cannot be read is a [`Damage`].
+pub fn verify(revision: &RevisionDir, observe: Observer<'_>) -> Result<Vec<Damage>, StoreError> {
+    let manifest = match revision.manifest() {
+        Ok(manifest) => manifest,
+        Err(e @ (StoreError::Altered { .. } | StoreError::Manifest { .. })) => {
+            return Ok(vec![damage("manifest.json", e)]);
+        }
+        Err(e) => return Err(e),
+    };
+    observe(Event::Stage { stage: Stage::Hash });
+    let mut found = Vec::new();
+    for (kind, expected) in &manifest.artefacts {
+        if *kind != ArtefactKind::Image {
+            let actual = digest::artefact(&revision.artefact(*kind));
+            found.extend(compare(*kind, expected, actual));
+        }
+    }
+    found.extend(image(revision, &manifest, observe));
+    Ok(found)
+}
+
+/// The image against the manifest, and against its torrent if that is usable.
+fn image(revision: &RevisionDir, manifest: &Manifest, observe: Observer<'_>) -> Vec<Damage> {
+    let mut found = Vec::new();
+    let Some(expected) = manifest.artefact(ArtefactKind::Image) else { return found };
+    let torrent_file = ArtefactKind::Torrent.file_name();
+    let metainfo = fs::read(revision.torrent())
+        .map_err(|e| damage(torrent_file, e))
+        .and_then(|bytes| Metainfo::parse(&bytes).map_err(|e| damage(torrent_file, e)));
+    let metainfo = metainfo.map_err(|e| found.push(e)).ok();
+    if let Some(metainfo) = &metainfo {
+        if metainfo.info_hash != manifest.info_hash {
+            found.push(damage(torrent_file, "its info-hash is not the manifest's"));
+        }
+        if metainfo.info.geometry.total() != expected.length {
+            found.push(damage(torrent_file, "its length is not the image's"));
+        }
+    }
+    let piece_length = metainfo.as_ref().map_or(1 << 20, |m| m.info.geometry.piece_length());
+    let mut last = 0;
+    let hashed = torrent::hash(&revision.image(), piece_length, |done| {
+        let percent =
+            u8::try_from(done.saturating_mul(100) / expected.length.max(1)).unwrap_or(100);
+        if percent > last {
+            last = percent;
+            observe(Event::Progress { stage: Stage::Hash, percent });
+        }
+    });
+    let (pieces, actual) = match hashed {
+        Ok((pieces, artefact)) => (pieces, Ok(artefact)),
+        Err(e) => (Vec::new(), Err(e)),
+    };
+    if actual.is_ok() {
+        found.extend(metainfo.and_then(|m| compare_pieces(&m, &pieces)));
+    }
+    found.extend(compare(ArtefactKind::Image, &expected, actual));
+    found
+}
+
+/// The first and the number of the pieces that differ.
+fn compare_pieces(metainfo: &Metainfo, pieces: &[PieceHash]) -> Option<Damage> {
+    let differs =
+        metainfo.info.geometry.indices().filter(|index| {
+            metainfo.info.piece_hash(*index) != pieces.get(index.as_usize()).copied()
+        });
+    let offsets: Vec<u64> = differs.map(|i| metainfo.info.geometry.piece_offset(i)).collect();
+    let first = offsets.first()?;
+    let reason =
+        format!("{} pieces differ from the torrent, the first at byte {first}", offsets.len());
+    Some(damage(ArtefactKind::Image.file_name(), reason))
+}
+
+fn compare(
+    kind: ArtefactKind,
+    expected: &Artefact,
+    actual: io::Result<Artefact>,
+) -> Option<Damage> {
+    let reason = match actual {
+        Ok(actual) if actual == *expected => return None,
+        Ok(actual) if actual.length != expected.length => {
+            format!("has {} bytes, not {}", actual.length, expected.length)
+        }
+        Ok(actual) => format!("has SHA-256 {}, not {}", actual.sha256, expected.sha256),
+        Err(e) => e.to_string(),
+    };
+    Some(damage(kind.file_name(), reason))
+}
+
+fn damage(file: &str, reason: impl fmt::Display) -> Damage {
+    Damage { file: file.to_owned(), reason: reason.to_string() }
+}
