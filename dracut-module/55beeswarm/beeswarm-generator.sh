@@ -1,7 +1,8 @@
 #!/bin/sh
 # systemd generator of the initrd: with root=beeswarm:… the root comes from
 # beeswarm-fetch.service. Arguments: normal, early and late unit folder.
-. /lib/dracut-lib.sh
+# shellcheck disable=SC1091 # the library is dracut's
+command -v getarg > /dev/null || . /lib/dracut-lib.sh
 
 case "$(getarg root=)" in
     beeswarm:*) ;;

@@ -1,26 +1,31 @@
 #!/bin/bash
 # 55beeswarm: boots the image that a Beeswarm swarm holds. Opt-in; see README.md.
 # BEESWARM_CLIENT and BEESWARM_TORRENT in the environment name files to install.
+# shellcheck disable=SC2154 # the variables that are not set here are dracut's
 
 check() {
     return 255 # never by itself: only with --add beeswarm
 }
 
 depends() {
-    # systemd-networkd asks for a lease for ever and needs no helper program.
+    echo base udev-rules kernel-network-modules
     if [[ " $omit_dracutmodules " == *" systemd "* ]]; then
-        echo "base kernel-network-modules network"
-    elif [[ -x $dracutsysrootdir$systemdutildir/systemd-networkd ]] && ! dracut_module_included network-manager; then
-        echo "base kernel-network-modules dracut-systemd systemd-networkd"
+        echo network
+    elif [[ -x $dracutsysrootdir$systemdutildir/systemd-networkd ]] \
+        && ! dracut_module_included network-manager; then
+        # asks for a lease for ever, and needs no other package
+        echo dracut-systemd systemd-networkd
     else
-        echo "base kernel-network-modules dracut-systemd network"
+        echo dracut-systemd network
     fi
 }
 
 installkernel() {
-    # '' : also when hostonly is on, a node is not the host that packs.
-    hostonly='' instmods loop squashfs overlay af_packet virtio_net virtio_pci
-    hostonly='' instmods -o =drivers/net/ethernet =drivers/net/phy =drivers/net/mdio
+    # hostonly='': a node is not the host that packs
+    hostonly='' instmods loop squashfs overlay af_packet virtio_pci virtio_net \
+        =drivers/net/ethernet =drivers/net/phy =drivers/net/mdio
+    # for the rescue shell
+    hostonly='' instmods atkbd i8042 hid_generic usbhid xhci-pci ehci-pci
 }
 
 install() {

@@ -1,5 +1,6 @@
 #!/bin/sh
 # mount hook of an initrd without systemd, sourced by dracut, up to 20 times.
+# shellcheck disable=SC1091,SC2154 # the library and $root are dracut's
 command -v getarg > /dev/null || . /lib/dracut-lib.sh
 
 case "$root" in

@@ -1,5 +1,6 @@
 #!/bin/sh
 # cmdline hook, sourced by dracut: inert unless root=beeswarm:…
+# shellcheck disable=SC1091,SC2154 # the library and $root are dracut's
 command -v getarg > /dev/null || . /lib/dracut-lib.sh
 
 case "$root" in

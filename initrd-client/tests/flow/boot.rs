@@ -1,0 +1,214 @@
+//! `boot`: real loop devices and mounts, in a mount namespace that ends with the test.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use proto::boot_record::BootRecord;
+
+use crate::image::Image;
+use crate::peers::Seeder;
+use crate::process::{Process, program};
+use crate::server::{Answer, Server};
+
+/// A place to boot in.
+struct Machine {
+    dir: tempfile::TempDir,
+}
+
+impl Machine {
+    fn new(cmdline: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("cmdline"), cmdline).unwrap();
+        Self { dir }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Boots, then runs `then` (a shell script with $root, $run and $boot) in the same namespace.
+    fn boot(&self, extra: &[&str], then: &str) -> Process {
+        let mut boot = format!(
+            "{} boot --json --cmdline {} --root {} --run {}",
+            program().display(),
+            self.path("cmdline").display(),
+            self.path("root").display(),
+            self.path("run").display()
+        );
+        for arg in extra {
+            boot.push_str(&format!(" {arg}"));
+        }
+        let script = format!(
+            "root={}; run={}; boot='{boot}'; $boot || exit $?; {then}",
+            self.path("root").display(),
+            self.path("run").display()
+        );
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--propagation", "private", "sh", "-c", &script]);
+        Process::spawn(command)
+    }
+
+    fn record(&self) -> BootRecord {
+        BootRecord::parse(&std::fs::read(self.path("run/boot.json")).unwrap()).unwrap()
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // the namespace is gone, and with it every mount: nothing holds the device but itself
+        if let Ok(bytes) = std::fs::read(self.path("run/boot.json")) {
+            let record = BootRecord::parse(&bytes).unwrap();
+            sys::loop_device::detach(record.device.as_ref()).unwrap();
+        }
+    }
+}
+
+fn serve(server: &Server, image: &Image) {
+    server.put("/rev/manifest.json", Answer::Bytes(image.manifest.clone()));
+    server.put("/rev/rootimg.torrent", Answer::Bytes(image.torrent.clone()));
+}
+
+#[test]
+fn a_root_is_mounted_and_the_record_says_how_to_go_on() {
+    let server = Server::start();
+    let image = Image::root(&[server.url("/announce")]);
+    serve(&server, &image);
+    let _seeder = Seeder::start(&image);
+    let pin = proto::hash::Sha256Digest::of(&image.manifest);
+    let machine = Machine::new(&format!(
+        "quiet root=beeswarm:{} beeswarm.pin=sha256:{pin} beeswarm.node=52:54:00:00:00:05 \
+         beeswarm.listen=127.0.0.1:0 beeswarm.upload_limit=10MiB beeswarm.overlay=tmpfs:16MiB\n",
+        server.url("/rev/")
+    ));
+    let mut process = machine.boot(
+        &[],
+        "set -e
+         test \"$(cat $root/etc/hostname)\" = from-the-image
+         echo changed > $root/etc/hostname; test \"$(cat $root/etc/hostname)\" = changed
+         test \"$(stat -c %a $root)\" = 755
+         findmnt -n -o FSTYPE $root | grep -q overlay
+         findmnt -n -o SIZE $run/image | grep -q .
+         ! findmnt -n $run/lower; ! findmnt -n $run/overlay
+         cmp $run/image/rootimg.sfs $(sed -n 's/.*\"device\": \"\\(.*\\)\",/\\1/p' $run/boot.json)
+         $boot # once more: nothing to do
+         echo '{\"event\":\"checked\"}'",
+    );
+    let verify = process.event("complete");
+    assert_eq!(verify["sources"]["admin"], image.bytes.len() as u64);
+    let device = process.event("attach")["device"].as_str().unwrap().to_owned();
+    process.event("mount");
+    assert!(process.event("handover")["peak_memory"].as_u64().unwrap() > 0);
+    let note = process.event("note");
+    assert!(note["text"].as_str().unwrap().contains("mounted already"), "{note}");
+    process.event("checked");
+    assert_eq!(process.exit(), 0);
+    let record = machine.record();
+    assert_eq!(record.device, device);
+    assert_eq!(record.length, image.bytes.len() as u64);
+    assert_eq!(record.info_hash, image.metainfo.info_hash);
+    assert_eq!(record.manifest_sha256, Some(pin));
+    assert_eq!(record.trackers, image.metainfo.trackers);
+    assert_eq!(record.node.unwrap().to_string(), "52:54:00:00:00:05");
+    assert_eq!(record.report.as_deref(), Some(server.url("").as_str()));
+    assert_eq!(record.upload_limit.unwrap().0, 10 << 20);
+    assert_eq!(record.sources.admin, image.bytes.len() as u64);
+    assert_eq!(record.torrent, machine.path("run/rootimg.torrent").display().to_string());
+    assert_eq!(std::fs::read(machine.path("run/rootimg.torrent")).unwrap(), image.torrent);
+    // the tracker of the torrent heard of every stage
+    let stages: Vec<String> = server
+        .events()
+        .iter()
+        .flat_map(|body| proto::event::EventBatch::parse(body).unwrap().events)
+        .map(|event| event.kind.stage().to_owned())
+        .collect();
+    for stage in ["discover", "verify", "attach", "mount", "handover"] {
+        assert!(stages.iter().any(|seen| seen == stage), "{stage}: {stages:?}");
+    }
+}
+
+#[test]
+fn a_torrent_in_the_initrd_needs_no_web_server() {
+    let server = Server::start();
+    let image = Image::root(&[server.url("/announce")]);
+    let _seeder = Seeder::start(&image);
+    let machine = Machine::new(&format!(
+        "root=beeswarm:{} beeswarm.pin=btih:{} beeswarm.listen=127.0.0.1:0",
+        image.torrent_file().display(),
+        image.metainfo.info_hash
+    ));
+    let mut process =
+        machine.boot(&[], "test -e $root/sbin/init && echo '{\"event\":\"checked\"}'");
+    process.event("checked");
+    assert_eq!(process.exit(), 0);
+    assert_eq!(machine.record().manifest_sha256, None);
+}
+
+#[test]
+fn wrong_kernel_arguments_end_it_at_once() {
+    for (line, part) in [
+        ("quiet", "expected root=beeswarm:"),
+        ("root=/dev/sda1", "root=/dev/sda1"),
+        ("root=beeswarm:https://h/", "https"),
+        ("root=beeswarm:http://h/ beeswarm.pni=x", "beeswarm.pni"),
+        ("root=beeswarm:/x.torrent beeswarm.pin=1", "sha256:"),
+    ] {
+        let machine = Machine::new(line);
+        let mut process = machine.boot(&[], "true");
+        let failed = process.event("failed");
+        assert!(failed["message"].as_str().unwrap().contains(part), "{line}: {failed}");
+        assert_eq!(process.exit(), 2, "{line}");
+    }
+}
+
+#[test]
+fn too_little_memory_is_said_before_the_first_byte() {
+    let server = Server::start();
+    let image = Image::root(&[server.url("/announce")]);
+    serve(&server, &image);
+    let machine = Machine::new(&format!("root=beeswarm:{}", server.url("/rev/")));
+    let meminfo = machine.path("meminfo");
+    std::fs::write(&meminfo, "MemTotal: 131072 kB\nMemFree: 1 kB\nMemAvailable: 65536 kB\n")
+        .unwrap();
+    let mut process = machine.boot(&["--meminfo", meminfo.to_str().unwrap()], "true");
+    let failed = process.event("failed");
+    let message = failed["message"].as_str().unwrap();
+    assert!(message.contains("only 64 MiB of 128 MiB are free"), "{message}");
+    assert_eq!(process.exit(), 3);
+    assert_eq!(server.requests("/announce"), 0, "something was fetched");
+    assert!(!machine.path("run/image").exists());
+}
+
+#[test]
+fn a_wrong_pin_mounts_nothing() {
+    let server = Server::start();
+    let image = Image::root(&[server.url("/announce")]);
+    serve(&server, &image);
+    let machine = Machine::new(&format!(
+        "root=beeswarm:{} beeswarm.pin=sha256:{}",
+        server.url("/rev/"),
+        "00".repeat(32)
+    ));
+    let mut process = machine.boot(&[], "true");
+    assert!(process.event("failed")["message"].as_str().unwrap().contains("beeswarm.pin="));
+    assert_eq!(process.exit(), 4);
+    assert!(!machine.path("run/image").exists());
+}
+
+#[test]
+fn an_image_that_is_no_system_is_refused_and_leaves_nothing() {
+    let server = Server::start();
+    let image = Image::no_system(&[server.url("/announce")]);
+    serve(&server, &image);
+    let _seeder = Seeder::start(&image);
+    let machine =
+        Machine::new(&format!("root=beeswarm:{} beeswarm.listen=127.0.0.1:0", server.url("/rev/")));
+    let mut process = machine.boot(&[], "true");
+    let device = process.event("attach")["device"].as_str().unwrap().to_owned();
+    let failed = process.event("failed");
+    assert!(failed["message"].as_str().unwrap().contains("/sbin/init"), "{failed}");
+    assert_eq!(process.exit(), 4);
+    let number = sys::loop_device::DeviceNumber::of_path(device.as_ref()).unwrap();
+    let backing = sys::loop_device::backing_file(number);
+    let own = machine.path("run/image/rootimg.sfs");
+    assert!(backing.is_none_or(|file| file != own), "{device} is still attached");
+}

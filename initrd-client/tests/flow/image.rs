@@ -1,0 +1,111 @@
+//! Images, torrents and manifests to test with.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use proto::geometry::Geometry;
+use proto::hash::{PieceHash, Sha256Digest};
+use proto::manifest::{Artefact, ArtefactKind, MANIFEST_VERSION, Manifest};
+use proto::metainfo::{Info, Metainfo};
+
+const PIECE: usize = 64 * 1024;
+
+/// An image with its torrent and manifest, in a folder of its own.
+pub(crate) struct Image {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) metainfo: Metainfo,
+    pub(crate) torrent: Vec<u8>,
+    pub(crate) manifest: Vec<u8>,
+}
+
+impl Image {
+    /// Bytes that look random, announced to `trackers`.
+    pub(crate) fn noise(length: usize, trackers: &[String]) -> Self {
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let bytes = (0..length)
+            .map(|_| {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                state.to_le_bytes()[3]
+            })
+            .collect();
+        Self::of(bytes, trackers)
+    }
+
+    /// A squashfs image of a tiny root.
+    pub(crate) fn root(trackers: &[String]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("root");
+        std::fs::create_dir_all(root.join("sbin")).unwrap();
+        std::fs::create_dir_all(root.join("etc")).unwrap();
+        std::fs::write(root.join("sbin/init"), "#!/bin/sh\n").unwrap();
+        std::fs::write(root.join("etc/hostname"), "from-the-image\n").unwrap();
+        std::fs::write(root.join("filler"), Self::noise(400_000, &[]).bytes).unwrap();
+        Self::squash(&root, trackers)
+    }
+
+    /// A squashfs image of a folder that is no system.
+    pub(crate) fn no_system(trackers: &[String]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("readme"), "no system here\n").unwrap();
+        Self::squash(dir.path(), trackers)
+    }
+
+    fn squash(root: &Path, trackers: &[String]) -> Self {
+        let out = tempfile::tempdir().unwrap();
+        let file = out.path().join("image.sfs");
+        let run = Command::new("mksquashfs")
+            .arg(root)
+            .arg(&file)
+            .args(["-quiet", "-no-progress"])
+            .output();
+        let run = run.expect("this test needs mksquashfs: install squashfs-tools");
+        assert!(run.status.success(), "{run:?}");
+        Self::of(std::fs::read(file).unwrap(), trackers)
+    }
+
+    pub(crate) fn of(bytes: Vec<u8>, trackers: &[String]) -> Self {
+        let geometry = Geometry::new(bytes.len() as u64, PIECE as u64).unwrap();
+        let pieces = bytes.chunks(PIECE).map(PieceHash::of).collect();
+        let info = Info::new("rootimg.sfs", geometry, false, pieces).unwrap();
+        let tiers = trackers.iter().map(|url| vec![url.clone()]).collect();
+        let metainfo = Metainfo::new(info, tiers, Vec::new(), None).unwrap();
+        let torrent = metainfo.to_bytes().unwrap();
+        let part =
+            |bytes: &[u8]| Artefact { length: bytes.len() as u64, sha256: Sha256Digest::of(bytes) };
+        let manifest = Manifest {
+            version: MANIFEST_VERSION,
+            name: "test".into(),
+            artefacts: [
+                (ArtefactKind::Image, part(&bytes)),
+                (ArtefactKind::Torrent, part(&torrent)),
+            ]
+            .into(),
+            info_hash: metainfo.info_hash,
+            kernel_release: None,
+            build: Default::default(),
+        };
+        let manifest = manifest.to_bytes().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("rootimg.sfs"), &bytes).unwrap();
+        std::fs::write(dir.path().join("rootimg.torrent"), &torrent).unwrap();
+        Self { dir, bytes, metainfo, torrent, manifest }
+    }
+
+    /// The complete image in a file.
+    pub(crate) fn file(&self) -> PathBuf {
+        self.dir.path().join("rootimg.sfs")
+    }
+
+    /// The torrent in a file.
+    pub(crate) fn torrent_file(&self) -> PathBuf {
+        self.dir.path().join("rootimg.torrent")
+    }
+
+    /// Where a fetch goes.
+    pub(crate) fn output(&self) -> PathBuf {
+        self.dir.path().join("fetched")
+    }
+}

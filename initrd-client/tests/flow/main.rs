@@ -1,0 +1,12 @@
+//! The program as a process, against a tracker, a file server and seeders of these tests.
+//!
+//! Everything listens on loopback. The tests of `boot` mount: they need root, and they do it in a
+//! mount namespace of their own.
+
+mod boot;
+mod fetch;
+mod image;
+mod peers;
+mod process;
+mod server;
+mod trouble;
