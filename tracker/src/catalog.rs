@@ -151,21 +151,21 @@ impl Follower {
         Ok(Self { path: path.to_owned(), last: None })
     }
 
-    /// The new catalog when the store has changed since the last call.
+    /// The new catalog when the store has changed since the last call, or can be read again.
     ///
     /// # Errors
     /// When the store cannot be read at the moment; the former catalog then stays good.
     pub fn poll(&mut self) -> Result<Option<Catalog>, StoreError> {
+        let last = self.last.take();
         let store = match Store::open(&self.path) {
-            Err(StoreError::NotAStore { .. })
-                if self.last.is_none() && is_empty_dir(&self.path) =>
-            {
+            Err(StoreError::NotAStore { .. }) if last.is_none() && is_empty_dir(&self.path) => {
                 return Ok(None);
             }
             other => other?,
         };
         let now = store.fingerprint()?;
-        if self.last == Some(now) {
+        if last == Some(now) {
+            self.last = last;
             return Ok(None);
         }
         let catalog = Catalog::read(&store)?;

@@ -19,7 +19,7 @@ Exit codes:
 #[derive(Debug, Clone, Default, Parser)]
 #[command(name = "bee-tracker", version, help_expected = true, after_help = AFTER_HELP)]
 pub struct Cli {
-    /// Address to listen on (TCP) [default: [::]:6969, which takes IPv4 too]
+    /// Address to listen on (TCP); by default port 6969 of every address, IPv6 and IPv4
     #[arg(long, value_name = "ADDR:PORT", env = "BEESWARM_TRACKER_LISTEN")]
     pub listen: Option<SocketAddr>,
 

@@ -25,7 +25,7 @@ mod nodes;
 mod page;
 
 /// Time for a request's head; an idle connection is closed after it too.
-const HEAD_DEADLINE: Duration = Duration::from_secs(15);
+const HEAD_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Time for a request's body.
 const BODY_DEADLINE: Duration = Duration::from_secs(10);

@@ -28,8 +28,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How often peers whose time is over are looked for.
 const EXPIRE_EVERY: Duration = Duration::from_secs(1);
 
-/// How often the store is looked at; a change is seen well within two seconds.
+/// How often the store is looked at.
 const POLL_STORE_EVERY: Duration = Duration::from_millis(500);
+
+// A change is to be seen within two seconds, also when a look takes a while.
+const _: () = assert!(POLL_STORE_EVERY.as_millis() * 3 < 2000);
 
 /// How long open connections may take to finish at shutdown.
 const GRACE: Duration = Duration::from_secs(5);

@@ -1,6 +1,7 @@
 //! `/healthz` and `/metrics`.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use super::*;
 use crate::app::lock;
@@ -63,7 +64,7 @@ fn counters(app: &App, out: &mut Exposition) {
 fn swarms(app: &App, out: &mut Exposition) {
     let all = lock(&app.torrents).all();
     let sum = |count: fn(&crate::torrents::Counts) -> usize| -> f64 {
-        all.iter().map(|(_, counts)| size(count(counts))).sum()
+        size(all.iter().map(|(_, counts)| count(counts)).sum())
     };
     let peers = [
         ("state=\"seed\"".to_owned(), sum(|c| c.seeds)),
@@ -82,16 +83,17 @@ fn swarms(app: &App, out: &mut Exposition) {
 
 fn nodes(app: &App, out: &mut Exposition) {
     let mut stages: BTreeMap<&str, usize> = STAGES.iter().map(|stage| (*stage, 0)).collect();
+    let now = Instant::now();
     let (mut troubled, mut rate) = (0, 0.0);
     for node in lock(&app.nodes).all() {
         *stages.entry(node.stage).or_default() += 1;
-        troubled += usize::from(node.troubled());
-        rate += float(node.rate());
+        troubled += usize::from(node.troubled(now));
+        rate += float(node.rate(now));
     }
     let stages: Vec<_> =
         stages.into_iter().map(|(s, n)| (format!("stage=\"{s}\""), size(n))).collect();
     out.metric("beeswarm_tracker_nodes", "gauge", "Nodes by stage.", &stages);
-    let help = "Nodes that are stalled, wait or have failed.";
+    let help = "Nodes that are stalled, silent, waiting or failed.";
     out.metric("beeswarm_tracker_nodes_troubled", "gauge", help, &plain(size(troubled)));
     let help = "Sum of the rates that nodes report, in bytes per second.";
     out.metric("beeswarm_tracker_fetch_rate_bytes", "gauge", help, &plain(rate));

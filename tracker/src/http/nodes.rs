@@ -70,7 +70,7 @@ fn view(node: &Node, now: Instant) -> NodeView<'_> {
         boot_id: node.boot_id.as_deref(),
         stage: node.stage,
         percent: node.percent,
-        rate: node.rate(),
+        rate: node.rate(now),
         upload_rate: node.progress.upload_rate,
         peers: node.progress.peers,
         sources: node.sources,

@@ -49,6 +49,7 @@ struct Row {
     revision: Option<RevisionRef>,
     heard: Duration,
     trouble: Option<String>,
+    silent: bool,
 }
 
 /// One torrent.
@@ -98,13 +99,13 @@ fn gather(app: &App, tracker: String) -> View {
                 Some((_, count)) => *count += 1,
                 None => view.stages.push((node.stage, 1)),
             }
-            view.troubled += usize::from(node.troubled());
-            view.rate = view.rate.saturating_add(node.rate());
+            view.troubled += usize::from(node.troubled(now));
+            view.rate = view.rate.saturating_add(node.rate(now));
             view.sources.admin = view.sources.admin.saturating_add(node.sources.admin);
             view.sources.peers = view.sources.peers.saturating_add(node.sources.peers);
             view.sources.web = view.sources.web.saturating_add(node.sources.web);
         }
-        all.sort_by_key(|node| !node.troubled());
+        all.sort_by_key(|node| !node.troubled(now));
         view.rows = all.into_iter().take(MAX_ROWS).map(|node| row(node, now)).collect();
     }
     view
@@ -116,18 +117,25 @@ fn row(node: &Node, now: Instant) -> Row {
         let cause = cause.as_ref().and_then(|cause| cause.as_str()).unwrap_or("stalled");
         format!("{cause}: {}", stall.detail)
     });
+    let silent = node.silent(now);
     let failed = node.failed.as_ref().map(|message| format!("failed: {message}"));
     Row {
         id: node.id,
         address: node.addr.to_string(),
         stage: node.stage,
         percent: node.percent,
-        rate: node.rate(),
+        rate: node.rate(now),
         peers: node.progress.peers,
         sources: node.sources,
         revision: node.revision.clone(),
         heard: now.saturating_duration_since(node.heard),
-        trouble: failed.or(stalled).or_else(|| node.waits.clone()),
+        trouble: failed.or(stalled).or_else(|| node.waits.clone()).or_else(|| {
+            silent.map(|for_how_long| {
+                let time = html::duration(for_how_long);
+                format!("silent for {time}: switched off, crashed, or cut off from this host")
+            })
+        }),
+        silent: silent.is_some(),
     }
 }
 

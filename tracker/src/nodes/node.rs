@@ -1,7 +1,7 @@
 //! One node and the boot it is in.
 
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use proto::event::{EventBatch, EventKind, FetchProgress, Sources, Stall};
 use proto::node_id::NodeId;
@@ -76,16 +76,34 @@ impl Node {
         }
     }
 
-    /// Whether it needs somebody's eye.
+    /// How long it has said nothing, when that is longer than its stage explains. While the image is
+    /// fetched a report is due every two seconds; the firmware and the system's own start say nothing.
     #[must_use]
-    pub fn troubled(&self) -> bool {
-        self.stall.is_some() || self.waits.is_some() || self.failed.is_some()
+    pub fn silent(&self, now: Instant) -> Option<Duration> {
+        let seconds = match self.stage {
+            "discover" | "fetch" => 15,
+            "verify" | "attach" | "mount" => 60,
+            NETBOOT | "handover" => 300,
+            _ => return None,
+        };
+        let silence = now.saturating_duration_since(self.heard);
+        (silence > Duration::from_secs(seconds)).then_some(silence)
     }
 
-    /// Bytes per second that it fetches now; a finished node fetches nothing.
+    /// Whether it needs somebody's eye.
     #[must_use]
-    pub fn rate(&self) -> u64 {
-        if self.stage == "fetch" && self.stall.is_none() { self.progress.rate } else { 0 }
+    pub fn troubled(&self, now: Instant) -> bool {
+        self.stall.is_some()
+            || self.waits.is_some()
+            || self.failed.is_some()
+            || self.silent(now).is_some()
+    }
+
+    /// Bytes per second that it fetches now; a finished, stalled or silent node fetches nothing.
+    #[must_use]
+    pub fn rate(&self, now: Instant) -> u64 {
+        let fetches = self.stage == "fetch" && self.stall.is_none() && self.silent(now).is_none();
+        if fetches { self.progress.rate } else { 0 }
     }
 
     fn restart(&mut self, boot_id: Option<String>) {

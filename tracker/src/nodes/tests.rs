@@ -40,7 +40,7 @@ fn a_batch_sent_twice_counts_once() {
     assert_eq!(table.take(id(1), ADDR, sent, now), Taken::default());
     let node = table.get(id(1)).unwrap();
     assert_eq!(node.timeline.entries().len(), 2);
-    assert_eq!((node.percent, node.sources.total(), node.rate()), (40.0, 400, 50));
+    assert_eq!((node.percent, node.sources.total(), node.rate(now)), (40.0, 400, 50));
 }
 
 #[test]
@@ -88,10 +88,10 @@ fn a_stall_lasts_until_the_next_progress() {
     let now = Instant::now();
     table.take(id(1), ADDR, batch("b", vec![(0, 10, fetch(100)), (1, 20, stalled())]), now);
     let node = table.get(id(1)).unwrap();
-    assert_eq!((node.stage, node.troubled(), node.rate()), ("fetch", true, 0));
+    assert_eq!((node.stage, node.troubled(now), node.rate(now)), ("fetch", true, 0));
     assert_eq!(node.stall.as_ref().map(|s| s.cause), Some(StallCause::NoPeers));
     table.take(id(1), ADDR, batch("b", vec![(2, 30, fetch(200))]), now);
-    assert!(!table.get(id(1)).unwrap().troubled());
+    assert!(!table.get(id(1)).unwrap().troubled(now));
     let failed = EventKind::Failed { message: "no memory".into() };
     table.take(id(1), ADDR, batch("b", vec![(3, 40, failed)]), now);
     let node = table.get(id(1)).unwrap();
@@ -110,7 +110,7 @@ fn firmware_comes_first() {
     let source = "http://a:8080/revisions/debian/0123456789ac/manifest.json".to_owned();
     table.take(id(1), ADDR, batch("b", vec![(0, 1, EventKind::Discover { source })]), now);
     let node = table.get(id(1)).unwrap();
-    assert_eq!((node.stage, node.troubled(), node.boots), ("discover", false, 1));
+    assert_eq!((node.stage, node.troubled(now), node.boots), ("discover", false, 1));
     assert_eq!(node.revision.as_ref().unwrap().to_string(), "debian@0123456789ac");
 }
 
@@ -130,4 +130,18 @@ fn memory_is_bounded_and_progress_goes_first() {
     assert_eq!(entries.len(), 10);
     assert_eq!(entries[0].event.kind.stage(), "discover");
     assert_eq!(entries[9].event.seq, 49);
+}
+
+#[test]
+fn silence_while_fetching_is_trouble_and_no_rate() {
+    let mut table = nodes(10, 100);
+    let now = Instant::now();
+    table.take(id(1), ADDR, batch("b", vec![(0, 10, fetch(100))]), now);
+    let node = table.get(id(1)).unwrap();
+    let later = now + Duration::from_secs(16);
+    assert_eq!((node.troubled(now), node.rate(now), node.silent(now)), (false, 50, None));
+    assert_eq!((node.troubled(later), node.rate(later)), (true, 0));
+    let seeding = EventKind::Seeding { device: "d".into(), user: "u".into(), uploaded: 0 };
+    table.take(id(1), ADDR, batch("b", vec![(0, 20, seeding)]), now);
+    assert!(!table.get(id(1)).unwrap().troubled(now + Duration::from_secs(10_000)));
 }

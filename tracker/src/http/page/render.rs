@@ -1,15 +1,11 @@
 //! The page's HTML. Everything that came from outside goes through [`Esc`].
 
 use std::fmt::{self, Write as _};
-use std::time::Duration;
 
 use super::html::{Esc, bytes, duration, rate, share};
 use super::{MAX_ROWS, Row, View};
 
 const STYLE: &str = include_str!("page.css");
-
-/// A node that has been silent for longer, before it was up, is shown as such.
-const QUIET: Duration = Duration::from_secs(15);
 
 /// The whole page.
 pub(super) fn page(view: &View) -> String {
@@ -142,8 +138,7 @@ fn node(out: &mut String, row: &Row) -> fmt::Result {
     let peers = shown(row.peers.to_string());
     write!(out, "<td class=\"n\">{}<td class=\"n\">{peers}<td>", shown(rate(row.rate)))?;
     sources(out, row)?;
-    let quiet = row.heard > QUIET && row.stage != "seeding";
-    let quiet = if quiet { " quiet" } else { "" };
+    let quiet = if row.silent { " quiet" } else { "" };
     write!(out, "<td class=\"n{quiet}\">{} ago", duration(row.heard))?;
     let trouble = row.trouble.as_deref().unwrap_or_default();
     writeln!(out, "<td class=\"why\">{}</tr>", Esc(trouble))

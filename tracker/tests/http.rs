@@ -1,0 +1,18 @@
+//! The tracker over real HTTP on loopback, port 0.
+
+#![expect(clippy::unwrap_used, reason = "a failed step of a test ends the test")]
+
+#[path = "http/announce.rs"]
+mod announce;
+#[path = "http/bed.rs"]
+mod bed;
+#[path = "http/boot.rs"]
+mod boot;
+#[path = "http/events.rs"]
+mod events;
+#[path = "http/hostile.rs"]
+mod hostile;
+#[path = "http/page.rs"]
+mod page;
+#[path = "http/store.rs"]
+mod store_follow;
