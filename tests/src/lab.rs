@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, Weak};
@@ -148,6 +149,18 @@ impl Lab {
         node::add(&self.inner, name, link, node::Port::Tap)
     }
 
+    /// Runs a command in the switch's namespace with the caller's terminal, to its end.
+    ///
+    /// # Errors
+    /// [`LabError::Spawn`], [`LabError::Wait`], [`LabError::Stopped`].
+    pub fn foreground(&self, mut command: Command) -> Result<ExitStatus, LabError> {
+        let program = command.get_program().to_string_lossy().into_owned();
+        let child = self.inner.inside.run(None, move || command.spawn())?;
+        let mut child =
+            child.map_err(|source| LabError::Spawn { program: program.clone(), source })?;
+        child.wait().map_err(|source| LabError::Wait { program, source })
+    }
+
     /// A path inside the lab (`/run/scratch/…`) as the caller can open it.
     pub fn outside(&self, inside: &Path) -> PathBuf {
         self.inner.outside(inside)
@@ -212,10 +225,10 @@ impl Inner {
         let output = self
             .inside
             .run(None, move || {
-                std::process::Command::new("sh")
+                Command::new("sh")
                     .args(["-c", &script])
                     .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
-                    .stdin(std::process::Stdio::null())
+                    .stdin(Stdio::null())
                     .output()
             })?
             .map_err(|source| LabError::Spawn { program: "sh".to_owned(), source })?;

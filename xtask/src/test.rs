@@ -1,0 +1,135 @@
+//! `cargo xtask test`: everything there is to prove, in one command.
+//!
+//! The checks, then one build of all programs and tests, then each crate's tests, the documents'
+//! examples, the labs, and the boot test (`cargo xtask demo`). A step that fails does not stop the
+//! others, and the last line says how many passed.
+
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Parser;
+
+use crate::check;
+use crate::steps::{Outcome, Steps};
+use crate::workspace::{self, say};
+use executables::Executable;
+
+mod executables;
+mod limited;
+
+/// The crate whose tests are labs: network namespaces, shaped links, QEMU.
+const LAB_PACKAGE: &str = "tests";
+
+/// Name of the step that the tests depend on.
+const BUILD: &str = "build of all programs and tests";
+
+/// Longest time for one test program.
+const TEST_LIMIT: Duration = Duration::from_secs(15 * 60);
+
+/// Longest time for a build.
+const BUILD_LIMIT: Duration = Duration::from_secs(30 * 60);
+
+/// Longest time for the boot test: the demo's own promise is 15 minutes.
+const BOOT_LIMIT: Duration = Duration::from_secs(25 * 60);
+
+/// Arguments of `cargo xtask test`.
+#[derive(Debug, Clone, Parser)]
+pub(crate) struct Args {
+    /// Leave out the labs and the boot test
+    #[arg(long)]
+    quick: bool,
+    /// Leave out the boot test
+    #[arg(long)]
+    no_boot: bool,
+    /// Processes in namespaces that join the boot test
+    #[arg(long, default_value_t = 20)]
+    nodes: u32,
+    /// QEMU nodes in the boot test
+    #[arg(long, default_value_t = 3)]
+    vms: u32,
+}
+
+/// Runs everything.
+///
+/// # Errors
+/// When a step fails; which ones has been printed by then.
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    let mut steps = Steps::default();
+    check::run_into(&check::Args::default(), &mut steps)?;
+    let mut programs = Vec::new();
+    steps.run(BUILD, || {
+        programs = executables::build(BUILD_LIMIT)?;
+        Ok(Outcome::Passed { notes: vec![format!("{} test programs", programs.len())] })
+    });
+    if steps.has_failed(BUILD) {
+        say("the tests are left out: they were not built");
+    } else {
+        run_tests(args, &programs, &mut steps);
+    }
+    steps.print_table();
+    steps.print_failures();
+    let (passed, failed) = (steps.passed(), steps.failed());
+    say(format_args!("\n{passed} passed, {failed} failed"));
+    anyhow::ensure!(failed == 0, "{failed} of {} steps failed", passed + failed);
+    Ok(())
+}
+
+fn run_tests(args: &Args, programs: &[Executable], steps: &mut Steps) {
+    let mut crates: Vec<&str> = programs.iter().map(|program| program.folder.as_str()).collect();
+    crates.dedup();
+    let (labs, crates): (Vec<&str>, Vec<&str>) =
+        crates.into_iter().partition(|folder| *folder == LAB_PACKAGE);
+    for folder in crates {
+        steps.run(&format!("tests of {folder}"), || tests_of(programs, folder));
+    }
+    steps.run("examples in the documentation", || {
+        let mut command = workspace::cargo();
+        command.args(["test", "--workspace", "--doc", "--quiet"]);
+        finished(limited::run(&mut command, TEST_LIMIT)?)
+    });
+    if args.quick {
+        return;
+    }
+    for folder in labs {
+        steps.run("labs", || {
+            anyhow::ensure!(
+                nix::unistd::geteuid().is_root(),
+                "the labs need root (network namespaces, loop devices); use sudo, or --quick to \
+                 leave them out"
+            );
+            tests_of(programs, folder)
+        });
+    }
+    if !args.no_boot {
+        steps.run("boot test", || boot(args));
+    }
+}
+
+/// Runs the test programs of one crate, all of them even when one fails.
+fn tests_of(programs: &[Executable], folder: &str) -> anyhow::Result<Outcome> {
+    let mut problems = Vec::new();
+    for program in programs.iter().filter(|program| program.folder == folder) {
+        say(format_args!("\n-- {folder}: {}", program.name));
+        let mut command = Command::new(&program.path);
+        // what cargo sets for the tests it runs
+        command.current_dir(&program.manifest_folder);
+        command.env("CARGO_MANIFEST_DIR", &program.manifest_folder);
+        let ended = limited::run(&mut command, TEST_LIMIT)?;
+        problems.extend(ended.problem().map(|text| format!("{}: {text}", program.name)));
+    }
+    Ok(Outcome::of(problems))
+}
+
+/// The demo, without a terminal: its own exit status says whether every node booted.
+fn boot(args: &Args) -> anyhow::Result<Outcome> {
+    let program = std::env::current_exe().context("cannot tell this program's path")?;
+    let mut command = Command::new(program);
+    let (nodes, vms) = (args.nodes.to_string(), args.vms.to_string());
+    command.args(["demo", "--nodes", &nodes, "--vms", &vms]).stdin(Stdio::null());
+    finished(limited::run(&mut command, BOOT_LIMIT)?)
+}
+
+fn finished(ended: limited::Ended) -> anyhow::Result<Outcome> {
+    Ok(Outcome::of(ended.problem().into_iter().collect()))
+}
