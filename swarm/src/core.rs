@@ -17,16 +17,22 @@
 //! ```
 
 pub mod action;
+mod blame;
+mod choker;
 mod config;
 mod partial;
+mod peer;
 mod picker;
 mod rarity;
 mod rate;
+mod reveal;
+mod torrent;
 
 pub use action::{Action, CloseReason, Control, Identity, PeerKey, Receipt, Violation};
 pub use config::CoreConfig;
 pub use picker::Priority;
 pub use rate::Rate;
+pub use torrent::{PeerSetup, PeerView, Torrent, Totals};
 
 /// Time since the start of the session, from a clock that never goes back.
 pub type Moment = std::time::Duration;

@@ -1,4 +1,19 @@
 //! Runs the core on tokio: sockets, timers, trackers, disks.
+//!
+//! Each torrent has one [`state::State`] behind a mutex that is never held across an await. The
+//! reader task of a peer takes it once for everything that arrived in one read; the writer tasks
+//! pull what they may send. So an event passes through no channel, and a message costs no wake-up
+//! of a central task.
 
+mod announce;
+mod book;
+mod dial;
+mod handshake;
+mod hashing;
+mod limiter;
+mod link;
 pub(crate) mod session;
+mod stall;
+mod state;
 pub(crate) mod torrent;
+mod webseed;

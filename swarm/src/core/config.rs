@@ -29,8 +29,8 @@ pub struct CoreConfig {
     pub random_first: u32,
     /// Most bytes of pieces in progress.
     pub max_partial_bytes: u64,
-    /// At most this many peers are asked for the same block in the end-game.
-    pub end_game_copies: usize,
+    /// Most requests at one peer for blocks that another was asked for too (end-game).
+    pub end_game_requests: usize,
     /// Shortest silence after which the requests of a peer are given to others as well.
     pub min_patience: Duration,
     /// Silence with requests outstanding after which the connection is closed, at least.
@@ -54,7 +54,7 @@ impl Default for CoreConfig {
             reqq: 250,
             random_first: 4,
             max_partial_bytes: 32 * 1024 * 1024,
-            end_game_copies: 2,
+            end_game_requests: 2,
             min_patience: Duration::from_secs(3),
             give_up: Duration::from_secs(60),
             initial_seeding: false,

@@ -79,6 +79,8 @@ pub(crate) struct Picker {
     wanted: u32,
     /// Of those, the ones that are here.
     wanted_here: u32,
+    /// Pieces that no peer has.
+    unseen: u32,
 }
 
 impl Picker {
@@ -108,6 +110,7 @@ impl Picker {
             random_first,
             wanted: pieces,
             wanted_here: have.count(),
+            unseen: pieces,
             have,
         }
     }
@@ -123,6 +126,11 @@ impl Picker {
 
     pub(crate) fn availability(&self, piece: PieceIndex) -> u32 {
         self.availability[piece.as_usize()]
+    }
+
+    /// Whether some peer has each piece.
+    pub(crate) fn all_seen(&self) -> bool {
+        self.unseen == 0
     }
 
     /// Whether the piece is wanted and not here.
@@ -155,6 +163,11 @@ impl Picker {
         let from = *level;
         *level = if up { from + 1 } else { from.saturating_sub(1) };
         let to = *level;
+        match (from, to) {
+            (0, 1..) => self.unseen -= 1,
+            (1.., 0) => self.unseen += 1,
+            _ => {}
+        }
         self.normal.shift(piece, from, to, rng);
         self.high.shift(piece, from, to, rng);
     }
@@ -452,10 +465,5 @@ impl Picker {
     /// The peers the blocks of a piece came from so far.
     pub(crate) fn sources(&self, piece: PieceIndex) -> Vec<PeerKey> {
         self.partials.get(&piece).map(Partial::sources).unwrap_or_default()
-    }
-
-    /// Pieces in progress.
-    pub(crate) fn partial_count(&self) -> usize {
-        self.partials.len()
     }
 }

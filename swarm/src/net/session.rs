@@ -1,12 +1,29 @@
 //! A session: one listener, one identity, many torrents.
 
+use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use proto::hash::{InfoHash, PeerId, PeerRole};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
+use super::handshake;
+use super::limiter::Limiter;
+use super::link;
+use super::torrent::{Shared, Torrent};
 use crate::config::{Role, SessionConfig, TorrentSpec};
-use crate::net::torrent::Torrent;
+
+/// Connections the kernel holds for us: a whole cluster connects within a second.
+const BACKLOG: u32 = 1024;
+
+/// Incoming connections whose handshake is under way, at most.
+const MAX_HANDSHAKES: usize = 512;
 
 /// Why a session or a torrent could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -23,7 +40,7 @@ pub enum SessionError {
     /// The torrent is there already.
     #[error("torrent {0} is already in this session")]
     Duplicate(InfoHash),
-    /// The storage has another length than the torrent's content.
+    /// The storage is shorter than the torrent's content.
     #[error(
         "the storage has {storage} bytes, but the torrent's image has {image}: this is another image, or it was cut off"
     )]
@@ -35,59 +52,188 @@ pub enum SessionError {
     },
 }
 
-/// One listener, one identity, many torrents.
+/// One listener, one identity, many torrents. Dropping it stops everything without waiting;
+/// [`Session::shutdown`] waits and says good-bye to the trackers.
 #[derive(Debug)]
 pub struct Session {
-    config: SessionConfig,
-    local: SocketAddr,
-    peer_id: PeerId,
+    shared: Arc<SessionShared>,
+    tasks: TaskTracker,
+}
+
+/// What all torrents of a session share.
+#[derive(Debug)]
+pub(crate) struct SessionShared {
+    pub(crate) config: SessionConfig,
+    pub(crate) local: SocketAddr,
+    pub(crate) peer_id: PeerId,
+    pub(crate) started: Instant,
+    pub(crate) limiter: Limiter,
+    pub(crate) cancel: CancellationToken,
+    torrents: Mutex<BTreeMap<InfoHash, Arc<Shared>>>,
+}
+
+impl SessionShared {
+    pub(crate) fn remove(&self, info_hash: InfoHash) {
+        self.torrents.lock().unwrap_or_else(PoisonError::into_inner).remove(&info_hash);
+    }
+
+    fn find(&self, info_hash: InfoHash) -> Option<Arc<Shared>> {
+        self.torrents.lock().unwrap_or_else(PoisonError::into_inner).get(&info_hash).cloned()
+    }
 }
 
 impl Session {
-    /// Opens the port; it accepts connections when this returns.
+    /// Opens the port; connections are accepted when this returns. Needs a tokio runtime.
     ///
     /// # Errors
     /// [`SessionError::Listen`].
     pub async fn bind(config: SessionConfig) -> Result<Self, SessionError> {
-        let listener = tokio::net::TcpListener::bind(config.listen)
-            .await
-            .map_err(|source| SessionError::Listen { address: config.listen, source })?;
-        let local = listener
-            .local_addr()
-            .map_err(|source| SessionError::Listen { address: config.listen, source })?;
+        let error = |source| SessionError::Listen { address: config.listen, source };
+        let listener = listen(config.listen).map_err(error)?;
+        let local = listener.local_addr().map_err(error)?;
         let role = match config.role {
             Role::Admin => PeerRole::Admin,
             Role::Node => PeerRole::Node,
         };
-        let peer_id = PeerId::new(role, std::array::from_fn(|_| fastrand::u8(..)));
-        Ok(Self { config, local, peer_id })
+        let shared = Arc::new(SessionShared {
+            local,
+            peer_id: PeerId::new(role, std::array::from_fn(|_| fastrand::u8(..))),
+            started: Instant::now(),
+            limiter: Limiter::new(config.upload_limit),
+            cancel: CancellationToken::new(),
+            torrents: Mutex::new(BTreeMap::new()),
+            config,
+        });
+        let tasks = TaskTracker::new();
+        tasks.spawn(accept(shared.clone(), listener, tasks.clone()));
+        Ok(Self { shared, tasks })
     }
 
     /// The address peers connect to, with the real port.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
-        self.local
+        self.shared.local
     }
 
     /// This session's peer id.
     #[must_use]
     pub fn peer_id(&self) -> PeerId {
-        self.peer_id
+        self.shared.peer_id
     }
 
-    /// Starts a torrent.
+    /// Starts a torrent. Checking what is on disk goes on in the background.
     ///
     /// # Errors
     /// [`SessionError::Duplicate`], [`SessionError::Length`].
     pub async fn add(&self, spec: TorrentSpec) -> Result<Torrent, SessionError> {
+        let info_hash = spec.metainfo.info_hash;
         let image = spec.metainfo.info.geometry.total();
-        if spec.storage.len() < image {
-            return Err(SessionError::Length { storage: spec.storage.len(), image });
+        let storage = spec.storage.len();
+        if storage < image {
+            return Err(SessionError::Length { storage, image });
         }
-        Ok(Torrent::start(&self.config, spec))
+        let shared = Shared::new(self.shared.clone(), &spec);
+        {
+            let mut torrents = self.shared.torrents.lock().unwrap_or_else(PoisonError::into_inner);
+            if torrents.contains_key(&info_hash) {
+                return Err(SessionError::Duplicate(info_hash));
+            }
+            torrents.insert(info_hash, shared.clone());
+        }
+        self.tasks.spawn(shared.clone().run(spec.have));
+        Ok(Torrent::new(shared))
     }
 
-    /// Ends everything: announces `stopped`, closes connections, joins all tasks. Takes at most
-    /// about [`SessionConfig::stop_timeout`].
-    pub async fn shutdown(self) {}
+    /// Ends everything: announces `stopped`, closes connections, joins all tasks. Takes about
+    /// [`SessionConfig::stop_timeout`] at most, plus a second.
+    pub async fn shutdown(self) {
+        self.shared.cancel.cancel();
+        self.tasks.close();
+        let grace = self.shared.config.stop_timeout + Duration::from_secs(2);
+        if tokio::time::timeout(grace, self.tasks.wait()).await.is_err() {
+            tracing::warn!("some tasks of the session did not end in time");
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.shared.cancel.cancel();
+    }
+}
+
+/// Opens the port. `[::]` falls back to `0.0.0.0` on kernels without IPv6.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    match open(address) {
+        Err(error)
+            if address.ip() == Ipv6Addr::UNSPECIFIED
+                && error.kind() != io::ErrorKind::AddrInUse =>
+        {
+            open(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port()))
+        }
+        result => result,
+    }
+}
+
+fn open(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    if address.is_ipv6() {
+        // whatever the system's default: `[::]` serves IPv4 as well
+        socket2::SockRef::from(&socket).set_only_v6(false)?;
+    }
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+async fn accept(session: Arc<SessionShared>, listener: TcpListener, tasks: TaskTracker) {
+    let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = session.cancel.cancelled() => return,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // out of descriptors, or a connection that was gone before we took it
+                tracing::debug!(%error, "accept failed");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                continue;
+            }
+        };
+        let Ok(permit) = handshakes.clone().try_acquire_owned() else { continue };
+        let session = session.clone();
+        tasks.spawn(async move {
+            tokio::select! {
+                () = incoming(&session, stream, permit) => {}
+                () = session.cancel.cancelled() => {}
+            }
+        });
+    }
+}
+
+async fn incoming(
+    session: &Arc<SessionShared>,
+    mut stream: TcpStream,
+    permit: tokio::sync::OwnedSemaphorePermit,
+) {
+    handshake::prepare(&stream);
+    let limit = session.config.connect_timeout * 2;
+    let theirs = match tokio::time::timeout(limit, handshake::read(&mut stream)).await {
+        Ok(Ok(theirs)) => theirs,
+        Ok(Err(error)) => return tracing::debug!(%error, "incoming handshake failed"),
+        Err(_) => return,
+    };
+    let Some(torrent) = session.find(theirs.info_hash) else {
+        return tracing::debug!(info_hash = %theirs.info_hash, "a peer asks for an unknown torrent");
+    };
+    let reply = handshake::message(theirs.info_hash, session.peer_id);
+    if !matches!(tokio::time::timeout(limit, stream.write_all(&reply)).await, Ok(Ok(()))) {
+        return;
+    }
+    drop(permit);
+    let tasks = torrent.tasks.clone();
+    // the torrent's own task: it is joined when the torrent is removed
+    tasks.spawn(link::run(torrent, stream, theirs, false));
 }

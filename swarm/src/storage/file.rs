@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -132,6 +132,21 @@ impl FileStorage {
 fn reserve(path: &Path, file: &File, length: u64) -> Result<(), FileStorageError> {
     let failed = |source| FileStorageError::Allocate { path: path.into(), length, source };
     let signed = i64::try_from(length).map_err(|e| failed(io::Error::other(e)))?;
+    let room = |file: &File| {
+        let allocated = file.metadata().map_err(failed)?.blocks().saturating_mul(512);
+        let fs = fstatfs(file).map_err(|e| failed(e.into()))?;
+        let block = u64::try_from(fs.block_size()).unwrap_or(512);
+        let (needed, available) =
+            (length.saturating_sub(allocated), fs.blocks_available().saturating_mul(block));
+        Ok((needed, available))
+    };
+    let no_space =
+        |needed, available| FileStorageError::NoSpace { path: path.into(), needed, available };
+    // asked first: a file system that is too small is not filled to find that out
+    let (needed, available) = room(file)?;
+    if needed > available {
+        return Err(no_space(needed, available));
+    }
     file.set_len(length).map_err(failed)?;
     if length == 0 {
         return Ok(());
@@ -140,15 +155,8 @@ fn reserve(path: &Path, file: &File, length: u64) -> Result<(), FileStorageError
         // file systems without fallocate: the write will tell
         Ok(()) | Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => Ok(()),
         Err(Errno::ENOSPC) => {
-            let allocated =
-                std::os::unix::fs::MetadataExt::blocks(&file.metadata().map_err(failed)?) * 512;
-            let fs = fstatfs(file).map_err(|e| failed(e.into()))?;
-            let block = u64::try_from(fs.block_size()).unwrap_or(512);
-            Err(FileStorageError::NoSpace {
-                path: path.into(),
-                needed: length.saturating_sub(allocated),
-                available: fs.blocks_available().saturating_mul(block),
-            })
+            let (needed, available) = room(file)?;
+            Err(no_space(needed, available))
         }
         Err(errno) => Err(failed(errno.into())),
     }
@@ -206,17 +214,12 @@ mod tests {
     fn a_full_file_system_is_named_with_numbers_and_nothing_stays() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("image");
-        // more than any test machine has, less than any file system's limit
-        let error = FileStorage::create(&path, 8 << 40).unwrap_err();
-        match &error {
-            FileStorageError::NoSpace { needed, available, .. } => {
-                assert_eq!(*needed, 8 << 40);
-                assert!(available < needed);
-                assert!(error.to_string().contains("bytes are needed"));
-            }
-            FileStorageError::Allocate { .. } => {} // file systems that refuse the length itself
-            other => panic!("{other}"),
-        }
+        // more than any machine has
+        let error = FileStorage::create(&path, 1 << 60).unwrap_err();
+        let FileStorageError::NoSpace { needed, available, .. } = &error else { panic!("{error}") };
+        assert_eq!(*needed, 1 << 60);
+        assert!(available < needed);
+        assert!(error.to_string().contains("bytes are needed"));
         assert!(!path.exists());
     }
 

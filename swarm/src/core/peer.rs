@@ -1,0 +1,194 @@
+//! State of one connection, as the core sees it.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
+
+use proto::bitfield::Bitfield;
+use proto::geometry::{BLOCK_LEN, Block, PieceIndex};
+
+use super::Moment;
+use super::action::Identity;
+use super::config::CoreConfig;
+use super::rate::{Rate, time_for};
+
+/// A request on its way.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Outstanding {
+    pub(crate) block: Block,
+    /// Given to others as well, since the peer was silent for too long.
+    pub(crate) lapsed: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Peer {
+    pub(crate) identity: Identity,
+    pub(crate) fast: bool,
+    pub(crate) has: Bitfield,
+    /// Whether its first message came, after which bitfield and have-all are not allowed.
+    pub(crate) opened: bool,
+    pub(crate) upload_only: bool,
+    /// We choke it.
+    pub(crate) choked: bool,
+    /// It wants something of ours.
+    pub(crate) interested: bool,
+    /// It chokes us.
+    pub(crate) chokes_us: bool,
+    /// We told it that we want something.
+    pub(crate) told_interest: bool,
+    /// Its pieces that we want.
+    pub(crate) useful: u32,
+    pub(crate) outstanding: Vec<Outstanding>,
+    pub(crate) refused: BTreeSet<PieceIndex>,
+    /// Its limit on our requests.
+    pub(crate) reqq: u32,
+    pub(crate) down: Rate,
+    pub(crate) up: Rate,
+    pub(crate) downloaded: u64,
+    pub(crate) uploaded: u64,
+    /// Last block, or first request after none were outstanding.
+    pub(crate) quiet_since: Moment,
+    pub(crate) snubbed: bool,
+    pub(crate) unsolicited: u32,
+    /// Requests taken back whose blocks may still be on the way.
+    pub(crate) cancelled: u32,
+    /// Blocks taken off the queue and not yet with the socket.
+    pub(crate) sending: u32,
+    pub(crate) uploads: VecDeque<Block>,
+    /// Position in the log of our pieces up to which it was told.
+    pub(crate) told: usize,
+    pub(crate) have_due: Option<Moment>,
+    /// Pieces of which it sent us at least one block: it is told that we have them in any case.
+    pub(crate) gave: BTreeSet<PieceIndex>,
+    /// Hidden pieces: it was shown some of ours only.
+    pub(crate) hidden: bool,
+}
+
+impl Peer {
+    pub(crate) fn new(identity: Identity, fast: bool, pieces: u32, now: Moment, reqq: u32) -> Self {
+        Self {
+            identity,
+            fast,
+            has: Bitfield::empty(pieces),
+            opened: false,
+            upload_only: false,
+            choked: true,
+            interested: false,
+            chokes_us: true,
+            told_interest: false,
+            useful: 0,
+            outstanding: Vec::new(),
+            refused: BTreeSet::new(),
+            reqq,
+            down: Rate::default(),
+            up: Rate::default(),
+            downloaded: 0,
+            uploaded: 0,
+            quiet_since: now,
+            snubbed: false,
+            unsolicited: 0,
+            cancelled: 0,
+            sending: 0,
+            uploads: VecDeque::new(),
+            told: 0,
+            have_due: None,
+            gave: BTreeSet::new(),
+            hidden: false,
+        }
+    }
+
+    /// Bytes asked for and expected.
+    pub(crate) fn outstanding_bytes(&self) -> u64 {
+        self.outstanding.iter().map(|o| u64::from(o.block.length)).sum()
+    }
+
+    /// Bytes that may be asked for now: some hundred milliseconds of what it delivers, so that the
+    /// rest of the piece can still be asked for elsewhere.
+    pub(crate) fn room(&self, config: &CoreConfig, now: Moment) -> u64 {
+        if self.snubbed {
+            return 0;
+        }
+        let at_rate = time_worth(self.down.per_second(now), config.queue_time);
+        let window = (at_rate + u64::from(config.min_window)).min(u64::from(config.max_window));
+        let free =
+            self.reqq.saturating_sub(u32::try_from(self.outstanding.len()).unwrap_or(u32::MAX));
+        window.saturating_sub(self.outstanding_bytes()).min(u64::from(free) * u64::from(BLOCK_LEN))
+    }
+
+    /// How long it may be silent with requests outstanding. Derived from what it delivered and from
+    /// what all peers deliver together, never a constant: on a slow link a full window takes long.
+    pub(crate) fn patience(&self, config: &CoreConfig, total: (u64, u64), now: Moment) -> Duration {
+        let (all_outstanding, all_rate) = total;
+        let longest = Duration::from_secs(60);
+        let own = match self.down.per_second(now) {
+            0 => Duration::ZERO,
+            rate => time_for(self.outstanding_bytes(), rate),
+        };
+        let shared = match all_rate {
+            // nothing came from anybody yet: nothing is known about the link
+            0 => Duration::from_secs(5),
+            rate => time_for(all_outstanding, rate),
+        };
+        (config.min_patience + own.max(shared).min(longest) * 3).min(longest)
+    }
+
+    /// Takes an outstanding request off the list.
+    pub(crate) fn settle(&mut self, block: Block) -> Option<Outstanding> {
+        let at = self.outstanding.iter().position(|o| o.block == block)?;
+        Some(self.outstanding.remove(at))
+    }
+
+    pub(crate) fn is_complete(&self) -> bool {
+        self.has.is_full()
+    }
+}
+
+fn time_worth(rate: u64, time: Duration) -> u64 {
+    rate.saturating_mul(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)) / 1000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proto::hash::PeerId;
+    use std::net::Ipv4Addr;
+
+    fn peer() -> Peer {
+        let identity = Identity { ip: Ipv4Addr::LOCALHOST.into(), id: PeerId([1; 20]) };
+        Peer::new(identity, true, 100, Duration::ZERO, 250)
+    }
+
+    fn ask(peer: &mut Peer, blocks: u32) {
+        for n in 0..blocks {
+            let block = Block { piece: PieceIndex(n), begin: 0, length: BLOCK_LEN };
+            peer.outstanding.push(Outstanding { block, lapsed: false });
+        }
+    }
+
+    #[test]
+    fn window_follows_rate_and_the_peers_limit() {
+        let config = CoreConfig::default();
+        let mut peer = peer();
+        assert_eq!(peer.room(&config, Duration::ZERO), u64::from(config.min_window));
+        for tick in 0..100 {
+            peer.down.add(Duration::from_millis(tick * 20), 40_000);
+        }
+        let now = Duration::from_secs(2);
+        let fast = peer.room(&config, now);
+        assert!((500_000..620_000).contains(&fast), "{fast}");
+        peer.reqq = 3;
+        ask(&mut peer, 2);
+        assert_eq!(peer.room(&config, now), u64::from(BLOCK_LEN));
+    }
+
+    #[test]
+    fn patience_grows_on_slow_links() {
+        let config = CoreConfig::default();
+        let mut peer = peer();
+        ask(&mut peer, 4);
+        // 2.5 Mbit/s shared by 20 peers with 64 KiB each outstanding: 4.2 s of queue
+        let slow = peer.patience(&config, (20 * 65_536, 312_500), Duration::ZERO);
+        assert!(slow > Duration::from_secs(15), "{slow:?}");
+        let fast = peer.patience(&config, (20 * 65_536, 125_000_000), Duration::ZERO);
+        assert!(fast < Duration::from_millis(3_100), "{fast:?}");
+    }
+}

@@ -1,0 +1,402 @@
+//! Initial seeding: what a complete peer shows while the swarm does not have everything yet.
+//!
+//! After BEP 16: the seeder pretends to have nothing and shows each peer a few pieces that no other
+//! peer was shown, so that each piece leaves it once and the rest comes from peers. Unlike BEP 16 it
+//! does not wait for a piece to be seen at a third peer before it shows the next one; a foreign
+//! client that hides its Haves, a single leecher and a late one are not slowed.
+//!
+//! ```text
+//!   pool (shown to nobody) ──show──▶ open at a peer ──its Have, or sent and waited──▶ closed
+//!        ▲                               │
+//!        └── peer left, or was silent ───┘      every piece seen at some peer ─▶ all is shown
+//! ```
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use proto::bitfield::Bitfield;
+use proto::geometry::PieceIndex;
+
+use super::Moment;
+use super::action::PeerKey;
+
+/// How long a piece that was sent whole may go without a Have before the next one is shown.
+const SENT_PATIENCE: Duration = Duration::from_secs(1);
+
+/// A peer that holds pieces open and does not want anything loses them after this long.
+const UNWANTED_PATIENCE: Duration = Duration::from_secs(5);
+
+/// With every incomplete peer gone for this long, the next ones are a new crowd.
+const CROWD_GAP: Duration = Duration::from_secs(30);
+
+#[derive(Debug, Clone, Copy)]
+struct Open {
+    piece: PieceIndex,
+    shown_at: Moment,
+    sent: u32,
+    /// When the last byte went out.
+    done_at: Option<Moment>,
+}
+
+#[derive(Debug)]
+struct Shown {
+    pieces: Bitfield,
+    open: Vec<Open>,
+    /// Times in a row that it had a slot and asked for nothing.
+    idle_turns: u32,
+}
+
+/// State of initial seeding.
+#[derive(Debug)]
+pub(crate) struct Reveal {
+    pieces: u32,
+    open_target: usize,
+    /// Pieces shown to nobody and seen nowhere, in random order.
+    pool: Vec<PieceIndex>,
+    in_pool: Bitfield,
+    peers: BTreeMap<PeerKey, Shown>,
+    finished: bool,
+    empty_since: Option<Moment>,
+    last_progress: Moment,
+}
+
+impl Reveal {
+    pub(crate) fn new(pieces: u32, open_target: usize, rng: &mut fastrand::Rng) -> Self {
+        let mut reveal = Self {
+            pieces,
+            open_target,
+            pool: Vec::new(),
+            in_pool: Bitfield::empty(pieces),
+            peers: BTreeMap::new(),
+            finished: false,
+            empty_since: None,
+            last_progress: Moment::ZERO,
+        };
+        reveal.restart(rng);
+        reveal
+    }
+
+    fn restart(&mut self, rng: &mut fastrand::Rng) {
+        self.pool = (0..self.pieces).map(PieceIndex).collect();
+        rng.shuffle(&mut self.pool);
+        self.in_pool = Bitfield::full(self.pieces);
+        self.finished = false;
+        self.peers.clear();
+    }
+
+    /// Whether pieces are being hidden now.
+    pub(crate) fn is_active(&self) -> bool {
+        !self.finished
+    }
+
+    /// A peer connected. True when pieces are hidden from it.
+    pub(crate) fn join(&mut self, peer: PeerKey, now: Moment, rng: &mut fastrand::Rng) -> bool {
+        if let Some(since) = self.empty_since.take()
+            && now.saturating_sub(since) >= CROWD_GAP
+        {
+            self.restart(rng);
+        }
+        if self.finished {
+            return false;
+        }
+        if self.peers.is_empty() {
+            self.last_progress = now;
+        }
+        let pieces = Bitfield::empty(self.pieces);
+        self.peers.insert(peer, Shown { pieces, open: Vec::new(), idle_turns: 0 });
+        true
+    }
+
+    /// The last incomplete peer is gone.
+    pub(crate) fn crowd_gone(&mut self, now: Moment) {
+        self.empty_since.get_or_insert(now);
+    }
+
+    /// A peer left; what it held open and what is now seen nowhere can be shown to others.
+    pub(crate) fn leave(
+        &mut self,
+        peer: PeerKey,
+        seen: impl Fn(PieceIndex) -> bool,
+        its: &Bitfield,
+        rng: &mut fastrand::Rng,
+    ) {
+        let open = self.peers.remove(&peer).map(|shown| shown.open).unwrap_or_default();
+        if self.finished {
+            return;
+        }
+        for piece in open.iter().map(|o| o.piece).chain(its.iter()) {
+            if !seen(piece) && !self.is_open(piece) {
+                self.put_back(piece, rng);
+            }
+        }
+    }
+
+    fn is_open(&self, piece: PieceIndex) -> bool {
+        self.peers.values().any(|shown| shown.open.iter().any(|o| o.piece == piece))
+    }
+
+    fn put_back(&mut self, piece: PieceIndex, rng: &mut fastrand::Rng) {
+        if self.in_pool.insert(piece) {
+            if self.pool.len() > 2 * self.pieces as usize {
+                // stale entries of peers that came and went
+                self.pool = self.in_pool.iter().filter(|p| *p != piece).collect();
+                rng.shuffle(&mut self.pool);
+            }
+            let at = rng.usize(..=self.pool.len());
+            self.pool.push(piece);
+            let last = self.pool.len() - 1;
+            self.pool.swap(at, last);
+        }
+    }
+
+    /// Whether a piece may be sent to a peer.
+    pub(crate) fn may_request(&self, peer: PeerKey, piece: PieceIndex) -> bool {
+        self.finished || self.peers.get(&peer).is_none_or(|shown| shown.pieces.has(piece))
+    }
+
+    /// A peer says it has a piece: it need not be shown to anybody for its own sake.
+    pub(crate) fn seen(&mut self, peer: PeerKey, piece: PieceIndex, now: Moment) {
+        self.in_pool.remove(piece);
+        if let Some(shown) = self.peers.get_mut(&peer)
+            && let Some(at) = shown.open.iter().position(|o| o.piece == piece)
+        {
+            shown.open.swap_remove(at);
+            self.last_progress = now;
+        }
+    }
+
+    /// Bytes of a piece went out to a peer.
+    pub(crate) fn sent(
+        &mut self,
+        peer: PeerKey,
+        piece: PieceIndex,
+        bytes: u32,
+        size: u32,
+        now: Moment,
+    ) {
+        self.last_progress = now;
+        let Some(shown) = self.peers.get_mut(&peer) else { return };
+        shown.idle_turns = 0;
+        if let Some(open) = shown.open.iter_mut().find(|o| o.piece == piece) {
+            open.sent += bytes;
+            if open.sent >= size {
+                open.done_at.get_or_insert(now);
+            }
+        }
+    }
+
+    /// A peer had a slot and asked for nothing: after the second time its pieces go to others.
+    pub(crate) fn idle_turn(
+        &mut self,
+        peer: PeerKey,
+        seen: impl Fn(PieceIndex) -> bool,
+        rng: &mut fastrand::Rng,
+    ) {
+        let Some(shown) = self.peers.get_mut(&peer) else { return };
+        shown.idle_turns += 1;
+        if shown.idle_turns >= 2 {
+            self.take_back(peer, |o| o.done_at.is_none(), seen, rng);
+        }
+    }
+
+    fn take_back(
+        &mut self,
+        peer: PeerKey,
+        which: impl Fn(&Open) -> bool,
+        seen: impl Fn(PieceIndex) -> bool,
+        rng: &mut fastrand::Rng,
+    ) {
+        let Some(shown) = self.peers.get_mut(&peer) else { return };
+        let (lost, kept) =
+            std::mem::take(&mut shown.open).into_iter().partition::<Vec<_>, _>(which);
+        shown.open = kept;
+        for open in lost {
+            if !seen(open.piece) && !self.is_open(open.piece) {
+                self.put_back(open.piece, rng);
+            }
+        }
+    }
+
+    /// Closes what was sent long ago and takes back what is not wanted.
+    pub(crate) fn tick(
+        &mut self,
+        now: Moment,
+        wants: impl Fn(PeerKey) -> bool,
+        seen: impl Fn(PieceIndex) -> bool,
+        rng: &mut fastrand::Rng,
+    ) {
+        if self.finished {
+            return;
+        }
+        let keys: Vec<PeerKey> = self
+            .peers
+            .iter()
+            .filter(|(_, shown)| !shown.open.is_empty())
+            .map(|(key, _)| *key)
+            .collect();
+        for key in keys {
+            let unwanted = !wants(key);
+            self.take_back(
+                key,
+                |open| match open.done_at {
+                    Some(done) => now.saturating_sub(done) >= SENT_PATIENCE,
+                    None => unwanted && now.saturating_sub(open.shown_at) >= UNWANTED_PATIENCE,
+                },
+                &seen,
+                rng,
+            );
+        }
+    }
+
+    /// The next piece to show to a peer, if it has room for one.
+    pub(crate) fn next(
+        &mut self,
+        peer: PeerKey,
+        has: &Bitfield,
+        crowd: usize,
+        now: Moment,
+    ) -> Option<PieceIndex> {
+        if self.finished {
+            return None;
+        }
+        // few peers: nothing to share out, so no round trip may be lost
+        let pieces = self.pieces as usize;
+        let target = if crowd <= 2 {
+            self.open_target.max(32)
+        } else {
+            self.open_target.min(pieces / (2 * crowd)).max(1)
+        };
+        let shown = self.peers.get_mut(&peer)?;
+        if shown.open.len() >= target {
+            return None;
+        }
+        // stale entries (seen meanwhile) are dropped on the way
+        while let Some(last) = self.pool.last() {
+            if self.in_pool.has(*last) {
+                break;
+            }
+            self.pool.pop();
+        }
+        let at = self.pool.iter().rposition(|p| self.in_pool.has(*p) && !has.has(*p))?;
+        let piece = self.pool.swap_remove(at);
+        self.in_pool.remove(piece);
+        shown.pieces.insert(piece);
+        shown.open.push(Open { piece, shown_at: now, sent: 0, done_at: None });
+        Some(piece)
+    }
+
+    /// Whether hiding has no purpose any more: everything was seen, or nothing moves for
+    /// `patience` although somebody wants something.
+    pub(crate) fn should_finish(
+        &self,
+        all_seen: bool,
+        crowd: usize,
+        patience: Duration,
+        now: Moment,
+    ) -> bool {
+        let stuck = crowd > 0 && now.saturating_sub(self.last_progress) >= patience;
+        !self.finished && (all_seen || stuck)
+    }
+
+    /// Ends hiding. Returns each peer with what was shown to it.
+    pub(crate) fn finish(&mut self) -> Vec<(PeerKey, Bitfield)> {
+        self.finished = true;
+        self.pool.clear();
+        self.in_pool = Bitfield::empty(self.pieces);
+        std::mem::take(&mut self.peers)
+            .into_iter()
+            .map(|(key, shown)| (key, shown.pieces))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SEC: fn(u64) -> Duration = Duration::from_secs;
+
+    fn setup(pieces: u32, peers: u32) -> (Reveal, fastrand::Rng) {
+        let mut rng = fastrand::Rng::with_seed(1);
+        let mut reveal = Reveal::new(pieces, 4, &mut rng);
+        for key in 0..peers {
+            assert!(reveal.join(PeerKey(key), SEC(0), &mut rng));
+        }
+        (reveal, rng)
+    }
+
+    fn show_all(reveal: &mut Reveal, peer: u32, crowd: usize) -> Vec<u32> {
+        let none = Bitfield::empty(reveal.pieces);
+        std::iter::from_fn(|| reveal.next(PeerKey(peer), &none, crowd, SEC(0)).map(|p| p.0))
+            .collect()
+    }
+
+    #[test]
+    fn each_piece_is_shown_once() {
+        let (mut reveal, _) = setup(100, 5);
+        let mut shown: Vec<u32> = (0..5).flat_map(|peer| show_all(&mut reveal, peer, 5)).collect();
+        assert_eq!(shown.len(), 20, "four per peer");
+        shown.sort_unstable();
+        shown.dedup();
+        assert_eq!(shown.len(), 20, "no piece twice");
+    }
+
+    #[test]
+    fn a_have_opens_the_next_and_hidden_pieces_are_refused() {
+        let (mut reveal, _) = setup(100, 5);
+        let first = show_all(&mut reveal, 0, 5);
+        assert!(reveal.may_request(PeerKey(0), PieceIndex(first[0])));
+        assert!(!reveal.may_request(PeerKey(1), PieceIndex(first[0])));
+        reveal.seen(PeerKey(0), PieceIndex(first[0]), SEC(1));
+        assert_eq!(show_all(&mut reveal, 0, 5).len(), 1);
+    }
+
+    #[test]
+    fn pieces_of_a_gone_peer_come_back() {
+        let (mut reveal, mut rng) = setup(8, 2);
+        let first = show_all(&mut reveal, 0, 2);
+        assert_eq!(first.len(), 8);
+        assert!(show_all(&mut reveal, 1, 2).is_empty());
+        reveal.leave(PeerKey(0), |p| p.0 == first[3], &Bitfield::empty(8), &mut rng);
+        let mut second = show_all(&mut reveal, 1, 2);
+        second.push(first[3]);
+        second.sort_unstable();
+        assert_eq!(second, (0..8).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn silence_ends_hiding_in_the_end() {
+        let (mut reveal, mut rng) = setup(4, 3);
+        let held = show_all(&mut reveal, 0, 3);
+        assert_eq!(held.len(), 1);
+        reveal.idle_turn(PeerKey(0), |_| false, &mut rng);
+        assert_eq!(reveal.pool.len(), 3);
+        reveal.idle_turn(PeerKey(0), |_| false, &mut rng);
+        assert_eq!(reveal.pool.len(), 4, "a peer that never asks loses its pieces");
+        assert!(!reveal.should_finish(false, 3, SEC(10), SEC(9)));
+        assert!(reveal.should_finish(false, 3, SEC(10), SEC(10)));
+        assert_eq!(reveal.finish().len(), 3);
+        assert!(!reveal.join(PeerKey(9), SEC(11), &mut rng), "late joiners see everything");
+    }
+
+    #[test]
+    fn a_new_crowd_is_steered_again() {
+        let (mut reveal, mut rng) = setup(4, 1);
+        reveal.finish();
+        reveal.crowd_gone(SEC(100));
+        assert!(!reveal.join(PeerKey(5), SEC(110), &mut rng));
+        reveal.crowd_gone(SEC(120));
+        assert!(reveal.join(PeerKey(6), SEC(150), &mut rng));
+    }
+
+    #[test]
+    fn sent_and_unanswered_makes_room() {
+        let (mut reveal, mut rng) = setup(100, 5);
+        let first = show_all(&mut reveal, 0, 5);
+        reveal.sent(PeerKey(0), PieceIndex(first[0]), 100, 100, SEC(1));
+        reveal.tick(SEC(1), |_| true, |_| true, &mut rng);
+        assert!(show_all(&mut reveal, 0, 5).is_empty());
+        reveal.tick(SEC(2), |_| true, |_| true, &mut rng);
+        assert_eq!(show_all(&mut reveal, 0, 5).len(), 1);
+    }
+}

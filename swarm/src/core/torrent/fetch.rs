@@ -1,0 +1,257 @@
+//! What we ask for, and what becomes of what comes.
+
+use proto::geometry::{BLOCK_LEN, Block, PieceIndex};
+use proto::hash::PeerRole;
+
+use super::Torrent;
+use crate::core::Moment;
+use crate::core::action::{Action, CloseReason, Control, PeerKey, Receipt, Violation};
+use crate::core::peer::Outstanding;
+use crate::core::picker::{Asker, Delivery};
+
+/// Blocks nobody asked for that are forgiven.
+const UNSOLICITED: u32 = 32;
+
+impl Torrent {
+    /// A block came in; the caller keeps its bytes when the answer is [`Receipt::Keep`].
+    ///
+    /// # Errors
+    /// [`Violation`]: the connection must be closed.
+    pub fn block(&mut self, now: Moment, key: PeerKey, block: Block) -> Result<Receipt, Violation> {
+        let number = block.begin / BLOCK_LEN;
+        if block.begin % BLOCK_LEN != 0 || self.geometry.block(block.piece, number) != Some(block) {
+            return Err(Violation::BadBlock(block.piece.0));
+        }
+        let Some(peer) = self.peers.get_mut(&key) else { return Ok(Receipt::Waste) };
+        peer.opened = true;
+        let length = u64::from(block.length);
+        if peer.settle(block).is_none() {
+            if peer.cancelled > 0 {
+                peer.cancelled -= 1;
+            } else {
+                peer.unsolicited += 1;
+                if peer.unsolicited > UNSOLICITED {
+                    return Err(Violation::Unsolicited);
+                }
+                self.totals.downloaded += length;
+                self.totals.wasted += length;
+                return Ok(Receipt::Waste);
+            }
+        }
+        peer.down.add(now, length);
+        peer.downloaded += length;
+        peer.quiet_since = now;
+        peer.snubbed = false;
+        self.down.add(now, length);
+        self.totals.downloaded += length;
+        let receipt = match self.picker.deliver(block, key) {
+            Delivery::Unneeded => {
+                self.totals.wasted += length;
+                Receipt::Waste
+            }
+            Delivery::Kept { cancel, complete } => {
+                if let Some(peer) = self.peers.get_mut(&key) {
+                    peer.gave.insert(block.piece);
+                }
+                for other in cancel.into_iter().flatten() {
+                    self.cancel(now, other, block);
+                }
+                if complete {
+                    self.actions.push_back(Action::Verify(block.piece));
+                }
+                Receipt::Keep
+            }
+        };
+        self.fill(now, key);
+        self.finish_call(now);
+        Ok(receipt)
+    }
+
+    fn cancel(&mut self, now: Moment, key: PeerKey, block: Block) {
+        if let Some(peer) = self.peers.get_mut(&key)
+            && peer.settle(block).is_some()
+        {
+            peer.cancelled += 1;
+            self.send(key, Control::Cancel(block));
+            self.fill(now, key);
+        }
+    }
+
+    /// The hash of a complete piece was compared: it is verified and stored, or wrong.
+    pub fn checked(&mut self, now: Moment, piece: PieceIndex, good: bool) {
+        let sources = self.picker.sources(piece);
+        if good {
+            self.count_sources(piece, &sources);
+            if self.picker.confirm(piece) {
+                self.after_gaining(now, piece);
+            }
+        } else {
+            self.totals.hash_failures += 1;
+            self.totals.wasted += u64::from(self.geometry.piece_size(piece));
+            self.picker.refuse(piece, &mut self.rng);
+            let sources = sources.into_iter().map(|key| self.identity(key)).collect();
+            let verdict = self.blame.failed(piece, sources);
+            if verdict.keep_evidence {
+                self.actions.push_back(Action::KeepEvidence(piece));
+            }
+            self.actions.push_back(Action::Discard(piece));
+            self.ban(verdict.banned);
+            self.refill = true;
+        }
+        self.finish_call(now);
+    }
+
+    /// A good copy of a piece of which evidence was kept is here; `differing` are the numbers of the
+    /// blocks that were wrong in the earlier copy.
+    pub fn compared(&mut self, piece: PieceIndex, differing: &[u32]) {
+        let banned = self.blame.compared(piece, differing);
+        self.ban(banned);
+    }
+
+    fn count_sources(&mut self, piece: PieceIndex, sources: &[PeerKey]) {
+        for (source, number) in sources.iter().zip(0u32..) {
+            let length = self.geometry.block(piece, number).map_or(0, |b| u64::from(b.length));
+            if *source == PeerKey::WEB {
+                self.totals.from_web += length;
+            } else if self.identity(*source).is_some_and(|i| i.id.role() == PeerRole::Admin) {
+                self.totals.from_admin += length;
+            } else {
+                self.totals.from_peers += length;
+            }
+        }
+    }
+
+    fn after_gaining(&mut self, now: Moment, piece: PieceIndex) {
+        self.log.push(piece);
+        let keys: Vec<PeerKey> = self.peers.keys().copied().collect();
+        for key in keys {
+            let Some(peer) = self.peers.get_mut(&key) else { continue };
+            if peer.has.has(piece) {
+                peer.useful = peer.useful.saturating_sub(1);
+            }
+            // a peer that wants nothing of ours yet may starve: it hears at once
+            let wait = if peer.interested || peer.has.has(piece) {
+                self.config.have_batch
+            } else {
+                std::time::Duration::ZERO
+            };
+            let due = now + wait;
+            peer.have_due = Some(peer.have_due.map_or(due, |earlier| earlier.min(due)));
+            if wait.is_zero() {
+                self.tell_pieces(key);
+            }
+            self.tell_interest(key);
+        }
+        if self.picker.is_done() && !self.completed {
+            self.completed = self.picker.have().is_full();
+            self.actions.push_back(Action::Completed);
+            let complete: Vec<PeerKey> =
+                self.peers.iter().filter(|(_, p)| p.is_complete()).map(|(k, _)| *k).collect();
+            if self.completed {
+                for key in complete {
+                    self.tell_pieces(key);
+                    self.actions.push_back(Action::Disconnect(key, CloseReason::BothComplete));
+                }
+            }
+        }
+    }
+
+    /// Says whether we want something of a peer, when that changed.
+    pub(super) fn tell_interest(&mut self, key: PeerKey) {
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        let wanted = peer.useful > 0;
+        if peer.told_interest != wanted {
+            peer.told_interest = wanted;
+            self.send(key, if wanted { Control::Interested } else { Control::NotInterested });
+        }
+    }
+
+    /// Asks a peer for as much as its window holds.
+    pub(super) fn fill(&mut self, now: Moment, key: PeerKey) {
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        if peer.chokes_us || peer.useful == 0 {
+            return;
+        }
+        let mut room = peer.room(&self.config, now);
+        while room > 0 {
+            let asker = Asker { key, has: &peer.has, refused: &peer.refused };
+            let mut block = self.picker.pick(asker, &mut self.rng);
+            if block.is_none() && peer.outstanding.len() < self.config.end_game_requests {
+                block = self.picker.pick_end_game(asker, &mut self.rng);
+            }
+            let Some(block) = block else { return };
+            if peer.outstanding.is_empty() {
+                peer.quiet_since = now;
+            }
+            peer.outstanding.push(Outstanding { block, lapsed: false });
+            room = room.saturating_sub(u64::from(block.length));
+            self.actions.push_back(Action::Send(key, Control::Request(block)));
+        }
+    }
+
+    /// A request will not be answered by a peer: others may be asked.
+    pub(super) fn release(&mut self, block: Block, key: PeerKey) {
+        if self.picker.release(block, key, &mut self.rng) {
+            self.actions.push_back(Action::Discard(block.piece));
+        }
+        self.refill = true;
+    }
+
+    /// Gives the requests of silent peers to others, and closes connections that stay silent.
+    pub(super) fn check_silence(&mut self, now: Moment) {
+        let outstanding: u64 = self.peers.values().map(|p| p.outstanding_bytes()).sum();
+        let total = (outstanding, self.down.per_second(now));
+        let keys: Vec<PeerKey> =
+            self.peers.iter().filter(|(_, p)| !p.outstanding.is_empty()).map(|(k, _)| *k).collect();
+        for key in keys {
+            let Some(peer) = self.peers.get_mut(&key) else { continue };
+            let silence = now.saturating_sub(peer.quiet_since);
+            if silence < peer.patience(&self.config, total, now) {
+                continue;
+            }
+            if silence >= self.config.give_up {
+                self.actions.push_back(Action::Disconnect(key, CloseReason::Silent));
+                continue;
+            }
+            peer.snubbed = true;
+            let lapsed: Vec<Block> =
+                peer.outstanding.iter().filter(|o| !o.lapsed).map(|o| o.block).collect();
+            peer.outstanding.iter_mut().for_each(|o| o.lapsed = true);
+            for block in lapsed {
+                self.release(block, key);
+            }
+            self.picker.disown(key);
+        }
+    }
+
+    /// A free piece for the web seed, which delivers whole pieces: call `web_done` or `web_failed`.
+    pub fn web_take(&mut self) -> Option<PieceIndex> {
+        self.picker.take_whole(PeerKey::WEB)
+    }
+
+    /// The web seed delivered a piece: false when it is not needed any more, else it is to be
+    /// verified now.
+    pub fn web_done(&mut self, now: Moment, piece: PieceIndex) -> bool {
+        let length = u64::from(self.geometry.piece_size(piece));
+        self.totals.downloaded += length;
+        self.down.add(now, length);
+        let Some(cancel) = self.picker.deliver_whole(piece, PeerKey::WEB) else {
+            self.totals.wasted += length;
+            return false;
+        };
+        for (key, block) in cancel {
+            self.cancel(now, key, block);
+        }
+        self.finish_call(now);
+        true
+    }
+
+    /// The web seed failed: the piece is free again.
+    pub fn web_failed(&mut self, now: Moment, piece: PieceIndex) {
+        if self.picker.abandon_whole(piece, PeerKey::WEB, &mut self.rng) {
+            self.actions.push_back(Action::Discard(piece));
+        }
+        self.refill = true;
+        self.finish_call(now);
+    }
+}

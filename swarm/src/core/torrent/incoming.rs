@@ -1,0 +1,163 @@
+//! What peers say.
+
+use proto::bitfield::Bitfield;
+use proto::geometry::{Block, PieceIndex};
+
+use super::Torrent;
+use crate::core::Moment;
+use crate::core::action::{Action, CloseReason, Control, PeerKey, Violation};
+
+impl Torrent {
+    /// A message came in.
+    ///
+    /// # Errors
+    /// [`Violation`]: the connection must be closed.
+    pub fn message(
+        &mut self,
+        now: Moment,
+        key: PeerKey,
+        message: Control,
+    ) -> Result<(), Violation> {
+        let Some(peer) = self.peers.get_mut(&key) else { return Ok(()) };
+        let first = !std::mem::replace(&mut peer.opened, true);
+        let fast_only =
+            matches!(message, Control::HaveAll | Control::HaveNone | Control::Reject(_));
+        if fast_only && !peer.fast {
+            return Err(Violation::NotNegotiated);
+        }
+        match message {
+            Control::Choke => self.on_choke(key),
+            Control::Unchoke => self.on_unchoke(now, key),
+            Control::Interested => self.on_interest(now, key, true),
+            Control::NotInterested => self.on_interest(now, key, false),
+            Control::Have(piece) => self.on_have(now, key, piece)?,
+            Control::Bitfield(field) => self.on_bitfield(now, key, field)?,
+            // late ones are harmless where they add something
+            Control::HaveAll => self.on_pieces(now, key, Bitfield::full(self.geometry.pieces())),
+            Control::HaveNone if first => {}
+            Control::HaveNone => {}
+            Control::Request(block) => self.on_request(now, key, self.valid(block)?),
+            Control::Cancel(block) => self.on_cancel(key, self.valid(block)?),
+            Control::Reject(block) => self.on_reject(key, self.valid(block)?),
+        }
+        self.finish_call(now);
+        Ok(())
+    }
+
+    /// What the extension handshake told: how many requests the peer queues, whether it wants
+    /// nothing.
+    pub fn extension(&mut self, key: PeerKey, reqq: Option<u32>, upload_only: bool) {
+        if let Some(peer) = self.peers.get_mut(&key) {
+            peer.reqq = reqq.map_or(self.config.reqq, |q| q.clamp(1, self.config.reqq));
+            peer.upload_only = upload_only;
+        }
+    }
+
+    fn valid(&self, block: Block) -> Result<Block, Violation> {
+        if self.geometry.contains(block) && block.length <= proto::wire::MAX_REQUEST_LEN {
+            Ok(block)
+        } else {
+            Err(Violation::BadBlock(block.piece.0))
+        }
+    }
+
+    fn on_choke(&mut self, key: PeerKey) {
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        peer.chokes_us = true;
+        if !peer.fast {
+            // without BEP 6 a choke silently drops every request; what is under way may still come
+            let dropped = std::mem::take(&mut peer.outstanding);
+            peer.cancelled += u32::try_from(dropped.len()).unwrap_or(u32::MAX);
+            for request in dropped.iter().filter(|o| !o.lapsed) {
+                self.release(request.block, key);
+            }
+            self.picker.disown(key);
+        }
+    }
+
+    fn on_unchoke(&mut self, now: Moment, key: PeerKey) {
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        peer.chokes_us = false;
+        peer.refused.clear();
+        if peer.outstanding.is_empty() {
+            peer.snubbed = false;
+        }
+        self.fill(now, key);
+    }
+
+    fn on_interest(&mut self, now: Moment, key: PeerKey, interested: bool) {
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        if std::mem::replace(&mut peer.interested, interested) == interested {
+            return;
+        }
+        let change =
+            if interested { self.choker.want(key, now) } else { self.choker.leave(key, now) };
+        self.apply(change);
+    }
+
+    fn on_have(&mut self, now: Moment, key: PeerKey, piece: PieceIndex) -> Result<(), Violation> {
+        if self.geometry.piece(piece.0).is_none() {
+            return Err(Violation::NoSuchPiece(piece.0));
+        }
+        self.gain(now, key, piece);
+        self.after_gain(now, key);
+        Ok(())
+    }
+
+    fn on_bitfield(&mut self, now: Moment, key: PeerKey, field: Bitfield) -> Result<(), Violation> {
+        if field.pieces() != self.geometry.pieces() {
+            return Err(Violation::BadBitfield);
+        }
+        self.on_pieces(now, key, field);
+        Ok(())
+    }
+
+    fn on_pieces(&mut self, now: Moment, key: PeerKey, field: Bitfield) {
+        for piece in field.iter() {
+            self.gain(now, key, piece);
+        }
+        self.after_gain(now, key);
+    }
+
+    fn gain(&mut self, now: Moment, key: PeerKey, piece: PieceIndex) {
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        if !peer.has.insert(piece) {
+            return;
+        }
+        if peer.is_complete() {
+            self.crowd -= 1;
+        }
+        if self.picker.wants(piece) {
+            peer.useful += 1;
+        }
+        self.picker.peer_has(piece, &mut self.rng);
+        if let Some(reveal) = &mut self.reveal {
+            reveal.seen(key, piece, now);
+            if self.crowd == 0 {
+                reveal.crowd_gone(now);
+            }
+        }
+    }
+
+    fn after_gain(&mut self, now: Moment, key: PeerKey) {
+        self.tell_interest(key);
+        self.fill(now, key);
+        self.show_more(now, key);
+        let complete = self.peers.get(&key).is_some_and(crate::core::peer::Peer::is_complete);
+        if complete && self.completed {
+            self.actions.push_back(Action::Disconnect(key, CloseReason::BothComplete));
+        }
+    }
+
+    fn on_reject(&mut self, key: PeerKey, block: Block) {
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        let Some(request) = peer.settle(block) else { return };
+        if !peer.chokes_us {
+            // it will not give this piece now; asking again at once would be a loop
+            peer.refused.insert(block.piece);
+        }
+        if !request.lapsed {
+            self.release(block, key);
+        }
+    }
+}

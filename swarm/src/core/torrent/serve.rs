@@ -1,0 +1,165 @@
+//! What we serve and what we show.
+
+use std::time::Duration;
+
+use proto::geometry::Block;
+
+use super::Torrent;
+use crate::core::Moment;
+use crate::core::action::{Action, Control, PeerKey};
+use crate::core::choker::Change;
+use crate::core::rate::time_for;
+
+impl Torrent {
+    pub(super) fn on_request(&mut self, now: Moment, key: PeerKey, block: Block) {
+        let hidden = self.reveal.as_ref().is_some_and(|r| !r.may_request(key, block.piece));
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        let full = peer.uploads.len() >= self.config.reqq as usize;
+        self.choker.requested(key, now);
+        if peer.choked || hidden || full || !self.picker.have().has(block.piece) {
+            if peer.fast {
+                self.send(key, Control::Reject(block));
+            }
+            return;
+        }
+        if !peer.uploads.contains(&block) {
+            peer.uploads.push_back(block);
+            self.actions.push_back(Action::Serve(key));
+        }
+    }
+
+    pub(super) fn on_cancel(&mut self, key: PeerKey, block: Block) {
+        self.drop_uploads(key, |queued| *queued == block);
+    }
+
+    /// Takes requests off a peer's queue and tells it, where BEP 6 lets us.
+    pub(super) fn drop_uploads(&mut self, key: PeerKey, which: impl Fn(&Block) -> bool) {
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        let (dropped, kept): (Vec<Block>, Vec<Block>) = peer.uploads.drain(..).partition(which);
+        peer.uploads.extend(kept);
+        if peer.fast {
+            for block in dropped {
+                self.send(key, Control::Reject(block));
+            }
+        }
+    }
+
+    /// The next block to send to a peer, taken off its queue. Call [`Torrent::uploaded`] when it is
+    /// with the socket. Haves that wait are queued before it: they ride along.
+    pub fn next_upload(&mut self, key: PeerKey) -> Option<Block> {
+        let peer = self.peers.get_mut(&key)?;
+        let block = peer.uploads.pop_front()?;
+        peer.sending += 1;
+        self.tell_pieces(key);
+        Some(block)
+    }
+
+    /// A block was handed to the socket.
+    pub fn uploaded(&mut self, now: Moment, key: PeerKey, block: Block) {
+        let length = u64::from(block.length);
+        self.totals.uploaded += length;
+        self.up.add(now, length);
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        peer.sending = peer.sending.saturating_sub(1);
+        peer.up.add(now, length);
+        peer.uploaded += length;
+        if let Some(reveal) = &mut self.reveal {
+            let size = self.geometry.piece_size(block.piece);
+            reveal.sent(key, block.piece, block.length, size, now);
+        }
+        let change = self.choker.served(key, length, now);
+        self.apply(change);
+    }
+
+    pub(super) fn apply(&mut self, change: Change) {
+        for key in change.choke {
+            if let Some(peer) = self.peers.get_mut(&key) {
+                peer.choked = true;
+                self.send(key, Control::Choke);
+                self.drop_uploads(key, |_| true);
+            }
+        }
+        for key in change.unchoke {
+            if let Some(peer) = self.peers.get_mut(&key) {
+                peer.choked = false;
+                self.send(key, Control::Unchoke);
+            }
+        }
+    }
+
+    pub(super) fn tick_slots(&mut self, now: Moment) {
+        // a peer that asked but does not take what is sent: on a slow link a full slot takes long
+        let quantum = u64::from(self.config.quantum.max(self.geometry.piece_length()));
+        let slow =
+            time_for(quantum * self.config.upload_slots as u64, self.up.per_second(now).max(1));
+        let allowed = Duration::from_secs(5) + slow.min(Duration::from_secs(20)) * 2;
+        let peers = &self.peers;
+        let busy = |key: PeerKey| {
+            peers.get(&key).filter(|p| p.sending > 0 || !p.uploads.is_empty()).map(|_| allowed)
+        };
+        let (change, idle) = self.choker.tick(now, busy);
+        self.apply(change);
+        if let Some(reveal) = &mut self.reveal {
+            for key in idle {
+                let picker = &self.picker;
+                reveal.idle_turn(key, |p| picker.availability(p) > 0, &mut self.rng);
+            }
+        }
+    }
+
+    /// Tells a peer which pieces we got since it was told last.
+    pub(super) fn tell_pieces(&mut self, key: PeerKey) {
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        peer.have_due = None;
+        // one that only uploads and hides what it has waits for our Haves
+        let waits = peer.upload_only && !peer.is_complete();
+        for piece in &self.log[peer.told.min(self.log.len())..] {
+            let gave = peer.gave.remove(piece);
+            if !peer.has.has(*piece) || gave || waits {
+                self.actions.push_back(Action::Send(key, Control::Have(*piece)));
+            }
+        }
+        peer.told = self.log.len();
+    }
+
+    /// While pieces are hidden: shows a peer its next ones.
+    pub(super) fn show_more(&mut self, now: Moment, key: PeerKey) {
+        let (Some(reveal), Some(peer)) = (&mut self.reveal, self.peers.get(&key)) else { return };
+        if !peer.hidden {
+            return;
+        }
+        while let Some(piece) = reveal.next(key, &peer.has, self.crowd, now) {
+            self.actions.push_back(Action::Send(key, Control::Have(piece)));
+        }
+    }
+
+    pub(super) fn tick_reveal(&mut self, now: Moment) {
+        let Some(reveal) = &mut self.reveal else { return };
+        if !reveal.is_active() {
+            return;
+        }
+        let (peers, picker) = (&self.peers, &self.picker);
+        let wants = |key: PeerKey| peers.get(&key).is_some_and(|p| p.interested);
+        reveal.tick(now, wants, |p| picker.availability(p) > 0, &mut self.rng);
+        let keys: Vec<PeerKey> = self.peers.keys().copied().collect();
+        for key in &keys {
+            self.show_more(now, *key);
+        }
+        let patience = self.reveal_patience();
+        let all_seen = self.picker.all_seen();
+        if let Some(reveal) = &mut self.reveal
+            && reveal.should_finish(all_seen, self.crowd, patience, now)
+        {
+            for (key, shown) in reveal.finish() {
+                if let Some(peer) = self.peers.get_mut(&key) {
+                    peer.hidden = false;
+                    for piece in self.geometry.indices() {
+                        if !shown.has(piece) && !peer.has.has(piece) {
+                            self.actions.push_back(Action::Send(key, Control::Have(piece)));
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! Tells trackers about us and learns of peers: tiers as in BEP 12, over HTTP.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto::announce::{AnnounceEvent, AnnouncePeers, AnnounceRequest, AnnounceResponse};
+use proto::event::{Stall, StallCause};
+
+use super::book::jittered;
+use super::stall;
+use super::torrent::Shared;
+use crate::config::Role;
+use crate::http::{self, HttpError, Limits};
+
+/// Peers to ask for while fetching.
+const NUMWANT: u32 = 50;
+
+/// Longest wait between two tries while the tracker fails.
+const MAX_RETRY_FETCHING: Duration = Duration::from_secs(15);
+const MAX_RETRY_SEEDING: Duration = Duration::from_secs(60);
+
+/// With fewer connections than this, a fetching peer asks again sooner than the tracker says.
+const HUNGRY: usize = 5;
+
+/// Announces until the torrent stops, and `stopped` then.
+pub(crate) async fn run(shared: Arc<Shared>) {
+    let mut tiers = shared.trackers.clone();
+    for tier in &mut tiers {
+        fastrand::shuffle(tier);
+    }
+    if tiers.iter().all(Vec::is_empty) {
+        tracing::warn!(info_hash = %shared.metainfo.info_hash, "the torrent names no tracker");
+        return;
+    }
+    let mut loop_state = Announcer { key: format!("{:08x}", fastrand::u32(..)), shared, tiers };
+    loop_state.run().await;
+    loop_state.stopped().await;
+}
+
+struct Announcer {
+    shared: Arc<Shared>,
+    tiers: Vec<Vec<String>>,
+    key: String,
+}
+
+impl Announcer {
+    async fn run(&mut self) {
+        let shared = self.shared.clone();
+        let mut event = Some(AnnounceEvent::Started);
+        let (mut failures, mut hungry) = (0u32, 0u32);
+        let started_complete = shared.is_done();
+        let mut told_complete = started_complete;
+        loop {
+            let done_before = shared.is_done();
+            let result = tokio::select! {
+                result = self.announce(event) => result,
+                () = shared.cancel.cancelled() => return,
+            };
+            let wait = match result {
+                Ok(reply) => {
+                    failures = 0;
+                    told_complete |=
+                        event == Some(AnnounceEvent::Completed) || (event.is_some() && done_before);
+                    event = None;
+                    let starving = !shared.is_done() && shared.lock().links.len() < HUNGRY;
+                    hungry = if starving { (hungry + 1).min(8) } else { 0 };
+                    self.next_announce(&reply, hungry)
+                }
+                Err(stall) => {
+                    failures = (failures + 1).min(8);
+                    tracing::debug!(detail = %stall.detail, "announce failed");
+                    shared.lock().trouble.announce = Some(stall);
+                    let most =
+                        if shared.is_done() { MAX_RETRY_SEEDING } else { MAX_RETRY_FETCHING };
+                    jittered((Duration::from_millis(500) * 2u32.pow(failures)).min(most))
+                }
+            };
+            if !told_complete && shared.is_done() {
+                // it completed while the announce was under way
+                if event.is_none() {
+                    event = Some(AnnounceEvent::Completed);
+                    continue;
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = shared.cancel.cancelled() => return,
+                () = shared.completed_wake.notified(), if !told_complete => {
+                    if event.is_none() {
+                        event = Some(AnnounceEvent::Completed);
+                    }
+                }
+            }
+        }
+    }
+
+    fn next_announce(&self, reply: &AnnouncePeers, hungry: u32) -> Duration {
+        let interval = Duration::from_secs(u64::from(reply.interval.clamp(1, 3600)));
+        if hungry == 0 {
+            // early rather than late: a tracker forgets peers that are late
+            return interval * 9 / 10
+                + Duration::from_millis(fastrand::u64(0..=500)).min(interval / 10);
+        }
+        jittered(Duration::from_millis(500) * 2u32.pow(hungry)).min(interval)
+    }
+
+    /// One announce: the first tracker that answers, by tiers; it moves to the front of its tier.
+    async fn announce(&mut self, event: Option<AnnounceEvent>) -> Result<AnnouncePeers, Stall> {
+        let query = self.query(event);
+        let mut first_error = None;
+        for tier in 0..self.tiers.len() {
+            for at in 0..self.tiers[tier].len() {
+                let url = self.tiers[tier][at].clone();
+                match ask(&url, &query, Limits::default()).await {
+                    Ok(reply) => {
+                        let winner = self.tiers[tier].remove(at);
+                        self.tiers[tier].insert(0, winner);
+                        self.learn(&url, &reply);
+                        return Ok(reply);
+                    }
+                    Err(stall) => {
+                        first_error.get_or_insert(stall);
+                    }
+                }
+            }
+        }
+        Err(first_error.unwrap_or(Stall {
+            cause: StallCause::TrackerUnreachable,
+            detail: "the torrent names no tracker".to_owned(),
+        }))
+    }
+
+    fn learn(&self, url: &str, reply: &AnnouncePeers) {
+        if let Some(warning) = &reply.warning {
+            tracing::warn!(%url, %warning, "the tracker warns");
+        }
+        let addresses: Vec<SocketAddr> = reply.peers.iter().map(|p| p.address).collect();
+        let now = self.shared.now();
+        let mut state = self.shared.lock();
+        for address in &addresses {
+            state.book.add(*address);
+        }
+        if state.links.len() < HUNGRY {
+            state.book.hurry(&addresses, now);
+        }
+        state.trouble.announce = None;
+        drop(state);
+        self.shared.ticker.notify_one();
+        tracing::debug!(%url, peers = addresses.len(), seeds = reply.complete, "announced");
+    }
+
+    fn query(&self, event: Option<AnnounceEvent>) -> String {
+        let shared = &self.shared;
+        let state = shared.lock();
+        let (totals, have, done) = match &state.core {
+            Some(core) => (core.totals(), shared.bytes_of(core.have()), core.is_done()),
+            None => Default::default(),
+        };
+        drop(state);
+        let numwant = match (event, done, shared.session.config.role) {
+            (Some(AnnounceEvent::Stopped), ..) => 0,
+            // a complete node is asked, it does not ask
+            (_, true, Role::Node) => 5,
+            _ => NUMWANT,
+        };
+        let request = AnnounceRequest {
+            info_hash: shared.metainfo.info_hash,
+            peer_id: shared.session.peer_id,
+            port: shared.session.local.port(),
+            uploaded: totals.uploaded,
+            downloaded: totals.downloaded,
+            left: shared.metainfo.info.geometry.total() - have,
+            event,
+            numwant: Some(numwant),
+            compact: true,
+            no_peer_id: true,
+            key: Some(self.key.clone()),
+            ip: None,
+        };
+        request.to_query()
+    }
+
+    /// Says good-bye to the first tracker of each tier, in bounded time.
+    async fn stopped(&self) {
+        let query = self.query(Some(AnnounceEvent::Stopped));
+        let limit = self.shared.session.config.stop_timeout;
+        let limits = Limits { connect: limit, idle: limit, total: limit, ..Limits::default() };
+        for url in self.tiers.iter().filter_map(|tier| tier.first()) {
+            match tokio::time::timeout(limit, ask(url, &query, limits)).await {
+                Ok(Ok(_)) => return,
+                Ok(Err(stall)) => {
+                    tracing::debug!(detail = %stall.detail, "stopped was not announced")
+                }
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+async fn ask(url: &str, query: &str, limits: Limits) -> Result<AnnouncePeers, Stall> {
+    let full = format!("{url}{}{query}", if url.contains('?') { '&' } else { '?' });
+    let refuses = |what: String| Stall {
+        cause: StallCause::TrackerRefuses,
+        detail: format!("announce to {url}: {what}"),
+    };
+    let (body, content_type) = match http::get(&full, limits).await {
+        Ok(response) => (response.body, response.content_type),
+        // some trackers put the reason into the body of an error
+        Err(HttpError::Status { status, body, .. }) => match AnnounceResponse::parse(&body) {
+            Ok(AnnounceResponse::Failure(_)) => (body, None),
+            _ => return Err(refuses(format!("status {status}"))),
+        },
+        Err(HttpError::Url { reason, .. }) => return Err(refuses(reason.to_owned())),
+        Err(error) => return Err(stall::of_http(url, &error)),
+    };
+    match AnnounceResponse::parse(&body) {
+        Ok(AnnounceResponse::Peers(reply)) => Ok(reply),
+        Ok(AnnounceResponse::Failure(reason)) => {
+            Err(refuses(format!("the tracker says: {reason}")))
+        }
+        Err(error) => {
+            let kind = content_type.unwrap_or_else(|| "no content type".to_owned());
+            Err(refuses(format!("{error} ({kind}); is this the announce URL of a tracker?")))
+        }
+    }
+}

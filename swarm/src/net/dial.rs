@@ -1,0 +1,56 @@
+//! Connects to known peers until there are enough.
+
+use std::sync::Arc;
+
+use super::handshake;
+use super::link;
+use super::torrent::Shared;
+use crate::config::Role;
+
+/// Starts as many dials as are due.
+pub(crate) fn dial_more(shared: &Arc<Shared>) {
+    let config = &shared.session.config;
+    loop {
+        let address = {
+            let now = shared.now();
+            let mut state = shared.lock();
+            let Some(core) = &state.core else { return };
+            let complete = core.is_done();
+            let (links, dialing) = (state.links.len(), state.book.dialing());
+            // a complete node waits to be asked, unless nobody does
+            let (target, dials) = match (complete, config.role) {
+                (true, Role::Node) => (1, 1),
+                _ => (config.target_peers, config.max_dials),
+            };
+            if links + dialing >= target || dialing >= dials {
+                return;
+            }
+            match state.book.next(now, complete) {
+                Some(address) => address,
+                None => return,
+            }
+        };
+        let shared = shared.clone();
+        let tasks = shared.tasks.clone();
+        tasks.spawn(async move {
+            let (hash, id) = (shared.metainfo.info_hash, shared.session.peer_id);
+            let limit = shared.session.config.connect_timeout;
+            let dialed = tokio::select! {
+                dialed = handshake::dial(address, hash, id, limit) => dialed,
+                () = shared.cancel.cancelled() => return,
+            };
+            match dialed {
+                Ok((stream, theirs)) => link::run(shared, stream, theirs, true).await,
+                Err(error) => {
+                    let cause = std::error::Error::source(&error).map(|s| format!(": {s}"));
+                    let text = format!("{address}: {error}{}", cause.unwrap_or_default());
+                    tracing::debug!(peer = %address, %error, "dial failed");
+                    let now = shared.now();
+                    let mut state = shared.lock();
+                    state.book.failed(address, now);
+                    state.trouble.dial = Some(text);
+                }
+            }
+        });
+    }
+}

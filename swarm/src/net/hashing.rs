@@ -1,0 +1,213 @@
+//! Hashing and disk I/O, off the reactor and bounded.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use proto::bitfield::Bitfield;
+use proto::geometry::{Block, PieceIndex};
+use proto::hash::PieceHash;
+use proto::metainfo::Metainfo;
+use proto::wire::piece_header;
+use tokio::sync::{OnceCell, Semaphore};
+
+use crate::progress::TorrentError;
+use crate::storage::Storage;
+
+/// Jobs on threads for blocking work at once, per torrent.
+const JOBS: usize = 4;
+
+/// Largest piece that is hashed where it arrives when the storage is memory: about 0.1 ms.
+const INLINE: u32 = 128 * 1024;
+
+/// Most memory for pieces read ahead of the blocks asked for.
+const CACHE_BYTES: u64 = 16 * 1024 * 1024;
+
+type Loaded = Arc<OnceCell<Arc<Vec<u8>>>>;
+
+/// Reads, writes and hashes one image.
+pub(crate) struct Disk {
+    metainfo: Arc<Metainfo>,
+    storage: Arc<dyn Storage>,
+    jobs: Semaphore,
+    /// Pieces that must be hashed before their first byte is sent.
+    doubtful: Mutex<Bitfield>,
+    cache: Mutex<VecDeque<(PieceIndex, Loaded)>>,
+    cache_pieces: usize,
+}
+
+impl std::fmt::Debug for Disk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Disk").field("length", &self.storage.len()).finish_non_exhaustive()
+    }
+}
+
+impl Disk {
+    pub(crate) fn new(metainfo: Arc<Metainfo>, storage: Arc<dyn Storage>, doubtful: bool) -> Self {
+        let geometry = metainfo.info.geometry;
+        let pieces = geometry.pieces();
+        let fit = CACHE_BYTES / u64::from(geometry.piece_length());
+        Self {
+            jobs: Semaphore::new(JOBS),
+            doubtful: Mutex::new(if doubtful {
+                Bitfield::full(pieces)
+            } else {
+                Bitfield::empty(pieces)
+            }),
+            cache: Mutex::new(VecDeque::new()),
+            cache_pieces: usize::try_from(fit).unwrap_or(4).clamp(4, 256),
+            metainfo,
+            storage,
+        }
+    }
+
+    /// Whether checking and storing a piece is quick enough for the reactor.
+    pub(crate) fn is_quick(&self) -> bool {
+        self.storage.in_memory() && self.metainfo.info.geometry.piece_length() <= INLINE
+    }
+
+    /// Compares a piece with its hash and writes it when it is good.
+    ///
+    /// # Errors
+    /// [`TorrentError::Write`].
+    pub(crate) fn check_and_write(
+        &self,
+        piece: PieceIndex,
+        data: &[u8],
+    ) -> Result<bool, TorrentError> {
+        if self.metainfo.info.piece_hash(piece) != Some(PieceHash::of(data)) {
+            return Ok(false);
+        }
+        let offset = self.metainfo.info.geometry.piece_offset(piece);
+        self.storage
+            .write_at(offset, data)
+            .map_err(|e| TorrentError::Write { offset, source: Arc::new(e) })?;
+        Ok(true)
+    }
+
+    /// Runs a blocking job; at most [`JOBS`] at once. `None` when the runtime is going down.
+    pub(crate) async fn blocking<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
+        let _permit = self.jobs.acquire().await.ok()?;
+        tokio::task::spawn_blocking(job).await.ok()
+    }
+
+    /// Hashes a piece of the storage. `Ok(false)` when it differs.
+    fn piece_is_good(&self, piece: PieceIndex) -> io::Result<bool> {
+        let data = self.read_piece(piece)?;
+        Ok(self.metainfo.info.piece_hash(piece) == Some(PieceHash::of(&data)))
+    }
+
+    fn read_piece(&self, piece: PieceIndex) -> io::Result<Vec<u8>> {
+        let geometry = &self.metainfo.info.geometry;
+        let mut data = vec![0; geometry.piece_size(piece) as usize];
+        self.storage.read_at(geometry.piece_offset(piece), &mut data)?;
+        Ok(data)
+    }
+
+    /// Hashes everything in the storage; `report` gets each result as it comes. What cannot be read
+    /// counts as missing.
+    pub(crate) async fn check_all(self: &Arc<Self>, mut report: impl FnMut(PieceIndex, bool)) {
+        let mut running = tokio::task::JoinSet::new();
+        let mut pieces = self.metainfo.info.geometry.indices();
+        let mut start = |running: &mut tokio::task::JoinSet<_>| {
+            if let Some(piece) = pieces.next() {
+                let disk = self.clone();
+                running.spawn_blocking(move || (piece, disk.piece_is_good(piece).unwrap_or(false)));
+            }
+        };
+        (0..JOBS).for_each(|_| start(&mut running));
+        while let Some(done) = running.join_next().await {
+            if let Ok((piece, good)) = done {
+                report(piece, good);
+            }
+            start(&mut running);
+        }
+    }
+
+    /// Appends a block with its wire header to `out`.
+    ///
+    /// # Errors
+    /// [`TorrentError`] when the storage cannot be read, is too short, or differs from the torrent.
+    pub(crate) async fn append_block(
+        self: &Arc<Self>,
+        block: Block,
+        out: &mut Vec<u8>,
+    ) -> Result<(), TorrentError> {
+        out.extend(piece_header(block));
+        let start = out.len();
+        let offset = self.metainfo.info.geometry.block_offset(block);
+        let doubtful =
+            self.doubtful.lock().unwrap_or_else(PoisonError::into_inner).has(block.piece);
+        if self.storage.in_memory() && !doubtful {
+            out.resize(start + block.length as usize, 0);
+            return self
+                .storage
+                .read_at(offset, &mut out[start..])
+                .map_err(|e| self.read_error(offset, e));
+        }
+        let data = self.piece(block.piece).await?;
+        let range = block.begin as usize..(block.begin + block.length) as usize;
+        match data.get(range) {
+            Some(bytes) => out.extend_from_slice(bytes),
+            None => return Err(self.read_error(offset, io::ErrorKind::UnexpectedEof.into())),
+        }
+        Ok(())
+    }
+
+    /// A whole piece, from the cache or the storage; hashed if that was not done yet.
+    async fn piece(self: &Arc<Self>, piece: PieceIndex) -> Result<Arc<Vec<u8>>, TorrentError> {
+        let cell = self.cell(piece);
+        let loaded = cell.get_or_try_init(|| async {
+            let disk = self.clone();
+            let load = move || disk.load(piece);
+            self.blocking(load).await.unwrap_or(Err(TorrentError::Stopped)).map(Arc::new)
+        });
+        loaded.await.cloned()
+    }
+
+    fn cell(&self, piece: PieceIndex) -> Loaded {
+        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        let cell = match cache.iter().position(|(cached, _)| *cached == piece) {
+            Some(at) => cache.remove(at).map(|(_, cell)| cell).unwrap_or_default(),
+            None => Loaded::default(),
+        };
+        cache.push_back((piece, cell.clone()));
+        if cache.len() > self.cache_pieces {
+            cache.pop_front();
+        }
+        cell
+    }
+
+    fn load(&self, piece: PieceIndex) -> Result<Vec<u8>, TorrentError> {
+        let offset = self.metainfo.info.geometry.piece_offset(piece);
+        let data = self.read_piece(piece).map_err(|e| self.read_error(offset, e))?;
+        let doubtful = self.doubtful.lock().unwrap_or_else(PoisonError::into_inner).has(piece);
+        if doubtful {
+            if self.metainfo.info.piece_hash(piece) != Some(PieceHash::of(&data)) {
+                return Err(TorrentError::WrongData { piece: piece.0 });
+            }
+            self.doubtful.lock().unwrap_or_else(PoisonError::into_inner).remove(piece);
+        }
+        Ok(data)
+    }
+
+    fn read_error(&self, offset: u64, source: io::Error) -> TorrentError {
+        if source.kind() == io::ErrorKind::UnexpectedEof {
+            // the length of an open file may have changed since: find where it ends
+            let expected = self.metainfo.info.geometry.total();
+            let (mut low, mut high) = (0, expected);
+            while low < high {
+                let middle = low + (high - low) / 2;
+                match self.storage.read_at(middle, &mut [0]) {
+                    Ok(()) => low = middle + 1,
+                    Err(_) => high = middle,
+                }
+            }
+            return TorrentError::Truncated { length: low, expected };
+        }
+        TorrentError::Read { offset, source: Arc::new(source) }
+    }
+}

@@ -1,0 +1,331 @@
+//! One connection: a task that reads and a task that writes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf as _, BytesMut};
+use proto::bitfield::Bitfield;
+use proto::extension::ExtendedHandshake;
+use proto::geometry::Block;
+use proto::wire::{Handshake, Message, WireError};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::book::canonical;
+use super::state::{Link, State, Todo};
+use super::torrent::Shared;
+use crate::config::Role;
+use crate::core::{Control, Identity, Moment, PeerKey, PeerSetup, Violation};
+
+/// Others drop a connection after two minutes of silence.
+const KEEP_ALIVE: Duration = Duration::from_secs(90);
+
+/// A peer that takes nothing for this long is dropped.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Receive buffers: small for peers that only ask, large for peers that deliver.
+const SMALL_READ: usize = 4 * 1024;
+const LARGE_READ: usize = 128 * 1024;
+
+/// Why a connection ended, where it is our doing or the peer's fault.
+#[derive(Debug, thiserror::Error)]
+enum LinkError {
+    #[error("read failed")]
+    Read(#[source] std::io::Error),
+    #[error("malformed message")]
+    Wire(#[source] WireError),
+    #[error("protocol violation")]
+    Violation(#[source] Violation),
+}
+
+/// Takes over a connection after the handshake; returns when it is closed.
+pub(crate) async fn run(shared: Arc<Shared>, stream: TcpStream, theirs: Handshake, outgoing: bool) {
+    let Ok(address) = stream.peer_addr().map(canonical) else { return };
+    let identity = Identity { ip: address.ip(), id: theirs.peer_id };
+    let cancel = shared.cancel.child_token();
+    let wake = Arc::new(Notify::new());
+    let own_id = shared.session.peer_id;
+    let key = {
+        let now = shared.now();
+        let mut state = shared.lock();
+        if own_id == theirs.peer_id {
+            state.book.forget(address);
+            return;
+        }
+        if let Err(reason) =
+            state.admit(identity, outgoing, own_id, shared.session.config.max_peers, now)
+        {
+            tracing::debug!(peer = %address, reason, "peer refused");
+            if outgoing {
+                state.book.failed(address, now);
+            }
+            return;
+        }
+        let key = state.new_key();
+        let link = Link {
+            address,
+            peer_id: theirs.peer_id,
+            outgoing,
+            client: None,
+            out: std::collections::VecDeque::new(),
+            wake: wake.clone(),
+            cancel: cancel.clone(),
+            since: now,
+            heard: now,
+            closing: None,
+        };
+        state.links.insert(key, link);
+        if outgoing {
+            state.book.connected(address, key);
+        }
+        if let Some(core) = &mut state.core {
+            core.connected(now, key, PeerSetup { identity, fast: theirs.features.fast });
+        }
+        let todo = state.drain();
+        drop(state);
+        shared.carry_out(todo);
+        key
+    };
+    tracing::debug!(peer = %address, id = %theirs.peer_id, outgoing, "peer connected");
+    let (read, write) = stream.into_split();
+    let writer = Writer { shared: &shared, key, cancel: &cancel, wake: &wake, buffer: Vec::new() };
+    tokio::select! {
+        result = read_loop(&shared, key, read) => {
+            if let Err(error) = result {
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                tracing::debug!(peer = %address, %error, cause, "peer dropped");
+            }
+        }
+        () = writer.run(write, theirs.features.extended) => {}
+        () = cancel.cancelled() => {}
+    }
+    shared.unlink(key);
+}
+
+async fn read_loop(
+    shared: &Arc<Shared>,
+    key: PeerKey,
+    mut stream: OwnedReadHalf,
+) -> Result<(), LinkError> {
+    let mut buffer = BytesMut::new();
+    let mut chunk = SMALL_READ;
+    loop {
+        if buffer.capacity() - buffer.len() < chunk / 2 {
+            buffer.reserve(chunk);
+        }
+        let room = buffer.capacity() - buffer.len();
+        let count = stream.read_buf(&mut buffer).await.map_err(LinkError::Read)?;
+        if count == 0 {
+            return Ok(());
+        }
+        if count == room {
+            chunk = (chunk * 2).min(LARGE_READ);
+        }
+        let mut used = 0;
+        let todo = {
+            let now = shared.now();
+            let mut state = shared.lock();
+            if let Some(link) = state.links.get_mut(&key) {
+                link.heard = now;
+            }
+            while let Some((message, length)) =
+                Message::parse(&buffer[used..]).map_err(LinkError::Wire)?
+            {
+                used += length;
+                receive(shared, &mut state, now, key, message).map_err(LinkError::Violation)?;
+            }
+            state.drain()
+        };
+        buffer.advance(used);
+        shared.carry_out(todo);
+    }
+}
+
+fn receive(
+    shared: &Shared,
+    state: &mut State,
+    now: Moment,
+    key: PeerKey,
+    message: Message<'_>,
+) -> Result<(), Violation> {
+    let control = match message {
+        Message::Piece { piece, begin, data } => {
+            let length = u32::try_from(data.len()).map_err(|_| Violation::BadBlock(piece.0))?;
+            return state.block(now, key, Block { piece, begin, length }, data);
+        }
+        Message::Choke => Control::Choke,
+        Message::Unchoke => Control::Unchoke,
+        Message::Interested => Control::Interested,
+        Message::NotInterested => Control::NotInterested,
+        Message::Have(piece) => Control::Have(piece),
+        Message::Bitfield(bytes) => {
+            let pieces = shared.metainfo.info.geometry.pieces();
+            Control::Bitfield(
+                Bitfield::from_bytes(bytes, pieces).map_err(|_| Violation::BadBitfield)?,
+            )
+        }
+        Message::HaveAll => Control::HaveAll,
+        Message::HaveNone => Control::HaveNone,
+        Message::Request(block) => Control::Request(block),
+        Message::Cancel(block) => Control::Cancel(block),
+        Message::Reject(block) => Control::Reject(block),
+        Message::Extended { id: 0, payload } => {
+            extended(state, key, payload);
+            return Ok(());
+        }
+        // advice and what we do not know
+        _ => return Ok(()),
+    };
+    match &mut state.core {
+        Some(core) => core.message(now, key, control),
+        None => Ok(()),
+    }
+}
+
+fn extended(state: &mut State, key: PeerKey, payload: &[u8]) {
+    // a broken one says nothing about the data it sends
+    let Ok(hello) = ExtendedHandshake::parse(payload) else { return };
+    if let Some(core) = &mut state.core {
+        core.extension(key, hello.request_queue, hello.upload_only);
+    }
+    if let Some(link) = state.links.get_mut(&key) {
+        link.client = hello.client;
+        if let Some(port) = hello.port.filter(|_| !link.outgoing) {
+            let listens = std::net::SocketAddr::new(link.address.ip(), port);
+            state.book.connected(listens, key);
+        }
+    }
+}
+
+struct Writer<'a> {
+    shared: &'a Arc<Shared>,
+    key: PeerKey,
+    cancel: &'a CancellationToken,
+    wake: &'a Notify,
+    buffer: Vec<u8>,
+}
+
+impl Writer<'_> {
+    async fn run(mut self, mut stream: OwnedWriteHalf, mut extended: bool) {
+        loop {
+            let (blocks, closing) = self.collect();
+            // after the bitfield, which BEP 3 wants first
+            if std::mem::take(&mut extended) {
+                self.hello();
+            }
+            let mut bytes = 0;
+            for block in &blocks {
+                if let Err(error) = self.shared.disk.append_block(*block, &mut self.buffer).await {
+                    self.shared.fail(error);
+                    return;
+                }
+                bytes += u64::from(block.length);
+            }
+            if self.buffer.is_empty() {
+                if closing {
+                    return;
+                }
+                if tokio::time::timeout(KEEP_ALIVE, self.wake.notified()).await.is_err() {
+                    Message::KeepAlive.encode(&mut self.buffer);
+                }
+                if self.buffer.is_empty() {
+                    continue;
+                }
+            }
+            if bytes > 0 {
+                self.shared.session.limiter.pay(bytes).await;
+            }
+            let write = tokio::time::timeout(WRITE_TIMEOUT, stream.write_all(&self.buffer));
+            if !matches!(write.await, Ok(Ok(()))) {
+                self.cancel.cancel();
+                return;
+            }
+            self.buffer.clear();
+            self.buffer.shrink_to(64 * 1024);
+            if !blocks.is_empty() {
+                self.sent(&blocks);
+            }
+        }
+    }
+
+    fn sent(&self, blocks: &[Block]) {
+        let now = self.shared.now();
+        let mut state = self.shared.lock();
+        if let Some(core) = &mut state.core {
+            for block in blocks {
+                core.uploaded(now, self.key, *block);
+            }
+        }
+        let todo = state.drain();
+        drop(state);
+        self.shared.carry_out(todo);
+    }
+
+    /// Encodes the messages that wait and takes the blocks to send with them: about 50 ms worth of
+    /// what the slot carries, so that a decision to stop takes effect soon.
+    fn collect(&mut self) -> (Vec<Block>, bool) {
+        let now = self.shared.now();
+        let mut blocks = Vec::new();
+        let mut state = self.shared.lock();
+        let State { core, .. } = &mut *state;
+        if let Some(core) = core {
+            let slots = self.shared.session.config.core.upload_slots.max(1) as u64;
+            let portion = (core.rates(now).1 / (slots * 20)).clamp(16 * 1024, 256 * 1024);
+            let portion = portion.min(self.shared.session.limiter.portion());
+            let mut bytes = 0;
+            while bytes == 0 || bytes < portion {
+                let Some(block) = core.next_upload(self.key) else { break };
+                bytes += u64::from(block.length);
+                blocks.push(block);
+            }
+        }
+        let todo: Todo = state.drain();
+        let Some(link) = state.links.get_mut(&self.key) else { return (Vec::new(), true) };
+        for message in link.out.drain(..) {
+            encode(&message, &mut self.buffer);
+        }
+        let closing = link.closing.is_some();
+        drop(state);
+        self.shared.carry_out(todo);
+        (blocks, closing)
+    }
+
+    fn hello(&mut self) {
+        let config = &self.shared.session.config;
+        let role = match config.role {
+            Role::Admin => "admin",
+            Role::Node => "node",
+        };
+        let done = self.shared.lock().core.as_ref().is_some_and(crate::core::Torrent::is_done);
+        let hello = ExtendedHandshake {
+            client: Some(format!("Beeswarm {} {role}", env!("CARGO_PKG_VERSION"))),
+            port: Some(self.shared.session.local.port()),
+            request_queue: Some(config.core.reqq),
+            upload_only: done,
+            ..ExtendedHandshake::default()
+        };
+        if let Ok(payload) = hello.encode() {
+            Message::Extended { id: 0, payload: &payload }.encode(&mut self.buffer);
+        }
+    }
+}
+
+fn encode(message: &Control, out: &mut Vec<u8>) {
+    match message {
+        Control::Choke => Message::Choke,
+        Control::Unchoke => Message::Unchoke,
+        Control::Interested => Message::Interested,
+        Control::NotInterested => Message::NotInterested,
+        Control::Have(piece) => Message::Have(*piece),
+        Control::Bitfield(field) => Message::Bitfield(field.as_bytes()),
+        Control::HaveAll => Message::HaveAll,
+        Control::HaveNone => Message::HaveNone,
+        Control::Request(block) => Message::Request(*block),
+        Control::Cancel(block) => Message::Cancel(*block),
+        Control::Reject(block) => Message::Reject(*block),
+    }
+    .encode(out);
+}

@@ -1,0 +1,244 @@
+//! What the tasks of one torrent share, and how actions of the core are carried out.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use proto::bitfield::Bitfield;
+use proto::geometry::{BLOCK_LEN, Block, Geometry, PieceIndex};
+use proto::hash::{PeerId, PieceHash};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::book::Book;
+use super::stall::Trouble;
+use crate::core::{self, Action, CloseReason, Control, Identity, Moment, PeerKey};
+
+/// One connected peer.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) address: SocketAddr,
+    pub(crate) peer_id: PeerId,
+    pub(crate) outgoing: bool,
+    pub(crate) client: Option<String>,
+    /// Messages that wait for the writer.
+    pub(crate) out: VecDeque<Control>,
+    /// Wakes the writer.
+    pub(crate) wake: Arc<Notify>,
+    pub(crate) cancel: CancellationToken,
+    pub(crate) since: Moment,
+    pub(crate) heard: Moment,
+    /// Why it is being closed, if we do that.
+    pub(crate) closing: Option<CloseReason>,
+}
+
+/// Blocks of a piece as digests: what a wrong copy looked like.
+type Evidence = Vec<PieceHash>;
+
+/// Everything that changes, behind one mutex.
+#[derive(Debug)]
+pub(crate) struct State {
+    geometry: Geometry,
+    /// `None` while what is on disk is being checked.
+    pub(crate) core: Option<core::Torrent>,
+    pub(crate) links: BTreeMap<PeerKey, Link>,
+    next_key: u32,
+    buffers: BTreeMap<PieceIndex, Vec<u8>>,
+    evidence: BTreeMap<PieceIndex, Evidence>,
+    pub(crate) book: Book,
+    pub(crate) trouble: Trouble,
+    /// When fetching began.
+    pub(crate) started: Moment,
+}
+
+/// What is to be done outside of the lock.
+#[derive(Debug, Default)]
+pub(crate) struct Todo {
+    /// Complete pieces to be hashed.
+    pub(crate) verify: Vec<(PieceIndex, Vec<u8>)>,
+    /// The fetch has just completed.
+    pub(crate) completed: bool,
+}
+
+impl State {
+    pub(crate) fn new(geometry: Geometry) -> Self {
+        Self {
+            geometry,
+            core: None,
+            links: BTreeMap::new(),
+            next_key: 0,
+            buffers: BTreeMap::new(),
+            evidence: BTreeMap::new(),
+            book: Book::default(),
+            trouble: Trouble::default(),
+            started: Moment::ZERO,
+        }
+    }
+
+    pub(crate) fn new_key(&mut self) -> PeerKey {
+        let key = PeerKey(self.next_key);
+        self.next_key = (self.next_key + 1) % (u32::MAX - 1);
+        key
+    }
+
+    /// Carries out what the core wants, as far as that needs no waiting.
+    pub(crate) fn drain(&mut self) -> Todo {
+        self.drain_with(None)
+    }
+
+    fn drain_with(&mut self, failed: Option<(PieceIndex, &[u8])>) -> Todo {
+        let mut todo = Todo::default();
+        let limit = 20_000.max(2 * self.geometry.pieces() as usize);
+        let Some(core) = &mut self.core else { return todo };
+        while let Some(action) = core.poll() {
+            match action {
+                Action::Send(key, message) => {
+                    if let Some(link) = self.links.get_mut(&key) {
+                        link.out.push_back(message);
+                        link.wake.notify_one();
+                        if link.out.len() > limit {
+                            // it makes us answer and does not read
+                            link.closing = Some(CloseReason::Violation);
+                            link.cancel.cancel();
+                        }
+                    }
+                }
+                Action::Serve(key) => {
+                    if let Some(link) = self.links.get(&key) {
+                        link.wake.notify_one();
+                    }
+                }
+                Action::Verify(piece) => {
+                    if let Some(data) = self.buffers.remove(&piece) {
+                        todo.verify.push((piece, data));
+                    }
+                }
+                Action::Discard(piece) => drop(self.buffers.remove(&piece)),
+                Action::KeepEvidence(piece) => {
+                    if let Some((_, data)) = failed.filter(|(wrong, _)| *wrong == piece) {
+                        self.evidence.insert(piece, digests(data));
+                    }
+                }
+                Action::Disconnect(key, reason) => {
+                    if let Some(link) = self.links.get_mut(&key) {
+                        link.closing.get_or_insert(reason);
+                        // the writer ends the connection when what is queued is sent
+                        link.wake.notify_one();
+                        if reason != CloseReason::BothComplete {
+                            link.cancel.cancel();
+                        }
+                    }
+                }
+                Action::Ban(identity) => {
+                    tracing::warn!(peer = %identity.ip, id = %identity.id, "peer banned: it sends wrong data");
+                }
+                Action::Completed => todo.completed = true,
+            }
+        }
+        todo
+    }
+
+    /// A block came in: its bytes are kept if the core wants them.
+    pub(crate) fn block(
+        &mut self,
+        now: Moment,
+        key: PeerKey,
+        block: Block,
+        data: &[u8],
+    ) -> Result<(), core::Violation> {
+        let Some(core) = &mut self.core else { return Ok(()) };
+        if core.block(now, key, block)? == core::Receipt::Keep {
+            let size = self.geometry.piece_size(block.piece) as usize;
+            let buffer = self.buffers.entry(block.piece).or_insert_with(|| vec![0; size]);
+            let start = block.begin as usize;
+            buffer[start..start + data.len()].copy_from_slice(data);
+        }
+        Ok(())
+    }
+
+    /// A piece was hashed (and stored, when it was good).
+    pub(crate) fn checked(
+        &mut self,
+        now: Moment,
+        piece: PieceIndex,
+        good: bool,
+        data: &[u8],
+    ) -> Todo {
+        let Some(core) = &mut self.core else { return Todo::default() };
+        core.checked(now, piece, good);
+        if good && let Some(wrong) = self.evidence.remove(&piece) {
+            let differing: Vec<u32> = digests(data)
+                .iter()
+                .zip(&wrong)
+                .zip(0u32..)
+                .filter(|((now, then), _)| now != then)
+                .map(|(_, number)| number)
+                .collect();
+            core.compared(piece, &differing);
+        }
+        self.drain_with((!good).then_some((piece, data)))
+    }
+
+    /// Whether a peer may connect: `Err` says why not. An older connection of the same peer that
+    /// must give way is closed.
+    pub(crate) fn admit(
+        &mut self,
+        identity: Identity,
+        outgoing: bool,
+        own_id: PeerId,
+        max_peers: usize,
+        now: Moment,
+    ) -> Result<(), &'static str> {
+        let Some(core) = &mut self.core else { return Err("still checking what is on disk") };
+        if core.is_banned(&identity) {
+            return Err("banned");
+        }
+        let same = self
+            .links
+            .iter()
+            .find(|(_, link)| link.peer_id == identity.id && link.closing.is_none());
+        if let Some((key, link)) = same {
+            // both sides keep the connection that the smaller id dialled
+            let preferred = |outgoing: bool| outgoing == (own_id < identity.id);
+            if link.outgoing == outgoing || preferred(link.outgoing) {
+                return Err("connected already");
+            }
+            let key = *key;
+            self.close(key, CloseReason::Violation);
+        }
+        if self.links.len() >= max_peers && !self.evict(now) {
+            return Err("no room for more peers");
+        }
+        Ok(())
+    }
+
+    /// Makes room by closing a peer that is of no use in either direction.
+    fn evict(&mut self, now: Moment) -> bool {
+        let Some(core) = &self.core else { return false };
+        let useless = self.links.iter().find(|(key, link)| {
+            now.saturating_sub(link.since).as_secs() >= 30
+                && core.peer(**key, now).is_some_and(|p| !p.interested && p.useful == 0)
+        });
+        let Some(key) = useless.map(|(key, _)| *key) else { return false };
+        self.close(key, CloseReason::Violation);
+        true
+    }
+
+    fn close(&mut self, key: PeerKey, reason: CloseReason) {
+        if let Some(link) = self.links.get_mut(&key) {
+            link.closing.get_or_insert(reason);
+            link.cancel.cancel();
+        }
+    }
+
+    /// The verified pieces, as far as they are known yet.
+    pub(crate) fn have(&self) -> Bitfield {
+        self.core
+            .as_ref()
+            .map_or_else(|| Bitfield::empty(self.geometry.pieces()), |c| c.have().clone())
+    }
+}
+
+fn digests(data: &[u8]) -> Evidence {
+    data.chunks(BLOCK_LEN as usize).map(PieceHash::of).collect()
+}

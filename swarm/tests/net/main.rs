@@ -1,0 +1,4 @@
+//! The engine over real TCP on the loopback interface.
+
+mod basic;
+mod support;
