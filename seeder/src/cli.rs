@@ -1,0 +1,114 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::{NodeOptions, SeedOptions, WatchOptions};
+use crate::exit::EXIT_CODES;
+
+/// Seeds one torrent, every published revision of a store, or the image this node runs from.
+#[derive(Debug, Parser)]
+#[command(name = "bee-seeder", version, after_help = EXIT_CODES, help_expected = true)]
+pub struct Cli {
+    /// What to seed.
+    #[command(subcommand)]
+    pub command: Command,
+    /// For every command.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// Flags of every command.
+#[derive(Debug, Args)]
+pub struct Common {
+    /// Print one JSON object per line on standard output: listening, seeding, refused, removed,
+    /// uploaded (every second), stopped
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Least important messages shown on standard error
+    #[arg(long, global = true, value_name = "LEVEL", env = "BEESWARM_LOG", default_value = "info")]
+    pub log: LogLevel,
+    /// Settings file (TOML); without it only flags and environment count
+    #[arg(long, global = true, value_name = "FILE", env = "BEESWARM_CONFIG")]
+    pub config: Option<PathBuf>,
+}
+
+/// Importance of messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogLevel {
+    /// Somebody must act.
+    Error,
+    /// Not as it should be.
+    Warn,
+    /// Changes of state.
+    Info,
+    /// Per peer and connection.
+    Debug,
+    /// Per message.
+    Trace,
+}
+
+impl From<LogLevel> for tracing::Level {
+    fn from(level: LogLevel) -> Self {
+        match level {
+            LogLevel::Error => Self::ERROR,
+            LogLevel::Warn => Self::WARN,
+            LogLevel::Info => Self::INFO,
+            LogLevel::Debug => Self::DEBUG,
+            LogLevel::Trace => Self::TRACE,
+        }
+    }
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Seed one torrent from a file or a block device
+    Seed(SeedOptions),
+    /// Seed and serve over HTTP every published revision of a store, as it appears
+    Watch(WatchOptions),
+    /// Seed the image this node runs from, as its boot left it in /run/beeswarm/boot.json
+    Node(NodeOptions),
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound_and_every_flag_has_help() {
+        Cli::command().debug_assert();
+        let mut command = Cli::command();
+        for name in ["seed", "watch", "node"] {
+            let sub = command.find_subcommand_mut(name).unwrap();
+            for arg in sub.get_arguments() {
+                assert!(arg.get_help().is_some(), "{name} {}", arg.get_id());
+            }
+        }
+    }
+
+    #[test]
+    fn the_fixed_command_lines_are_taken() {
+        for line in [
+            "bee-seeder seed --torrent t --data d --listen 0.0.0.0:1 --upload-limit 800Mbit",
+            "bee-seeder watch --store s --http 127.0.0.1:8080",
+            "bee-seeder watch --store s --no-swarm --http-exclude-image --json",
+            "bee-seeder watch --store s --no-swarm=false",
+            "bee-seeder node",
+            "bee-seeder --json node --boot-record f --user nobody --config c",
+        ] {
+            assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
+        }
+        for line in [
+            "bee-seeder",
+            "bee-seeder seed --listen nowhere",
+            "bee-seeder watch --upload-limit fast",
+            "bee-seeder node --nice 50",
+        ] {
+            assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
+        }
+    }
+}

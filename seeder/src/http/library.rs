@@ -1,0 +1,129 @@
+//! From a target to an open file of a published revision.
+
+use std::fs::File;
+
+use proto::manifest::{ArtefactKind, MANIFEST_FILE, Manifest};
+use store::{RevisionDir, Store};
+
+use super::counters::file_index;
+use super::target::Target;
+
+/// Which files are served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// All files of published revisions.
+    Everything,
+    /// All but the image: nodes take it from each other, this host serves what they boot with.
+    WithoutImage,
+}
+
+/// A file that is ready to be sent.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) file: File,
+    pub(super) len: u64,
+    /// Strong: a revision never changes.
+    pub(super) etag: String,
+    pub(super) content_type: &'static str,
+    pub(super) cache_control: &'static str,
+    /// Which counter it has.
+    pub(super) counter: usize,
+}
+
+/// Why there is no file.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// 404.
+    NotFound,
+    /// 403: it exists and is not served here.
+    NotHere,
+    /// 500: the store is damaged or unreadable; the text is for the log.
+    Broken(String),
+}
+
+/// The store as this server shows it.
+#[derive(Debug)]
+pub(super) struct Library {
+    store: Store,
+    scope: Scope,
+}
+
+impl Library {
+    pub(super) fn new(store: Store, scope: Scope) -> Self {
+        Self { store, scope }
+    }
+
+    /// Opens what `target` names. Blocks on the disk.
+    ///
+    /// The store is asked at every request, so a revision is there from the moment it is published.
+    /// A transfer that has begun keeps its file when the revision is pruned.
+    pub(super) fn open(&self, target: &Target) -> Result<Opened, Refusal> {
+        let (dir, name, cache_control) = match target {
+            Target::Revision { reference, file } => {
+                let dir = self.store.revision(reference).map_err(|_| Refusal::NotFound)?;
+                (dir, file, "public, max-age=31536000, immutable")
+            }
+            Target::Channel { channel, name, file } => {
+                let dir = self.store.current(channel, name).map_err(broken)?;
+                (dir.ok_or(Refusal::NotFound)?, file, "no-cache")
+            }
+            Target::Health | Target::Metrics => return Err(Refusal::NotFound),
+        };
+        let counter = file_index(name).ok_or(Refusal::NotFound)?;
+        let path = dir.file(name).ok_or(Refusal::NotFound)?;
+        if !self.store.published().map_err(broken)?.contains(dir.reference()) {
+            return Err(Refusal::NotFound);
+        }
+        if self.scope == Scope::WithoutImage && *name == ArtefactKind::Image.file_name() {
+            return Err(Refusal::NotHere);
+        }
+        let file = File::open(&path).map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => Refusal::NotFound,
+            _ => Refusal::Broken(format!("cannot open {}: {e}", path.display())),
+        })?;
+        let len = file.metadata().map_err(broken)?.len();
+        check_length(&dir, name, len)?;
+        Ok(Opened {
+            file,
+            len,
+            etag: format!("\"{}-{name}\"", dir.reference().id),
+            content_type: content_type(name),
+            cache_control,
+            counter,
+        })
+    }
+}
+
+/// A file that was cut off or replaced is not handed out: a node could not tell a damaged kernel.
+fn check_length(dir: &RevisionDir, name: &str, len: u64) -> Result<(), Refusal> {
+    let manifest: Manifest = dir.manifest().map_err(broken)?;
+    if name == MANIFEST_FILE {
+        return Ok(());
+    }
+    let stated = ArtefactKind::ALL
+        .into_iter()
+        .find(|kind| kind.file_name() == name)
+        .and_then(|kind| manifest.artefact(kind));
+    match stated {
+        None => Err(Refusal::NotFound),
+        Some(stated) if stated.length == len => Ok(()),
+        Some(stated) => Err(Refusal::Broken(format!(
+            "{name} of {} has {len} bytes, its manifest says {}: restore or re-publish it",
+            dir.reference(),
+            stated.length
+        ))),
+    }
+}
+
+fn broken(error: impl std::error::Error) -> Refusal {
+    let cause = error.source().map(|source| format!(": {source}")).unwrap_or_default();
+    Refusal::Broken(format!("{error}{cause}"))
+}
+
+fn content_type(name: &str) -> &'static str {
+    match name {
+        MANIFEST_FILE => "application/json",
+        "rootimg.torrent" => "application/x-bittorrent",
+        _ => "application/octet-stream",
+    }
+}

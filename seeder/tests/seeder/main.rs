@@ -1,0 +1,10 @@
+//! The seeder from outside: HTTP of the store, and the program in its three modes.
+#![expect(clippy::unwrap_used, reason = "tests: a failed step ends the test")]
+
+mod client;
+mod http;
+mod node;
+mod program;
+mod seed;
+mod support;
+mod watch;
