@@ -3,6 +3,8 @@
 //! Everything listens on loopback. The tests of `boot` mount: they need root, and they do it in a
 //! mount namespace of their own.
 
+#![expect(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
+
 mod boot;
 mod fetch;
 mod image;

@@ -18,6 +18,8 @@ fn a_server_that_comes_late_is_waited_for() {
     assert!(stall["detail"].as_str().unwrap().contains(&address.to_string()), "{stall}");
     let server = Server::start_on(address);
     process.stall("404");
+    server.put("/rev/manifest.json", Answer::Status(503));
+    process.stall("503");
     server.put("/rev/manifest.json", Answer::Bytes(b"<html>starting up</html>".to_vec()));
     process.stall("a web page");
     server.put("/rev/manifest.json", Answer::Bytes(image.manifest.clone()));
@@ -99,7 +101,7 @@ fn a_wrong_pin_ends_it_at_once() {
 fn a_corrupt_torrent_file_is_refused() {
     let image = Image::noise(300_000, &[]);
     let torrent = image.torrent_file();
-    std::fs::write(&torrent, &image.torrent[..200]).unwrap();
+    std::fs::write(&torrent, &image.torrent[..100]).unwrap();
     let mut process = Process::fetch(fetch_args(torrent.to_str().unwrap(), &image.output()));
     let failed = process.event("failed");
     assert!(failed["message"].as_str().unwrap().contains("no usable torrent"), "{failed}");
