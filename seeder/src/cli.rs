@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 
 use crate::config::{NodeOptions, SeedOptions, WatchOptions};
 use crate::exit::EXIT_CODES;
@@ -26,39 +26,9 @@ pub struct Common {
     /// uploaded (every second), stopped
     #[arg(long, global = true)]
     pub json: bool,
-    /// Least important messages shown on standard error
-    #[arg(long, global = true, value_name = "LEVEL", env = "BEESWARM_LOG", default_value = "info")]
-    pub log: LogLevel,
     /// Settings file (TOML); without it only flags and environment count
-    #[arg(long, global = true, value_name = "FILE", env = "BEESWARM_CONFIG")]
+    #[arg(long, global = true, value_name = "FILE", env = "BEESWARM_SEEDER_CONFIG")]
     pub config: Option<PathBuf>,
-}
-
-/// Importance of messages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LogLevel {
-    /// Somebody must act.
-    Error,
-    /// Not as it should be.
-    Warn,
-    /// Changes of state.
-    Info,
-    /// Per peer and connection.
-    Debug,
-    /// Per message.
-    Trace,
-}
-
-impl From<LogLevel> for tracing::Level {
-    fn from(level: LogLevel) -> Self {
-        match level {
-            LogLevel::Error => Self::ERROR,
-            LogLevel::Warn => Self::WARN,
-            LogLevel::Info => Self::INFO,
-            LogLevel::Debug => Self::DEBUG,
-            LogLevel::Trace => Self::TRACE,
-        }
-    }
 }
 
 /// The commands.

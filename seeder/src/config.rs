@@ -62,19 +62,19 @@ pub enum ConfigError {
 #[serde(default, deny_unknown_fields)]
 pub struct SeedOptions {
     /// Torrent file
-    #[arg(long, value_name = "FILE", env = "BEESWARM_TORRENT")]
+    #[arg(long, value_name = "FILE", env = "BEESWARM_SEEDER_TORRENT")]
     pub torrent: Option<PathBuf>,
     /// Image: a file or a block device; it is opened read-only
-    #[arg(long, value_name = "PATH", env = "BEESWARM_DATA")]
+    #[arg(long, value_name = "PATH", env = "BEESWARM_SEEDER_DATA")]
     pub data: Option<PathBuf>,
     /// Address for peers [default: [::]:6881, IPv4 and IPv6]
-    #[arg(long, value_name = "ADDR:PORT", env = "BEESWARM_LISTEN")]
+    #[arg(long, value_name = "ADDR:PORT", env = "BEESWARM_SEEDER_LISTEN")]
     pub listen: Option<SocketAddr>,
     /// Most that is sent to peers, such as 800Mbit [default: no limit]
-    #[arg(long, value_name = "RATE", env = "BEESWARM_UPLOAD_LIMIT")]
+    #[arg(long, value_name = "RATE", env = "BEESWARM_SEEDER_UPLOAD_LIMIT")]
     pub upload_limit: Option<ByteRate>,
     /// Announce URL, instead of those in the torrent; may be repeated
-    #[arg(long, value_name = "URL", env = "BEESWARM_TRACKER", value_delimiter = ',')]
+    #[arg(long, value_name = "URL", env = "BEESWARM_SEEDER_TRACKER", value_delimiter = ',')]
     pub tracker: Vec<String>,
 }
 
@@ -83,35 +83,35 @@ pub struct SeedOptions {
 #[serde(default, deny_unknown_fields)]
 pub struct WatchOptions {
     /// Store that `bee-packer` writes
-    #[arg(long, value_name = "DIR", env = "BEESWARM_STORE")]
+    #[arg(long, value_name = "DIR", env = "BEESWARM_SEEDER_STORE")]
     pub store: Option<PathBuf>,
     /// Address for peers [default: [::]:6881, IPv4 and IPv6]
-    #[arg(long, value_name = "ADDR:PORT", env = "BEESWARM_LISTEN")]
+    #[arg(long, value_name = "ADDR:PORT", env = "BEESWARM_SEEDER_LISTEN")]
     pub listen: Option<SocketAddr>,
     /// Address for HTTP [default: [::]:8080, IPv4 and IPv6]
-    #[arg(long, value_name = "ADDR:PORT", env = "BEESWARM_HTTP")]
+    #[arg(long, value_name = "ADDR:PORT", env = "BEESWARM_SEEDER_HTTP")]
     pub http: Option<SocketAddr>,
     /// Most that is sent to peers, such as 800Mbit; HTTP is not counted [default: no limit]
-    #[arg(long, value_name = "RATE", env = "BEESWARM_UPLOAD_LIMIT")]
+    #[arg(long, value_name = "RATE", env = "BEESWARM_SEEDER_UPLOAD_LIMIT")]
     pub upload_limit: Option<ByteRate>,
     /// HTTP connections served at once; others get 503 and try again [default: 512]
-    #[arg(long, value_name = "N", env = "BEESWARM_HTTP_CONNECTIONS")]
+    #[arg(long, value_name = "N", env = "BEESWARM_SEEDER_HTTP_CONNECTIONS")]
     pub http_connections: Option<u16>,
     /// Announce URL, instead of those in the torrents; may be repeated
-    #[arg(long, value_name = "URL", env = "BEESWARM_TRACKER", value_delimiter = ',')]
+    #[arg(long, value_name = "URL", env = "BEESWARM_SEEDER_TRACKER", value_delimiter = ',')]
     pub tracker: Vec<String>,
     /// Do not seed: HTTP only, for example while the host's link is needed for other work
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
-          default_missing_value = "true", env = "BEESWARM_NO_SWARM")]
+          default_missing_value = "true", env = "BEESWARM_SEEDER_NO_SWARM")]
     pub no_swarm: Option<bool>,
     /// Do not serve over HTTP: peer wire only
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
-          default_missing_value = "true", env = "BEESWARM_NO_HTTP")]
+          default_missing_value = "true", env = "BEESWARM_SEEDER_NO_HTTP")]
     pub no_http: Option<bool>,
     /// Serve everything but the image over HTTP. Together with --no-swarm this takes the host out
     /// of the image's way: nodes boot with its kernel and initrd and take the image from each other
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
-          default_missing_value = "true", env = "BEESWARM_HTTP_EXCLUDE_IMAGE")]
+          default_missing_value = "true", env = "BEESWARM_SEEDER_HTTP_EXCLUDE_IMAGE")]
     pub http_exclude_image: Option<bool>,
 }
 
@@ -120,25 +120,25 @@ pub struct WatchOptions {
 #[serde(default, deny_unknown_fields)]
 pub struct NodeOptions {
     /// What the boot left behind [default: /run/beeswarm/boot.json]
-    #[arg(long, value_name = "FILE", env = "BEESWARM_BOOT_RECORD")]
+    #[arg(long, value_name = "FILE", env = "BEESWARM_SEEDER_BOOT_RECORD")]
     pub boot_record: Option<PathBuf>,
     /// Address for peers [default: [::]:6881, IPv4 and IPv6]
-    #[arg(long, value_name = "ADDR:PORT", env = "BEESWARM_LISTEN")]
+    #[arg(long, value_name = "ADDR:PORT", env = "BEESWARM_SEEDER_LISTEN")]
     pub listen: Option<SocketAddr>,
     /// Most that is sent to peers, such as 200Mbit [default: as in the boot record]
-    #[arg(long, value_name = "RATE", env = "BEESWARM_UPLOAD_LIMIT")]
+    #[arg(long, value_name = "RATE", env = "BEESWARM_SEEDER_UPLOAD_LIMIT")]
     pub upload_limit: Option<ByteRate>,
     /// Announce URL, instead of those in the boot record; may be repeated
-    #[arg(long, value_name = "URL", env = "BEESWARM_TRACKER", value_delimiter = ',')]
+    #[arg(long, value_name = "URL", env = "BEESWARM_SEEDER_TRACKER", value_delimiter = ',')]
     pub tracker: Vec<String>,
     /// User to become once the device is open [default: beeswarm-node]
-    #[arg(long, value_name = "NAME", env = "BEESWARM_USER")]
+    #[arg(long, value_name = "NAME", env = "BEESWARM_SEEDER_USER")]
     pub user: Option<String>,
     /// Group to become [default: the user's own]
-    #[arg(long, value_name = "NAME", env = "BEESWARM_GROUP")]
+    #[arg(long, value_name = "NAME", env = "BEESWARM_SEEDER_GROUP")]
     pub group: Option<String>,
     /// Nice value, 0 to 19: the node's own work goes first [default: 10]
-    #[arg(long, value_name = "N", env = "BEESWARM_NICE",
+    #[arg(long, value_name = "N", env = "BEESWARM_SEEDER_NICE",
           value_parser = clap::value_parser!(i32).range(0..=19))]
     pub nice: Option<i32>,
 }
@@ -346,5 +346,30 @@ mod tests {
         let settings = NodeOptions::default().resolve(NodeOptions::default());
         assert_eq!(settings.boot_record, Path::new("/run/beeswarm/boot.json"));
         assert_eq!((settings.user.as_str(), settings.nice), ("beeswarm-node", 10));
+    }
+
+    /// The samples for /etc/beeswarm, as they are and with every setting taken in.
+    #[test]
+    fn samples_are_valid_and_name_every_setting() {
+        fn check<T: DeserializeOwned + std::fmt::Debug>(sample: &str, settings: usize) {
+            let is_setting = |line: &&str| {
+                let key = line.trim_start_matches('#').split(" =").next().unwrap_or_default();
+                line.contains(" = ") && !key.contains(' ')
+            };
+            assert_eq!(sample.lines().filter(is_setting).count(), settings);
+            let all: Vec<&str> = sample
+                .lines()
+                .filter(is_setting)
+                .map(|line| line.trim_start_matches('#'))
+                .collect();
+            for text in [sample, &all.join("\n")] {
+                let parsed: T = toml::from_str(text).unwrap();
+                assert!(!format!("{parsed:?}").is_empty());
+            }
+            let parsed: T = toml::from_str(&all.join("\n")).unwrap();
+            assert!(!format!("{parsed:?}").contains("None"), "a setting is missing: {parsed:?}");
+        }
+        check::<WatchOptions>(include_str!("../../systemd/etc/beeswarm/seeder.toml"), 9);
+        check::<NodeOptions>(include_str!("../../systemd/etc/beeswarm/node-seeder.toml"), 7);
     }
 }

@@ -33,7 +33,8 @@ Exit codes:
 
 Settings: a flag wins over its environment variable, that over the file given with --config
 (TOML; keys are the flags' long names with '_' for '-'), that over the default.
-Sizes and rates take units: 64MiB, 800Mbit, 1Gbit, 10MiB.";
+Sizes and rates take units: 64MiB, 800Mbit, 1Gbit, 10MiB.
+RUST_LOG=error|warn|info|debug|trace: how much is told on standard error [default: info]";
 
 impl From<Exit> for std::process::ExitCode {
     fn from(exit: Exit) -> Self {

@@ -1,5 +1,6 @@
 //! `bee-seeder`: hands out images.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -16,21 +17,28 @@ use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
     let Cli { command, common } = Cli::parse();
-    tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::from(common.log))
-        .with_writer(std::io::stderr)
-        .with_target(false)
-        .without_time()
-        .init();
+    log();
     let (exit, result) = match command {
         Command::Seed(options) => seed(options, &common),
         Command::Watch(options) => watch(options, &common),
         Command::Node(options) => node(options, &common),
     };
     if let Err(error) = result {
-        tracing::error!("{error:#}");
+        // Nobody to tell: the exit code remains.
+        let _ = writeln!(std::io::stderr(), "bee-seeder: {error:#}");
     }
     exit.into()
+}
+
+/// To standard error without time: the journal adds it. `RUST_LOG` takes a level.
+fn log() {
+    let level = std::env::var("RUST_LOG").ok().and_then(|level| level.parse().ok());
+    let logger = tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .with_target(false)
+        .with_max_level(level.unwrap_or(tracing::Level::INFO));
+    logger.without_time().init();
 }
 
 type Outcome = (Exit, anyhow::Result<()>);

@@ -221,7 +221,7 @@ fn settings_come_from_flag_environment_and_file() {
         format!("store = '{}'\nhttp = '127.0.0.1:1'\nno_swarm = true\n", store.root().display());
     fs::write(&config, text).unwrap();
     let args = ["watch", "--config", config.to_str().unwrap()];
-    let seeder = Program::start(&args, &[("BEESWARM_HTTP", "127.0.0.1:0")]);
+    let seeder = Program::start(&args, &[("BEESWARM_SEEDER_HTTP", "127.0.0.1:0")]);
     assert_ne!(seeder.address("http").port(), 1);
     seeder.stop();
 }
