@@ -11,8 +11,8 @@ use clap::{Parser, Subcommand, ValueEnum};
 use lab::BitRate;
 use proto::units::ByteSize;
 
-mod content;
 mod contender;
+mod content;
 mod crowd;
 mod report;
 

@@ -1,7 +1,6 @@
 //! How each client is started: as tracker, as seeder, as one of the crowd.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context as _, ensure};
 use lab::Cmd;
@@ -9,6 +8,7 @@ use lab::tool::Tool;
 
 use super::Client;
 use super::content::Content;
+use crate::workspace;
 
 const OPENTRACKER: Tool = Tool::new(
     "opentracker",
@@ -16,33 +16,38 @@ const OPENTRACKER: Tool = Tool::new(
     "opentracker",
     "opentracker",
 );
-const CTORRENT: Tool =
-    Tool::new("ctorrent", "the client of the 2015 system, for the benchmark", "ctorrent", "ctorrent");
+const CTORRENT: Tool = Tool::new(
+    "ctorrent",
+    "the client of the 2015 system, for the benchmark",
+    "ctorrent",
+    "ctorrent",
+);
 const ARIA2: Tool = Tool::new("aria2c", "a client to compare with", "aria2", "aria2");
 
 /// Builds our programs in release mode; the folder they are in.
 pub(crate) fn build_programs() -> anyhow::Result<PathBuf> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(cargo)
+    let status = workspace::cargo()
         .args(["build", "--release", "--bins", "-p", "beeswarm-tracker", "-p", "beeswarm-seeder"])
         .args(["-p", "beeswarm-initrd-client"])
         .status()
         .context("cannot start cargo")?;
     ensure!(status.success(), "cargo build failed");
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
+    let target = workspace::root().join(target);
     Ok(target.join("release").canonicalize()?)
 }
 
 impl Client {
     /// The tracker's command.
-    pub(crate) fn tracker(self, programs: &Path) -> anyhow::Result<Cmd> {
+    pub(crate) fn tracker(self, programs: &Path, content: &Content) -> anyhow::Result<Cmd> {
         Ok(match self {
             Self::Beeswarm => {
                 Cmd::new(programs.join("bee-tracker")).args(["--listen", "0.0.0.0:6969"])
             }
-            Self::Ctorrent | Self::Aria2 => {
-                Cmd::new(OPENTRACKER.find()?).args(["-p", "6969", "-P", "6969", "-d", "/tmp", "-u", "root"])
-            }
+            Self::Ctorrent | Self::Aria2 => Cmd::new(OPENTRACKER.find()?)
+                .args(["-p", "6969", "-P", "6969", "-d", "/", "-u", "root", "-w"])
+                .arg(&content.whitelist),
         })
     }
 

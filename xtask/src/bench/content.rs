@@ -13,11 +13,18 @@ use proto::metainfo::{Info, Metainfo};
 pub(crate) struct Content {
     pub(crate) image: PathBuf,
     pub(crate) torrent: PathBuf,
+    /// The info-hash in a file of its own: Debian's opentracker serves none that is not listed.
+    pub(crate) whitelist: PathBuf,
     pub(crate) bytes: Vec<u8>,
 }
 
 /// Writes `image` and `image.torrent` into `folder`.
-pub(crate) fn make(folder: &Path, length: u64, piece: u64, tracker: &str) -> anyhow::Result<Content> {
+pub(crate) fn make(
+    folder: &Path,
+    length: u64,
+    piece: u64,
+    tracker: &str,
+) -> anyhow::Result<Content> {
     let geometry = Geometry::new(length, piece).context("--image and --piece do not fit")?;
     let bytes = noise(usize::try_from(length)?);
     let piece_length = usize::try_from(geometry.piece_length())?;
@@ -25,10 +32,13 @@ pub(crate) fn make(folder: &Path, length: u64, piece: u64, tracker: &str) -> any
     let info = Info::new("image", geometry, true, pieces)?;
     let metainfo = Metainfo::new(info, vec![vec![tracker.to_owned()]], Vec::new(), None)?;
     let (image, torrent) = (folder.join("image"), folder.join("image.torrent"));
+    let whitelist = folder.join("whitelist");
+    fs::write(&whitelist, format!("{}\n", metainfo.info_hash))
+        .with_context(|| format!("cannot write {}", whitelist.display()))?;
     fs::write(&image, &bytes).with_context(|| format!("cannot write {}", image.display()))?;
     fs::write(&torrent, metainfo.to_bytes()?)
         .with_context(|| format!("cannot write {}", torrent.display()))?;
-    Ok(Content { image, torrent, bytes })
+    Ok(Content { image, torrent, whitelist, bytes })
 }
 
 /// Bytes without structure (xorshift64*), so that nothing on the way can compress them.

@@ -63,7 +63,7 @@ pub(crate) fn run(
     let link = Link::rate(args.rate);
     let admin = lab.add_node("admin", link)?;
     ensure!(admin.ip().to_string() == ADMIN_IP, "the lab's address plan has changed");
-    let mut tracker = admin.spawn(&client.tracker(programs)?.log("tracker"))?;
+    let mut tracker = admin.spawn(&client.tracker(programs, content)?.log("tracker"))?;
     let mut seeder = admin.spawn(&client.seeder(programs, content)?.log("seeder"))?;
     let barrier = admin.scratch().join("barrier");
     run_ok(&admin, &Cmd::new("mkfifo").arg(&barrier))?;
@@ -192,4 +192,3 @@ fn machine_ticks() -> anyhow::Result<(u64, u64)> {
     let ticks: Vec<u64> = line.split_whitespace().skip(1).filter_map(|t| t.parse().ok()).collect();
     Ok((ticks.get(3).copied().unwrap_or(0), ticks.iter().take(8).sum()))
 }
-
