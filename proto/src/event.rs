@@ -1,7 +1,7 @@
 //! Boot events: what a node tells about its boot, to the console and to the tracker.
 //!
-//! A batch is idempotent: `(boot_id, seq)` names an event, so a client may send it again until it is
-//! acknowledged. Readers skip stages they do not know.
+//! A batch is idempotent: `(boot_id, uptime_ms, seq)` names an event, so a client may send it again until
+//! it is acknowledged. Two programs report during one boot and each counts `seq` from the start. Readers skip stages they do not know.
 
 use serde::{Deserialize, Serialize};
 
