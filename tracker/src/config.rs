@@ -65,9 +65,9 @@ pub struct Limits {
     pub torrents: usize,
     /// Peers of one torrent. Default 20000, about 5 MB.
     pub peers_per_torrent: usize,
-    /// Nodes remembered. Default 20000.
+    /// Nodes remembered. Default 10000.
     pub nodes: usize,
-    /// Boot events remembered per node. Default 200.
+    /// Boot events remembered per node, about 150 bytes each. Default 100.
     pub events_per_node: usize,
     /// Connections open at once; more wait in the kernel's queue. Default 4096.
     pub connections: usize,
@@ -80,8 +80,8 @@ impl Default for Limits {
         Self {
             torrents: 1000,
             peers_per_torrent: 20_000,
-            nodes: 20_000,
-            events_per_node: 200,
+            nodes: 10_000,
+            events_per_node: 100,
             connections: 4096,
             connections_per_address: 256,
         }

@@ -69,6 +69,7 @@ async fn run(config: Config, json: bool) -> anyhow::Result<()> {
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
+        () = feed_watchdog(&notifier) => {}
     }
     notifier.stopping();
     tracing::info!("stopping");
@@ -84,6 +85,15 @@ async fn run(config: Config, json: bool) -> anyhow::Result<()> {
     }
     print(json, &Line::Stopped);
     Ok(())
+}
+
+/// Tells a watching service manager that the runtime still turns; never ends.
+async fn feed_watchdog(notifier: &sys::notify::Notifier) {
+    let Some(every) = notifier.watchdog_interval() else { return std::future::pending().await };
+    loop {
+        tokio::time::sleep(every).await;
+        notifier.watchdog();
+    }
 }
 
 fn print_notices(server: &Handle) -> tokio::task::JoinHandle<()> {

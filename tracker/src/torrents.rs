@@ -151,7 +151,10 @@ impl Torrents {
 
     fn stop(&mut self, announce: &Announce) -> Answer {
         let counts = self.table.get_mut(&announce.info_hash).map(|torrent| {
-            torrent.swarm.remove(&announce.addr);
+            let peer = torrent.swarm.remove(&announce.addr);
+            let fetched = peer.filter(|p| p.id == announce.peer_id && !p.complete());
+            // ctorrent, told to leave when it has finished, says so in one announce
+            torrent.completed += u64::from(fetched.is_some() && announce.left == 0);
             torrent.counts()
         });
         let (seeds, leechers) = counts.map_or((0, 0), |c| (c.seeds, c.leechers));

@@ -50,6 +50,11 @@ fn a_peer_completes_once() {
     assert!(answer.peers.is_empty(), "nothing to give each other");
     bed.announce(2, 0, Some(Event::Completed));
     assert_eq!(bed.counts(), (2, 0, 1));
+    bed.announce(3, 100, None);
+    bed.announce(3, 0, Some(Event::Stopped));
+    bed.announce(4, 100, None);
+    bed.announce(4, 50, Some(Event::Stopped));
+    assert_eq!(bed.counts(), (2, 0, 2), "the one that left with everything");
 }
 
 #[test]
