@@ -12,7 +12,7 @@ use clap::Parser;
 
 use crate::check;
 use crate::steps::{Outcome, Steps};
-use crate::workspace::{self, say};
+use crate::workspace::say;
 use executables::Executable;
 
 mod executables;
@@ -84,7 +84,7 @@ fn run_tests(args: &Args, programs: &[Executable], steps: &mut Steps) {
         steps.run(&format!("tests of {folder}"), || tests_of(programs, folder));
     }
     steps.run("examples in the documentation", || {
-        let mut command = workspace::cargo();
+        let mut command = check::tools::cargo();
         command.args(["test", "--workspace", "--doc", "--quiet"]);
         finished(limited::run(&mut command, TEST_LIMIT)?)
     });

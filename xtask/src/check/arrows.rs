@@ -6,9 +6,9 @@ use std::path::Path;
 use anyhow::Context as _;
 use serde::Deserialize;
 
+use super::tools;
 use super::tree::Tree;
 use crate::steps::Outcome;
-use crate::workspace;
 
 /// Folder of each crate, and the folders it may depend on. ARCHITECTURE.md has the same table.
 const ALLOWED: &[(&str, &[&str])] = &[
@@ -78,7 +78,7 @@ struct Graph {
 
 /// Every arrow goes down the table; nothing forbidden is reached.
 pub(crate) fn direction(tree: &Tree) -> anyhow::Result<Outcome> {
-    let output = workspace::cargo()
+    let output = tools::cargo()
         .current_dir(tree.root())
         .args(["metadata", "--format-version", "1"])
         .output()

@@ -5,9 +5,9 @@ use std::process::Command;
 
 use anyhow::Context as _;
 
+use super::tools;
 use super::tree::Tree;
 use crate::steps::Outcome;
-use crate::workspace;
 
 /// Most lines of a tool's output that are repeated in the summary.
 const KEPT_LINES: usize = 120;
@@ -53,7 +53,7 @@ pub(crate) fn target_folder(tree: &Tree) -> PathBuf {
 }
 
 fn cargo(tree: &Tree, args: &[&str]) -> Command {
-    let mut command = workspace::cargo();
+    let mut command = tools::cargo();
     command.args(args).current_dir(tree.root());
     command
 }

@@ -36,10 +36,10 @@ pub(crate) fn length(tree: &Tree) -> anyhow::Result<Outcome> {
         }
         let lines = lines_without_tests(&file.text);
         let text = format!("{}: {lines} lines without its tests", file.path);
-        match lines {
-            0..=LONG => {}
-            ..=TOO_LONG => notes.push(format!("{text}; above {LONG} it should be split")),
-            _ => problems.push(format!("{text}; above {TOO_LONG} it must be split")),
+        if lines > TOO_LONG {
+            problems.push(format!("{text}; above {TOO_LONG} it must be split"));
+        } else if lines > LONG {
+            notes.push(format!("{text}; above {LONG} it should be split"));
         }
     }
     match problems.is_empty() {

@@ -8,6 +8,8 @@ use std::process::Command;
 use anyhow::{Context as _, bail};
 use lab::tool::Tool;
 
+use crate::workspace;
+
 /// A program and how to get it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Program {
@@ -51,6 +53,13 @@ impl Program {
             }
         }
     }
+}
+
+/// The cargo that started this program, at the repository's root.
+pub(crate) fn cargo() -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(workspace::root());
+    command
 }
 
 /// Whether this runs in continuous integration (`CI=true`).

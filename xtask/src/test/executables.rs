@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use serde::Deserialize;
 
-use crate::workspace;
+use crate::check::tools;
 
 /// A program made of tests.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,7 +51,7 @@ struct Profile {
 /// # Errors
 /// When something does not compile (the compiler has said what), or takes longer than `limit`.
 pub(crate) fn build(limit: Duration) -> anyhow::Result<Vec<Executable>> {
-    let mut command = workspace::cargo();
+    let mut command = tools::cargo();
     command.args(["build", "--workspace", "--all-targets", "--quiet"]);
     command.args(["--message-format", "json-render-diagnostics"]).stdout(Stdio::piped());
     let mut programs = Vec::new();

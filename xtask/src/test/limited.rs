@@ -1,6 +1,5 @@
 //! Runs a command that may not take for ever.
 
-use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdout, Command, ExitStatus};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -35,8 +34,8 @@ impl Ended {
     }
 }
 
-/// Runs a command to its end, at most `limit`; then it and its children are asked to stop, and
-/// killed if they do not.
+/// Runs a command to its end, at most `limit`; then it is asked to stop, and killed if it does
+/// not. What a lab has started ends with it.
 ///
 /// # Errors
 /// When it cannot be started or waited for.
@@ -64,13 +63,12 @@ pub(crate) fn run_reading(
 }
 
 fn start(command: &mut Command) -> anyhow::Result<Child> {
-    // a group of its own, so that the children of a stopped test can be stopped as well
-    let started = command.process_group(0).spawn();
-    started.with_context(|| format!("cannot start {}", command.get_program().display()))
+    // in our process group: Ctrl-C reaches it as well
+    command.spawn().with_context(|| format!("cannot start {}", command.get_program().display()))
 }
 
 fn wait(mut child: Child, limit: Duration) -> anyhow::Result<Ended> {
-    let group = i32::try_from(child.id()).map(|id| Pid::from_raw(-id))?;
+    let id = i32::try_from(child.id()).map(Pid::from_raw)?;
     let mut until = |deadline: Instant| -> anyhow::Result<Option<ExitStatus>> {
         loop {
             let status = child.try_wait().context("cannot wait for a command")?;
@@ -84,8 +82,8 @@ fn wait(mut child: Child, limit: Duration) -> anyhow::Result<Ended> {
         return Ok(Ended::Exited(status));
     }
     for signal in [Signal::SIGTERM, Signal::SIGKILL] {
-        // the only failure is that all of them have just ended
-        let _ = kill(group, signal);
+        // it is not yet waited for, so the id is still its own
+        let _ = kill(id, signal);
         if until(Instant::now() + GRACE)?.is_some() {
             break;
         }
