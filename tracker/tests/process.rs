@@ -18,12 +18,12 @@ struct Tracker {
 
 impl Tracker {
     fn start(listen: &str) -> Self {
-        let mut child = Command::new(PROGRAM)
-            .args(["--listen", listen, "--json"])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        Self::spawn(Command::new(PROGRAM).args(["--listen", listen]))
+    }
+
+    fn spawn(command: &mut Command) -> Self {
+        let mut child =
+            command.arg("--json").stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         lines.read_line(&mut line).unwrap();
@@ -110,4 +110,32 @@ fn exit_codes_and_messages() {
         assert_eq!(output.status.code(), Some(code), "{args:?}: {error}");
         assert!(error.contains(text), "{args:?}: {error}");
     }
+}
+
+/// `Type=notify` in the unit: without READY=1 systemd would kill it after its start timeout.
+#[test]
+fn systemd_is_told_about_start_watchdog_and_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("notify");
+    let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let next = |wanted: &str| {
+        let mut buffer = [0u8; 512];
+        loop {
+            let length = socket.recv(&mut buffer).expect(wanted);
+            let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
+            if text.contains(wanted) {
+                return text;
+            }
+        }
+    };
+    let mut command = Command::new(PROGRAM);
+    command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "200000");
+    let mut tracker = Tracker::spawn(command.args(["--listen", "127.0.0.1:0"]));
+    next("READY=1");
+    assert!(next("STATUS=").contains(&tracker.addr.to_string()));
+    next("WATCHDOG=1");
+    tracker.signal("TERM");
+    next("STOPPING=1");
+    assert_eq!(tracker.wait().code(), Some(0));
 }
