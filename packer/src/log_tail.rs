@@ -21,7 +21,8 @@ const TELLING: [&str; 10] = [
 const NOISE: [&str; 3] =
     ["will not be installed, because", "Could not find any command of", "memstrack"];
 
-/// The last telling lines of `output`, or its last lines when none is; indented.
+/// All of a short output; otherwise its last telling lines, or its last lines when none is.
+/// Indented.
 pub(crate) fn tail(output: &str) -> String {
     let lines = || output.lines().map(str::trim_end).filter(|l| !l.is_empty());
     let telling = |line: &&str| {
@@ -29,7 +30,7 @@ pub(crate) fn tail(output: &str) -> String {
         TELLING.iter().any(|word| low.contains(word)) && !NOISE.iter().any(|n| line.contains(n))
     };
     let mut last: Vec<&str> = lines().filter(telling).collect();
-    if last.is_empty() {
+    if last.is_empty() || lines().count() <= LINES {
         last = lines().collect();
     }
     let from = last.len().saturating_sub(LINES);
@@ -47,7 +48,8 @@ mod tests {
                       'nbd-client' could not be found!\n\
                       dracut: Module 'systemd-networkd' cannot be installed.\n\
                       dracut: *** Including module: base ***\n";
-        assert_eq!(tail(output), "    dracut: Module 'systemd-networkd' cannot be installed.");
+        let output = output.to_owned() + &"dracut: chatter\n".repeat(10);
+        assert_eq!(tail(&output), "    dracut: Module 'systemd-networkd' cannot be installed.");
     }
 
     #[test]

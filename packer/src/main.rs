@@ -18,6 +18,8 @@ mod show;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    // dracut makes files by it: an initrd must not depend on who packs
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     match cli.run() {
         Ok(code) => code,
         Err(error) => {

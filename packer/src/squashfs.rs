@@ -67,7 +67,11 @@ pub(crate) fn make(
     command.arg("-exit-on-error");
     // the time of packing, and the root directory's own time, are no part of the content
     command.args(["-mkfs-time", "0", "-root-time", "0"]);
-    command.args(["-wildcards", "-e"]).args(EMPTIED.map(|dir| format!("{dir}/*")));
+    command.args(["-wildcards", "-e"]);
+    // as in a shell, `*` does not stand for hidden files
+    command
+        .args(EMPTIED.map(|dir| format!("{dir}/*")))
+        .args(EMPTIED.map(|dir| format!("{dir}/.*")));
     let mut percent = 0;
     let output = MKSQUASHFS.run(command, |bytes| {
         if let Some(now) = last_percent(bytes).filter(|now| *now > percent) {

@@ -90,7 +90,9 @@ impl Tool {
 
     /// The error for a program that failed; `store` and `step` for a full disk.
     pub(crate) fn failed(self, output: &Output, place: &Place<'_>, remedy: &str) -> PackError {
-        if output.text.contains("No space left on device") {
+        // tar only says that it wrote less than it wanted
+        let full = ["No space left on device", "Disk quota exceeded", "Wrote only"];
+        if full.iter().any(|words| output.text.contains(words)) {
             return place.disk_full();
         }
         PackError::ToolFailed {

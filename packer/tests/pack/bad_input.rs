@@ -1,0 +1,169 @@
+//! Bad input: the error names cause and remedy, the exit code says which kind, and nothing
+//! half-written stays.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use crate::support::{assert_store_is_clean, packer, run, scratch, small_root, stderr, text};
+
+fn pack(source: &Path, store: &Path, further: &[&str]) -> Output {
+    let mut args = vec!["pack", "--name", "test"];
+    args.extend(["--source", text(source), "--store", text(store)]);
+    args.extend(further);
+    packer(&args)
+}
+
+fn refused(output: &Output, code: i32, words: &[&str]) {
+    let message = stderr(output);
+    assert_eq!(output.status.code(), Some(code), "{message}");
+    for word in words {
+        assert!(message.contains(word), "{word:?} is not in: {message}");
+    }
+}
+
+#[test]
+fn a_source_that_is_missing_or_no_root() {
+    let dir = scratch();
+    let store = dir.path().join("store");
+    let missing = dir.path().join("no/where");
+    refused(
+        &pack(&missing, &store, &["--image-only"]),
+        3,
+        &["no/where", "give a directory or a tar"],
+    );
+    assert!(!store.exists(), "a wrong path made a store");
+
+    let empty = dir.path().join("empty");
+    fs::create_dir(&empty).unwrap();
+    refused(&pack(&empty, &store, &["--image-only"]), 3, &["does not look like the root"]);
+
+    let no_tar = dir.path().join("image.iso");
+    fs::write(&no_tar, "CD001").unwrap();
+    refused(
+        &pack(&no_tar, &store, &["--image-only"]),
+        3,
+        &["neither a directory nor a tar", "CD001"],
+    );
+    assert_store_is_clean(&store);
+}
+
+#[test]
+fn a_tar_that_is_cut_short() {
+    let dir = scratch();
+    let (root, store) = (small_root(dir.path()), dir.path().join("store"));
+    let tar = dir.path().join("root.tar.gz");
+    run("tar", &["-czf", text(&tar), "-C", text(&root), "."]);
+    let bytes = fs::read(&tar).unwrap();
+    fs::write(&tar, &bytes[..bytes.len() / 2]).unwrap();
+    let output = pack(&tar, &store, &["--image-only"]);
+    refused(&output, 4, &["tar failed", "unexpected end of file", "damaged or cut short"]);
+    assert_store_is_clean(&store);
+}
+
+#[test]
+fn a_root_without_kernel_modules() {
+    let dir = scratch();
+    let (root, store) = (small_root(dir.path()), dir.path().join("store"));
+    refused(
+        &pack(&root, &store, &[]),
+        3,
+        &["no kernel modules", "linux-image-amd64", "--keep-initrd"],
+    );
+    assert_store_is_clean(&store);
+}
+
+#[test]
+fn a_store_inside_its_source() {
+    let dir = scratch();
+    let root = small_root(dir.path());
+    let store = root.join("srv/store");
+    refused(&pack(&root, &store, &["--image-only"]), 3, &["lies inside the source"]);
+}
+
+#[test]
+fn a_url_that_is_none() {
+    let dir = scratch();
+    let (root, store) = (small_root(dir.path()), dir.path().join("store"));
+    let further = ["--image-only", "--tracker", "admin:6969"];
+    refused(&pack(&root, &store, &further), 3, &["admin:6969", "http://HOST:PORT"]);
+    let further = ["--image-only", "--web-seed", "ftp://admin/"];
+    refused(&pack(&root, &store, &further), 3, &["ftp://admin/", "web seed"]);
+    assert!(!store.exists());
+}
+
+#[test]
+fn a_source_that_this_user_cannot_read() {
+    // where that user can reach it, which a target directory may not be
+    let dir = tempfile::tempdir_in("/var/tmp").unwrap();
+    let (root, store) = (small_root(dir.path()), dir.path().join("store"));
+    fs::create_dir(&store).unwrap();
+    fs::copy(env!("CARGO_BIN_EXE_bee-packer"), dir.path().join("bee-packer")).unwrap();
+    run("chmod", &["-R", "a+rX", text(dir.path())]);
+    run("chmod", &["0777", text(&store)]);
+    run("chmod", &["0600", text(&root.join("etc/hostname"))]);
+    let output = Command::new("setpriv")
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+        .arg(dir.path().join("bee-packer"))
+        .args(["pack", "--image-only", "--name", "test", "--source"])
+        .arg(&root)
+        .arg("--store")
+        .arg(&store)
+        .output()
+        .unwrap();
+    refused(&output, 4, &["mksquashfs failed", "etc/hostname", "must be readable"]);
+    assert_store_is_clean(&store);
+}
+
+/// A tmpfs that is unmounted on drop.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn new(at: PathBuf, size: &str) -> Self {
+        fs::create_dir(&at).unwrap();
+        run("mount", &["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs", text(&at)]);
+        Self(at)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        run("umount", &[text(&self.0)]);
+    }
+}
+
+#[test]
+fn a_full_disk_at_each_stage() {
+    let dir = scratch();
+    let root = small_root(dir.path());
+    let random = fs::read("/proc/self/exe").unwrap();
+    fs::write(root.join("usr/bin/large"), &random[..2 << 20]).unwrap();
+    let tar = dir.path().join("root.tar");
+    run("tar", &["-cf", text(&tar), "-C", text(&root), "."]);
+    let initrd = dir.path().join("initrd");
+    fs::write(&initrd, vec![1; 3 << 20]).unwrap();
+    let boot = ["--keep-initrd", text(&initrd), "--kernel", text(&initrd)];
+    for (name, source, size, further) in [
+        ("unpack", &tar, "1m", &["--image-only"][..]),
+        ("image", &root, "256k", &["--image-only"]),
+        ("initrd", &root, "4m", &boot),
+    ] {
+        let disk = SmallDisk::new(dir.path().join(format!("disk-{name}")), size);
+        let store = disk.0.join("store");
+        let output = pack(source, &store, further);
+        refused(&output, 5, &["no space left", "nothing was stored", "prune"]);
+        assert_store_is_clean(&store);
+        // and with the remedy it works, in the same store
+        run("mount", &["-o", "remount,size=64m", text(&disk.0)]);
+        let output = pack(source, &store, further);
+        assert!(output.status.success(), "{name}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn a_store_that_is_none() {
+    let dir = scratch();
+    let store = text(dir.path());
+    refused(&packer(&["list", "--store", store]), 3, &["is no store", "bee-packer pack"]);
+    refused(&packer(&["publish", "x", "--store", store]), 3, &["is no store"]);
+}

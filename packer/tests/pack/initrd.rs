@@ -1,0 +1,135 @@
+//! The initrd: made by the host's real dracut for a made-up kernel, with a module of the test's
+//! own, so that it takes seconds. (The demo boots the real one.)
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use crate::support::{
+    assert_store_is_clean, complete, packer, run, scratch, small_root, stderr, text,
+};
+
+const RELEASE: &str = "6.1.0-test";
+
+/// A root with a kernel that has no modules worth the name.
+fn bootable_root(dir: &Path) -> PathBuf {
+    let root = small_root(dir);
+    fs::create_dir_all(root.join("usr/lib/modules").join(RELEASE).join("kernel")).unwrap();
+    std::os::unix::fs::symlink("usr/lib", root.join("lib")).unwrap();
+    run("depmod", &["-b", text(&root), RELEASE]);
+    fs::create_dir(root.join("boot")).unwrap();
+    fs::write(root.join("boot").join(format!("vmlinuz-{RELEASE}")), "kernel").unwrap();
+    root
+}
+
+/// A dracut module that installs the client.
+fn module(dir: &Path, depends: &str, install: &str) -> PathBuf {
+    let module = dir.join("module");
+    fs::create_dir_all(&module).unwrap();
+    let setup = format!(
+        "#!/bin/bash\ncheck() {{ return 255; }}\ndepends() {{ echo {depends}; }}\n\
+         installkernel() {{ :; }}\ninstall() {{ {install}; }}\n"
+    );
+    fs::write(module.join("module-setup.sh"), setup).unwrap();
+    module
+}
+
+const INSTALL: &str = "inst_simple \"$BEESWARM_CLIENT\" /usr/bin/bee-initrd-client";
+
+fn pack(dir: &Path, root: &Path, store: &Path, further: &[&str]) -> Output {
+    let client = dir.join("the client");
+    fs::write(&client, "#!/bin/sh\n").unwrap();
+    run("chmod", &["755", text(&client)]);
+    let mut args = vec!["pack", "--json", "--name", "test", "--client", text(&client)];
+    let module = dir.join("module");
+    args.extend(["--dracut-module", text(&module)]);
+    args.extend(["--source", text(root), "--store", text(store)]);
+    args.extend(further);
+    packer(&args)
+}
+
+#[test]
+fn dracut_makes_the_same_initrd_twice() {
+    let dir = scratch();
+    let root = bootable_root(dir.path());
+    module(dir.path(), "base", INSTALL);
+    let first = complete(&pack(dir.path(), &root, &dir.path().join("store"), &[]));
+    assert_eq!(first["kernel_release"], RELEASE);
+    let path = Path::new(first["path"].as_str().unwrap());
+    assert_eq!(fs::read_to_string(path.join("vmlinuz")).unwrap(), "kernel");
+    let list = run("lsinitrd", &[text(&path.join("initrd.img"))]);
+    assert!(list.contains("usr/bin/bee-initrd-client"), "{list}");
+    assert!(!list.contains("kernel/drivers/gpu"));
+
+    let copy = dir.path().join("a copy elsewhere");
+    run("cp", &["-a", text(&root), text(&copy)]);
+    let second = complete(&pack(dir.path(), &copy, &dir.path().join("other"), &[]));
+    assert_eq!(first["revision"], second["revision"]);
+}
+
+#[test]
+fn a_failure_of_dracut_is_explained_and_leaves_nothing() {
+    let dir = scratch();
+    let root = bootable_root(dir.path());
+    let store = dir.path().join("store");
+
+    module(dir.path(), "no-such-module", INSTALL);
+    let output = pack(dir.path(), &root, &store, &[]);
+    let message = stderr(&output);
+    assert_eq!(output.status.code(), Some(4), "{message}");
+    assert!(message.contains("no-such-module"), "{message}");
+    assert_store_is_clean(&store);
+
+    module(dir.path(), "base", "derror 'no client today'; return 1");
+    let output = pack(dir.path(), &root, &store, &[]);
+    let message = stderr(&output);
+    assert_eq!(output.status.code(), Some(4), "{message}");
+    assert!(message.contains("without bee-initrd-client"), "{message}");
+    assert_store_is_clean(&store);
+}
+
+#[test]
+fn pins_and_files_that_disagree_are_refused() {
+    let dir = scratch();
+    let root = bootable_root(dir.path());
+    let store = dir.path().join("store");
+    module(dir.path(), "base", INSTALL);
+    for (further, words) in [
+        (vec!["--kver", "9.9.9"], vec!["no kernel modules for 9.9.9", RELEASE]),
+        (vec!["--kernel", "/no/kernel"], vec!["/no/kernel"]),
+        (vec!["--client", "/no/client"], vec!["/no/client"]),
+    ] {
+        // given twice is an error of its own, so without the helper's --client
+        let client = further[0] == "--client";
+        let output = if client {
+            let args = ["pack", "--name", "test", "--source", text(&root), "--store", text(&store)];
+            packer(&[&args[..], &further].concat())
+        } else {
+            pack(dir.path(), &root, &store, &further)
+        };
+        let message = stderr(&output);
+        assert_eq!(output.status.code(), Some(3), "{message}");
+        assert!(words.iter().all(|w| message.contains(w)), "{message}");
+        assert_store_is_clean(&store);
+    }
+}
+
+#[test]
+fn a_finished_initrd_is_taken_as_it_is() {
+    let dir = scratch();
+    let (root, store) = (bootable_root(dir.path()), dir.path().join("store"));
+    let initrd = dir.path().join("my-initrd");
+    fs::write(&initrd, "initrd").unwrap();
+    let mut args = vec!["pack", "--json", "--name", "test", "--keep-initrd", text(&initrd)];
+    args.extend(["--source", text(&root), "--store", text(&store)]);
+    let packed = complete(&packer(&args));
+    let path = Path::new(packed["path"].as_str().unwrap());
+    assert_eq!(fs::read_to_string(path.join("initrd.img")).unwrap(), "initrd");
+    assert_eq!(packed["kernel_release"], RELEASE);
+
+    // and without modules, with its kernel
+    fs::remove_dir_all(root.join("usr/lib/modules")).unwrap();
+    args.extend(["--kernel", text(&initrd), "--kver", "6.2.0"]);
+    let packed = complete(&packer(&args));
+    assert_eq!(packed["kernel_release"], "6.2.0");
+}

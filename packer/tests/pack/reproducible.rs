@@ -1,0 +1,47 @@
+//! The same input gives the same revision: on another day, in another place, by another umask.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::support::{complete, pack_image, run, scratch, small_root, text};
+
+#[test]
+fn two_copies_of_a_root_give_one_revision() {
+    let dir = scratch();
+    let root = small_root(dir.path());
+    let copy = dir.path().join("a/much/longer/path/to the copy");
+    std::fs::create_dir_all(&copy).unwrap();
+    run("cp", &["-a", text(&root.join("usr")), text(&copy)]);
+    run("cp", &["-a", text(&root.join("etc")), text(&copy)]);
+    let further = ["--tracker", "http://10.0.0.1:6969", "--nodes", "30"];
+    let first = pack_image(&root, &dir.path().join("one"), &further);
+
+    // another store, directory and umask
+    let mut command = Command::new("sh");
+    command.args(["-c", "umask 077; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_bee-packer")]);
+    command.args(["pack", "--json", "--image-only", "--name", "test", "--source", "."]);
+    command.arg("--store").arg(dir.path().join("two")).args(further).current_dir(&copy);
+    let second = complete(&command.output().unwrap());
+    assert_eq!(first["info_hash"], second["info_hash"]);
+    assert_eq!(first["revision"], second["revision"]);
+
+    // into the same store: it is there already
+    assert_eq!(first["new"], true);
+    let third = pack_image(&copy, &dir.path().join("one"), &further);
+    assert_eq!(third["new"], false);
+    assert_eq!(third["revision"], first["revision"]);
+}
+
+#[test]
+fn a_change_of_content_is_another_revision_and_a_tracker_is_not_another_image() {
+    let dir = scratch();
+    let (root, store) = (small_root(dir.path()), dir.path().join("store"));
+    let first = pack_image(&root, &store, &[]);
+    let tracked = pack_image(&root, &store, &["--tracker", "http://10.0.0.1:6969"]);
+    assert_eq!(tracked["info_hash"], first["info_hash"]);
+    assert_ne!(tracked["revision"], first["revision"]);
+    std::fs::write(root.join("etc/hostname"), "other\n").unwrap();
+    let changed = pack_image(&root, &store, &[]);
+    assert_ne!(changed["info_hash"], first["info_hash"]);
+    assert!(Path::new(changed["path"].as_str().unwrap()).join("manifest.json").is_file());
+}
