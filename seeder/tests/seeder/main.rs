@@ -3,6 +3,7 @@
 
 mod client;
 mod http;
+mod leecher;
 mod node;
 mod program;
 mod seed;

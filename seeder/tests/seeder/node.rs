@@ -11,6 +11,7 @@ use proto::metainfo::Metainfo;
 use sys::loop_device::{self, AttachOptions, LoopDevice};
 use tempfile::TempDir;
 
+use crate::leecher::fetch;
 use crate::program::Program;
 use crate::support::{image, torrent};
 
@@ -232,4 +233,39 @@ fn the_tracker_hears_that_the_node_seeds() {
     let EventKind::Seeding { device, user, uploaded } = &event.kind else { panic!("{event:?}") };
     assert_eq!((device, user.as_str(), *uploaded), (&record.device, "nobody", 0));
     seeder.stop();
+}
+
+#[test]
+fn a_peer_gets_the_whole_image_from_the_device() {
+    let node = Node::new();
+    let seeder = node.start(&node.record(), &[]);
+    let address = seeder.address("swarm");
+    // The file goes, as it does when the initrd is left: the device is what counts.
+    fs::remove_file(node.path("image")).unwrap();
+    fs::remove_file(node.path("torrent")).unwrap();
+    assert!(fetch(&node.metainfo, address, || false).unwrap() == node.image);
+    seeder.event("uploaded", |event| event["swarm_bytes"] == 2 << 20);
+    seeder.stop();
+}
+
+#[test]
+fn damage_beyond_the_samples_is_found_before_it_is_sent() {
+    let mut node = Node::new();
+    // Pieces 20 and 40: chance may hit one of them at the start, and then nothing is announced.
+    let mut damaged = node.image.clone();
+    damaged[20 * 32768 + 5] ^= 1;
+    damaged[40 * 32768 + 5] ^= 1;
+    node.attach(&damaged);
+    let seeder = node.start(&node.record(), &[]);
+    let mut ended = false;
+    if let Some(address) = seeder.try_address("swarm") {
+        let got = fetch(&node.metainfo, address, || {
+            ended = ended || seeder.poll("stopped").is_some();
+            ended
+        });
+        assert!(got.unwrap_err() < 2 << 20);
+    }
+    let (status, _, log) = seeder.end();
+    assert_eq!(status.code(), Some(4), "{log}");
+    assert!(log.contains("piece 20") || log.contains("piece 40"), "{log}");
 }

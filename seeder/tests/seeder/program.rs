@@ -62,10 +62,22 @@ impl Program {
         }
     }
 
+    /// An event with this name, if one has come already; others are skipped.
+    pub(crate) fn poll(&self, name: &str) -> Option<Value> {
+        self.events.try_iter().find(|event| event["event"] == name)
+    }
+
     /// The address of a service.
     pub(crate) fn address(&self, service: &str) -> SocketAddr {
         let event = self.event("listening", |event| event["service"] == service);
         event["address"].as_str().unwrap().parse().unwrap()
+    }
+
+    /// The address of a service, or nothing when the program ends without opening it.
+    pub(crate) fn try_address(&self, service: &str) -> Option<SocketAddr> {
+        let event = self.events.recv_timeout(DEADLINE).ok()?;
+        assert_eq!(event["service"], service);
+        Some(event["address"].as_str()?.parse().unwrap())
     }
 
     pub(crate) fn signal(&self, name: &str) {

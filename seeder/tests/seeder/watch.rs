@@ -8,6 +8,7 @@ use store::{RevisionRef, Store};
 use tempfile::TempDir;
 
 use crate::client::get;
+use crate::leecher::fetch;
 use crate::program::Program;
 use crate::support::{image, pack, publish, tamper, torrent, wait_for};
 
@@ -223,5 +224,61 @@ fn settings_come_from_flag_environment_and_file() {
     let args = ["watch", "--config", config.to_str().unwrap()];
     let seeder = Program::start(&args, &[("BEESWARM_SEEDER_HTTP", "127.0.0.1:0")]);
     assert_ne!(seeder.address("http").port(), 1);
+    seeder.stop();
+}
+
+#[test]
+fn peers_get_the_image_until_it_is_pruned() {
+    let (_dir, store) = new_store();
+    let bytes = image(1 << 20, 1);
+    let old = publish(&store, "debian", &bytes, &[]);
+    let metainfo = torrent(&bytes, &[]);
+    let seeder = watch(&store, &[]);
+    let swarm = seeder.address("swarm");
+    seeder.event("seeding", is(&old));
+    assert!(fetch(&metainfo, swarm, || false).unwrap() == bytes);
+    let event = seeder.event("uploaded", |event| event["swarm_bytes"] == 1 << 20);
+    assert_eq!(event["image_bytes"], 1 << 20);
+
+    let newer = publish(&store, "debian", &image(1 << 20, 2), &[]);
+    seeder.event("seeding", is(&newer));
+    store.prune(&old.name, 1).unwrap();
+    seeder.event("removed", is(&old));
+    // Nobody serves it any more: the connection is refused by the one who knows it not.
+    let mut rounds = 0;
+    let nothing = fetch(&metainfo, swarm, || {
+        rounds += 1;
+        rounds > 50
+    });
+    assert_eq!(nothing, Err(0));
+    assert!(fetch(&torrent(&image(1 << 20, 2), &[]), swarm, || false).is_ok());
+    // What the pruned one had sent still counts.
+    seeder.event("uploaded", |event| event["swarm_bytes"] == 2 << 20);
+    seeder.stop();
+}
+
+#[test]
+fn wrong_bytes_of_the_right_length_are_never_sent() {
+    let (_dir, store) = new_store();
+    let bytes = image(1 << 20, 1);
+    let reference = publish(&store, "debian", &bytes, &[]);
+    let path = store.revision(&reference).unwrap().image();
+    // Nothing about the file tells: only hashing the piece does.
+    tamper(&path, |bytes| bytes[500_000] ^= 1);
+    let seeder = watch(&store, &[]);
+    let swarm = seeder.address("swarm");
+    seeder.event("seeding", is(&reference));
+    let mut refused = None;
+    let got = fetch(&torrent(&bytes, &[]), swarm, || {
+        refused = refused.take().or_else(|| seeder.poll("refused"));
+        refused.is_some()
+    });
+    assert!(got.unwrap_err() < 1 << 20);
+    let reason = refused.unwrap()["reason"].as_str().unwrap().to_owned();
+    assert!(reason.contains("piece 15"), "{reason}");
+    // Restored: seeded again without a restart.
+    tamper(&path, |changed| changed.clone_from(&bytes));
+    seeder.event("seeding", is(&reference));
+    assert!(fetch(&torrent(&bytes, &[]), swarm, || false).unwrap() == bytes);
     seeder.stop();
 }
