@@ -90,6 +90,9 @@ pub enum LabError {
         #[source]
         source: io::Error,
     },
+    /// The relay from the host could not listen.
+    #[error("cannot listen on this host's loopback address")]
+    Relay(#[source] io::Error),
     /// A connection into the lab failed.
     #[error("cannot connect to {to} from node {node}")]
     Connect {

@@ -56,7 +56,7 @@ impl Accelerator {
 
 fn boots_under_kvm(kernel: &Path, serial: &PathBuf) -> Result<bool, LabError> {
     fs::write(serial, "").map_err(LabError::file("create", serial))?;
-    let mut command = contained(&QEMU)?;
+    let mut command = contained(QEMU.find()?)?;
     command.args(Accelerator::Kvm.arguments());
     command.args(["-machine", "q35", "-m", "256", "-nodefaults", "-display", "none", "-no-reboot"]);
     command.arg("-serial").arg(format!("file:{}", serial.display()));

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod demo;
 mod interrupt;
 mod lab_shell;
 mod sudo;
@@ -23,12 +24,15 @@ struct Cli {
 // `check`, `test`, `bench` and `dist` belong here as well, each in a module of its own.
 #[derive(Debug, Subcommand)]
 enum Task {
+    /// Boots a small cluster from one image: QEMU nodes by network, and nodes as processes
+    Demo(demo::Args),
     /// Opens a shell in a lab of network namespaces
     Lab(lab_shell::Args),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().task {
+        Task::Demo(args) => demo::run(args),
         Task::Lab(args) => lab_shell::run(args),
     };
     match result {

@@ -6,6 +6,8 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use anyhow::Result;
+
 /// The repository's root.
 pub(crate) fn root() -> &'static Path {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -17,11 +19,11 @@ pub(crate) fn lab_folder() -> PathBuf {
     root().join(".lab")
 }
 
-/// The cargo that runs us.
-pub(crate) fn cargo() -> Command {
-    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+/// The cargo that runs us, at the repository's root. It ends, compilers and all, when we end.
+pub(crate) fn cargo() -> Result<Command> {
+    let mut command = lab::contained(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))?;
     command.current_dir(root());
-    command
+    Ok(command)
 }
 
 /// Writes a line to standard output. A closed pipe is no reason to stop.

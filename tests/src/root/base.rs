@@ -59,7 +59,7 @@ impl Base {
         let unfinished = tar.with_extension("tar.part");
         let log = logs.join("mmdebstrap.log");
         let log_file = File::create(&log).map_err(RootError::file("create", &log))?;
-        let mut command = contained(&MMDEBSTRAP)?;
+        let mut command = contained(MMDEBSTRAP.find()?)?;
         command.args(["--mode=root", "--format=tar", "--variant=minbase"]);
         command.arg(format!("--include={}", recipe.packages.join(",")));
         for path in EXCLUDED {

@@ -52,7 +52,7 @@ pub struct Program {
 pub struct Layer {
     /// Programs for `/usr/bin`.
     pub programs: Vec<Program>,
-    /// The project's `systemd` folder: units, `sysusers.d`, `tmpfiles.d`.
+    /// The project's `systemd` folder: units, `sysusers.d`, `tmpfiles.d`, `etc/beeswarm`.
     pub systemd: PathBuf,
     /// Units to enable.
     pub enable: Vec<String>,
@@ -84,19 +84,21 @@ impl Layer {
         write(target, "root/.ssh/authorized_keys", &self.authorized_key, 0o600)?;
         set_mode(&target.join("root/.ssh"), 0o700)?;
 
-        let mut settle = contained(&SHELL)?;
+        let mut settle = contained(SHELL.find()?)?;
         settle.args(["-c", "exec chroot \"$0\" sh -c \"$@\""]).arg(target);
         settle.args([SETTLE, "sh"]).args(&self.enable);
         settle.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
         step("setting up the root", &mut settle)
     }
 
-    /// Units by what they are: `NAME.service` and the like, `sysusers.d/*`, `tmpfiles.d/*`.
+    /// Files by what they are: units (`NAME.service` and the like), `sysusers.d/*`, `tmpfiles.d/*`,
+    /// and settings in `etc/beeswarm/*`.
     fn install_units(&self, target: &Path) -> Result<(), RootError> {
         let folders = [
             ("", "usr/lib/systemd/system"),
             ("sysusers.d", "usr/lib/sysusers.d"),
             ("tmpfiles.d", "usr/lib/tmpfiles.d"),
+            ("etc/beeswarm", "etc/beeswarm"),
         ];
         for (from, to) in folders {
             let folder = self.systemd.join(from);
@@ -108,7 +110,7 @@ impl Layer {
             for entry in entries {
                 let path = entry.map_err(RootError::file("read", &folder))?.path();
                 let unit = path.extension().is_some_and(|extension| {
-                    ["service", "socket", "timer", "target", "slice", "conf"]
+                    ["service", "socket", "timer", "target", "slice", "conf", "toml"]
                         .iter()
                         .any(|known| extension == *known)
                 });

@@ -1,0 +1,106 @@
+//! `cargo xtask demo`: the whole path on one machine, with everything real.
+//!
+//! ```text
+//! preflight ▶ build ▶ Debian root ▶ pack + publish ▶ lab: tracker, seeder, dnsmasq
+//!   ▶ machines boot by network ▶ nodes join as processes ▶ all complete, machines re-seed
+//!   ▶ the admin host's image service stops ▶ a late machine boots from its peers alone
+//!   ▶ every image is checked ▶ summary
+//! ```
+
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
+use lab::BitRate;
+use lab::root::Kernel;
+
+use crate::interrupt::{CtrlC, Interrupt};
+use crate::sudo::require_root;
+use crate::workspace::say;
+
+mod build;
+mod check;
+mod cluster;
+mod image;
+mod machine;
+mod packages;
+mod preflight;
+mod process;
+mod run_folder;
+mod scene;
+mod show;
+mod steps;
+mod summary;
+mod table;
+mod tracker;
+
+use run_folder::RunFolder;
+use steps::Steps;
+
+/// Arguments of `demo`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Nodes that join as processes in network namespaces
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    nodes: u32,
+    /// QEMU machines that boot by network; the last one boots when the admin host's image service
+    /// is stopped. At least 2
+    #[arg(long, value_name = "M", default_value_t = 3)]
+    vms: u32,
+    /// Rate of each link, in each direction
+    #[arg(long, value_name = "RATE", default_value = "100Mbit")]
+    rate: BitRate,
+    /// Memory of each machine in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 1024)]
+    vm_memory: u32,
+    /// Kernel with the drivers of real hardware in the image, not that for virtual machines
+    #[arg(long)]
+    generic_kernel: bool,
+    /// Install missing packages without asking
+    #[arg(long)]
+    yes: bool,
+    /// Leave everything running at the end, until Ctrl-C
+    #[arg(long)]
+    keep: bool,
+}
+
+impl Args {
+    fn kernel(&self) -> Kernel {
+        if self.generic_kernel { Kernel::Generic } else { Kernel::Cloud }
+    }
+
+    /// Nodes in all: admin, processes and machines.
+    fn hosts(&self) -> u32 {
+        self.nodes.saturating_add(self.vms).saturating_add(1)
+    }
+}
+
+/// Runs the demo; an error is what did not happen.
+pub(crate) fn run(args: Args) -> Result<()> {
+    ensure!(args.vms >= 2, "--vms: at least 2, one that boots first and one that boots late");
+    ensure!(args.hosts() <= 500, "--nodes and --vms: together at most 499");
+    require_root("network namespaces, QEMU taps, a root file system with its owners")?;
+    let interrupt = Interrupt::install(CtrlC::Ends)?;
+    let begin = Instant::now();
+    let folder = RunFolder::create()?;
+    let result = perform(&args, &interrupt, &folder, begin);
+    say(format_args!("Logs: {}", folder.path().display()));
+    result
+}
+
+fn perform(args: &Args, interrupt: &Interrupt, folder: &RunFolder, begin: Instant) -> Result<()> {
+    let mut steps = Steps::new(begin);
+    steps.run("System packages, memory and disk", || preflight::check(args))?;
+    let programs = steps.run("Building the programs", build::programs)?;
+    let image = steps.run("Root and image", || image::prepare(args, &programs, folder))?;
+    let mut scene = steps.run("Starting the lab", || {
+        scene::Scene::start(args, &programs, &image, folder, interrupt)
+    })?;
+    let result = scene.play(&mut steps);
+    summary::print(&mut scene, &steps, folder)?;
+    result?;
+    say(format_args!("All of it happened, in {}.", steps::minutes(begin.elapsed())));
+    if args.keep {
+        scene.keep()?;
+    }
+    Ok(())
+}

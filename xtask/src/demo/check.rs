@@ -1,0 +1,161 @@
+//! Looks into a booted machine: over the peer wire, and over ssh.
+
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use lab::tool::Tool;
+use lab::{Cmd, Node};
+use proto::hash::{InfoHash, PeerId};
+use proto::wire::{Features, HANDSHAKE_LEN, Handshake};
+
+use super::cluster::PEER_PORT;
+use super::image::NODE_UNIT;
+
+/// Looks into the machines.
+pub(crate) const SSH: Tool =
+    Tool::new("ssh", "looks into the booted machines", "openssh-client", "openssh-clients");
+
+/// How long a peer may take to answer: an emulated machine is slow.
+const PEER_LIMIT: Duration = Duration::from_secs(20);
+
+/// Does the peer wire's handshake with a node, from another one.
+pub(crate) fn handshake(from: &Node, to: &Node, info_hash: InfoHash) -> Result<()> {
+    let address = SocketAddr::from((to.ip(), PEER_PORT));
+    let mut stream = from.connect(address, PEER_LIMIT)?;
+    stream.set_read_timeout(Some(PEER_LIMIT))?;
+    let features = Features { fast: true, extended: false };
+    let ours = Handshake { info_hash, peer_id: PeerId(*b"-XT0001-demo-checks-"), features };
+    stream.write_all(&ours.encode()).context("cannot send a handshake")?;
+    let mut answer = [0; HANDSHAKE_LEN];
+    stream.read_exact(&mut answer).with_context(|| format!("{address} gave no handshake"))?;
+    let theirs = Handshake::parse(&answer)?;
+    ensure!(theirs.info_hash == info_hash, "{address} answered for another torrent");
+    Ok(())
+}
+
+/// What a machine says about itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Inspection {
+    /// `multi-user.target`
+    pub(crate) multi_user: String,
+    /// File system of `/`.
+    pub(crate) root: String,
+    /// User of the re-seeding service.
+    pub(crate) user: String,
+    /// Its effective capabilities, hexadecimal.
+    pub(crate) capabilities: String,
+    /// The device that holds the image.
+    pub(crate) device: String,
+    /// SHA-256 of the image, read back from that device.
+    pub(crate) sha256: String,
+    /// Memory in use, in MiB.
+    pub(crate) used_mib: String,
+}
+
+impl Inspection {
+    /// Looks into `machine` by ssh from `admin`; `length` is the image's.
+    pub(crate) fn of(admin: &Node, machine: &Node, key: &Path, length: u64) -> Result<Inspection> {
+        let script = script(length);
+        let cmd = Cmd::new(SSH.find()?)
+            .arg("-i")
+            .arg(key)
+            .args(["-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes", "-o", "ConnectTimeout=30"])
+            .args(["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"])
+            .args(["-o", "LogLevel=ERROR", "-F", "none"])
+            .args([&format!("root@{}", machine.ip()), &script]);
+        let output = admin.run(&cmd)?;
+        if !output.status.success() {
+            let words = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            bail!("ssh to {} failed: {words}", machine.name());
+        }
+        Ok(parse(&String::from_utf8_lossy(&output.stdout)))
+    }
+
+    /// Whether it is as it must be: up, on our image, and re-seeding as an unprivileged user.
+    pub(crate) fn judge(&self, sha256: &str) -> Result<()> {
+        ensure!(self.multi_user == "active", "multi-user.target is `{}`", self.multi_user);
+        ensure!(self.root == "overlay", "/ is `{}`, not an overlay", self.root);
+        ensure!(
+            !self.user.is_empty() && self.user != "root",
+            "{NODE_UNIT} runs as `{}`, not as a user of its own",
+            self.user
+        );
+        let none = !self.capabilities.is_empty() && self.capabilities.chars().all(|c| c == '0');
+        ensure!(none, "{NODE_UNIT} has the capabilities {}", self.capabilities);
+        ensure!(self.device.starts_with("/dev/loop"), "the image is on `{}`", self.device);
+        ensure!(self.sha256 == sha256, "{} has SHA-256 {}", self.device, self.sha256);
+        Ok(())
+    }
+}
+
+fn script(length: u64) -> String {
+    format!(
+        "for i in $(seq 60); do systemctl -q is-active multi-user.target && break; sleep 1; done\n\
+         pid=$(systemctl show -p MainPID --value {NODE_UNIT})\n\
+         device=$(sed -n 's/.*\"device\"[: ]*\"\\([^\"]*\\)\".*/\\1/p' /run/beeswarm/boot.json)\n\
+         echo multi_user=$(systemctl is-active multi-user.target)\n\
+         echo root=$(stat -f -c %T / | sed s/overlayfs/overlay/)\n\
+         echo user=$(ps -o user:32= -p \"$pid\")\n\
+         echo capabilities=$(sed -n 's/^CapEff:[^0-9a-f]*//p' \"/proc/$pid/status\")\n\
+         echo device=$device\n\
+         echo used=$(free -m | awk '/^Mem/ {{ print $3 }}')\n\
+         echo sha256=$(head -c {length} \"$device\" | sha256sum | cut -d' ' -f1)\n"
+    )
+}
+
+fn parse(text: &str) -> Inspection {
+    let value = |key: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+        line.unwrap_or_default().trim().to_owned()
+    };
+    Inspection {
+        multi_user: value("multi_user"),
+        root: value("root"),
+        user: value("user"),
+        capabilities: value("capabilities"),
+        device: value("device"),
+        sha256: value("sha256"),
+        used_mib: value("used"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn good() -> Inspection {
+        parse(
+            "multi_user=active\nroot=overlay\nuser=beeswarm-node\ncapabilities=0000000000000000\n\
+             device=/dev/loop0\nused=123\nsha256=abc\n",
+        )
+    }
+
+    #[test]
+    fn a_good_machine_passes() {
+        good().judge("abc").unwrap();
+    }
+
+    type Spoil = fn(&mut Inspection);
+
+    #[test]
+    fn each_fault_is_found() {
+        let faults: [(&str, Spoil); 6] = [
+            ("multi-user", |i| i.multi_user = "inactive".into()),
+            ("overlay", |i| i.root = "ext2/ext3".into()),
+            ("root", |i| i.user = "root".into()),
+            ("capabilities", |i| i.capabilities = "0000000000000001".into()),
+            ("sda", |i| i.device = "/dev/sda".into()),
+            ("SHA-256", |i| i.sha256 = "abd".into()),
+        ];
+        for (word, spoil) in faults {
+            let mut inspection = good();
+            spoil(&mut inspection);
+            let text = inspection.judge("abc").unwrap_err().to_string();
+            assert!(text.contains(word), "{text}");
+        }
+        assert!(Inspection::default().judge("").is_err());
+    }
+}

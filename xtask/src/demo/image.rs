@@ -1,0 +1,232 @@
+//! The image: a Debian root with our programs in it, packed and published. What has not changed
+//! since the last run is taken from there.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use anyhow::{Context, Result, ensure};
+use lab::contained;
+use lab::root::{Base, Layer, Program, Recipe, demo_key};
+use proto::manifest::{ArtefactKind, Manifest};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::Args;
+use super::build::Programs;
+use super::cluster::TRACKER;
+use super::run_folder::RunFolder;
+use super::steps::note;
+use crate::workspace::{lab_folder, root};
+
+/// The image's name in the store.
+pub(crate) const NAME: &str = "demo";
+
+/// The unit that re-seeds on a running node.
+pub(crate) const NODE_UNIT: &str = "beeswarm-node-seeder.service";
+
+/// A published revision.
+#[derive(Debug, Clone)]
+pub(crate) struct Image {
+    /// The store.
+    pub(crate) store: PathBuf,
+    /// The revision's folder.
+    pub(crate) revision: PathBuf,
+    /// What it says about itself.
+    pub(crate) manifest: Manifest,
+    /// The private key for ssh to the nodes.
+    pub(crate) ssh_key: PathBuf,
+}
+
+impl Image {
+    /// Length of the image in bytes.
+    pub(crate) fn length(&self) -> u64 {
+        self.manifest.artefact(ArtefactKind::Image).map_or(0, |artefact| artefact.length)
+    }
+}
+
+/// What was packed last, and from what.
+#[derive(Debug, Serialize, Deserialize)]
+struct Packed {
+    fingerprint: String,
+    revision: String,
+}
+
+/// Builds, packs and publishes what is not there yet.
+pub(crate) fn prepare(args: &Args, programs: &Programs, folder: &RunFolder) -> Result<Image> {
+    let lab = lab_folder();
+    let recipe = Recipe::for_this_host(args.kernel());
+    let base = Base::get(&recipe, &lab.join("cache"), folder.path())?;
+    let age = if base.is_fresh() { "built by mmdebstrap" } else { "from the last run" };
+    note(format_args!("Debian {} root: {age}", recipe.suite()));
+    let (ssh_key, public_key) = demo_key(&lab.join("ssh"))?;
+    let layer = Layer {
+        programs: programs_in_root(programs),
+        systemd: root().join("systemd"),
+        enable: vec![NODE_UNIT.to_owned()],
+        authorized_key: public_key,
+    };
+    let store = lab.join("store");
+    let record = lab.join("packed.json");
+    let fingerprint = fingerprint(args, programs, &base, &layer)?;
+    let revision = match packed(&record, &fingerprint, &store) {
+        Some(revision) => {
+            note("image: unchanged since the last run");
+            revision
+        }
+        None => {
+            let tree = lab.join("root");
+            layer.assemble(&base, &tree)?;
+            let revision = pack(args, programs, &tree, &store, folder)?;
+            let packed = Packed { fingerprint, revision: revision.clone() };
+            fs::write(&record, serde_json::to_vec_pretty(&packed)?)
+                .with_context(|| format!("cannot write {}", record.display()))?;
+            fs::remove_dir_all(&tree).context("cannot remove the unpacked root")?;
+            revision
+        }
+    };
+    let revision = store.join("revisions").join(NAME).join(revision);
+    let path = revision.join("manifest.json");
+    let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let manifest = Manifest::parse(&bytes).with_context(|| format!("{}", path.display()))?;
+    let image = Image { store, revision, manifest, ssh_key };
+    describe(&image);
+    Ok(image)
+}
+
+fn programs_in_root(programs: &Programs) -> Vec<Program> {
+    let files = [&programs.packer, &programs.tracker, &programs.seeder, &programs.client];
+    let name = |file: &PathBuf| file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    files.into_iter().map(|file| Program { file: file.clone(), name: name(file) }).collect()
+}
+
+fn describe(image: &Image) {
+    let size = |kind| {
+        let bytes = image.manifest.artefact(kind).map_or(0, |artefact| artefact.length);
+        format!("{}.{} MB", bytes / 1_000_000, bytes / 100_000 % 10)
+    };
+    note(format_args!(
+        "image {}, kernel {}, initrd {}",
+        size(ArtefactKind::Image),
+        size(ArtefactKind::Kernel),
+        size(ArtefactKind::Initrd)
+    ));
+}
+
+/// Names everything that the revision depends on.
+fn fingerprint(args: &Args, programs: &Programs, base: &Base, layer: &Layer) -> Result<String> {
+    let mut hash = Sha256::new();
+    let built =
+        fs::metadata(base.tar()).and_then(|m| m.modified()).context("the base root's age")?;
+    // the layer's own constants are part of this program
+    let ourselves = std::env::current_exe().context("cannot tell this program's path")?;
+    hash.update(format!("{} {built:?} {}", base.tar().display(), args.hosts()));
+    hash.update(&layer.authorized_key);
+    let files = [&programs.packer, &programs.tracker, &programs.seeder, &programs.client];
+    for file in files.into_iter().chain([&ourselves]) {
+        hash_file(&mut hash, file)?;
+    }
+    for folder in ["systemd", "dracut-module"] {
+        hash_folder(&mut hash, &root().join(folder))?;
+    }
+    Ok(hex(&hash.finalize()))
+}
+
+fn hash_file(hash: &mut Sha256, path: &Path) -> Result<()> {
+    let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    hash.update(path.display().to_string());
+    hash.update(bytes.len().to_be_bytes());
+    hash.update(bytes);
+    Ok(())
+}
+
+fn hash_folder(hash: &mut Sha256, folder: &Path) -> Result<()> {
+    let entries =
+        fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
+    let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+    paths.sort();
+    for path in paths {
+        if path.is_dir() { hash_folder(hash, &path)? } else { hash_file(hash, &path)? }
+    }
+    Ok(())
+}
+
+/// Lower-case hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The revision of this fingerprint, when it was packed and is still published.
+fn packed(record: &Path, fingerprint: &str, store: &Path) -> Option<String> {
+    let packed: Packed = serde_json::from_slice(&fs::read(record).ok()?).ok()?;
+    let there = store.join("channels/stable").join(NAME).join("manifest.json").is_file()
+        && store.join("published").join(NAME).join(&packed.revision).join("rootimg.sfs").is_file();
+    (packed.fingerprint == fingerprint && there).then_some(packed.revision)
+}
+
+/// Packs and publishes; returns the revision's id.
+fn pack(
+    args: &Args,
+    programs: &Programs,
+    tree: &Path,
+    store: &Path,
+    folder: &RunFolder,
+) -> Result<String> {
+    let log = folder.path().join("packer.log");
+    let file =
+        fs::File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
+    let out = file.try_clone().context("cannot share the packer's log")?;
+    let mut command = contained(&programs.packer)?;
+    command.arg("--json").args(["pack", "--name", NAME, "--publish", "--tracker", TRACKER]);
+    command.arg("--source").arg(tree).arg("--store").arg(store);
+    command.arg("--client").arg(&programs.client);
+    command.arg("--dracut-module").arg(root().join("dracut-module/55beeswarm"));
+    command.args(["--nodes", &args.hosts().to_string()]);
+    let status = command.stdin(Stdio::null()).stdout(out).stderr(file).status();
+    let status = status.context("cannot run bee-packer")?;
+    ensure!(
+        status.success(),
+        "bee-packer pack failed ({status}); the end of {}:\n{}",
+        log.display(),
+        tail(&log, 20)
+    );
+    newest_published(store)
+}
+
+/// The revision that the channel boots, from the link's target.
+fn newest_published(store: &Path) -> Result<String> {
+    let link = store.join("channels/stable").join(NAME);
+    let target = fs::read_link(&link).with_context(|| format!("cannot read {}", link.display()))?;
+    let name = target.file_name().and_then(|name| name.to_str());
+    name.map(str::to_owned).with_context(|| format!("{} leads nowhere", link.display()))
+}
+
+/// The last lines of a text file, for error messages.
+pub(crate) fn tail(path: &Path, lines: usize) -> String {
+    let text = fs::read(path).map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default();
+    let all: Vec<&str> = text.lines().collect();
+    all[all.len().saturating_sub(lines)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_counts_only_for_its_fingerprint_and_a_published_revision() {
+        let folder =
+            std::env::temp_dir().join(format!("beeswarm-image-test-{}", std::process::id()));
+        let store = folder.join("store");
+        let record = folder.join("packed.json");
+        for path in ["channels/stable/demo", "published/demo/abc"] {
+            fs::create_dir_all(store.join(path)).unwrap();
+        }
+        fs::write(&record, r#"{"fingerprint":"f","revision":"abc"}"#).unwrap();
+        assert_eq!(packed(&record, "f", &store), None);
+        fs::write(store.join("channels/stable/demo/manifest.json"), "").unwrap();
+        fs::write(store.join("published/demo/abc/rootimg.sfs"), "").unwrap();
+        assert_eq!(packed(&record, "f", &store), Some("abc".to_owned()));
+        assert_eq!(packed(&record, "other", &store), None);
+        fs::remove_dir_all(&folder).unwrap();
+    }
+}

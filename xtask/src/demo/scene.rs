@@ -1,0 +1,410 @@
+//! The cluster of the demo and what happens to it.
+
+use std::fs;
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use lab::{
+    Accelerator, Cmd, Lab, LabConfig, LabError, Link, Node, Proc, Relay, Scratch, VmConfig,
+    dnsmasq, http,
+};
+use proto::manifest::ArtefactKind;
+
+use super::Args;
+use super::build::Programs;
+use super::check::{Inspection, handshake};
+use super::cluster::{self, IMAGE_PORT, TRACKER, TRACKER_PORT};
+use super::image::{Image, tail};
+use super::machine::{Machine, Stage};
+use super::preflight::available_memory;
+use super::process::Joined;
+use super::run_folder::RunFolder;
+use super::show::Show;
+use super::steps::{Steps, minutes, note};
+use super::tracker;
+use crate::interrupt::Interrupt;
+use crate::workspace::{lab_folder, say};
+
+/// Kernel arguments of the machines: the console is a file here, and the translator gains much from
+/// a kernel without mitigations.
+const KERNEL_ARGS: &str = "console=ttyS0,115200 mitigations=off";
+
+/// How long a program may take to open its port.
+const START_LIMIT: Duration = Duration::from_secs(20);
+
+/// How long a machine may take from power-on to re-seeding under KVM; the translator takes longer.
+const BOOT_LIMIT: Duration = Duration::from_secs(240);
+const SLOW_BOOT_LIMIT: Duration = Duration::from_secs(600);
+
+/// Everything that runs.
+#[derive(Debug)]
+pub(crate) struct Scene {
+    pub(crate) image: Image,
+    pub(crate) machines: Vec<Machine>,
+    pub(crate) joined: Vec<Joined>,
+    pub(crate) admin: Node,
+    programs: Programs,
+    seeder: Proc,
+    tracker: Proc,
+    dnsmasq: Proc,
+    ports: Vec<Node>,
+    places: Vec<Node>,
+    vm: VmConfig,
+    show: Show,
+    relay: Relay,
+    scratch: Option<PathBuf>,
+    // last: the others' processes end with it
+    _lab: Lab,
+}
+
+impl Scene {
+    /// Starts the lab, and in it tracker, seeder and dnsmasq.
+    pub(crate) fn start(
+        args: &Args,
+        programs: &Programs,
+        image: &Image,
+        folder: &RunFolder,
+        interrupt: &Interrupt,
+    ) -> Result<Scene> {
+        let kernel = image.revision.join(ArtefactKind::Kernel.file_name());
+        let (accelerator, reason) = Accelerator::probe(&kernel, folder.path())?;
+        note(match accelerator {
+            Accelerator::Kvm => format!("machines run under KVM: {reason}"),
+            Accelerator::Tcg => format!("machines are emulated: {reason}"),
+        });
+        let (scratch, on_disk) = scratch(args, image, interrupt)?;
+        let config = LabConfig::new(folder.path()).scratch(scratch).expect_nodes(args.hosts());
+        let lab = Lab::start(config)?;
+        let stopper = lab.stopper();
+        interrupt.undo(move || stopper.stop());
+
+        let link = Link::rate(args.rate);
+        let admin = lab.add_node("admin", link)?;
+        ensure!(
+            admin.ip() == cluster::ADMIN,
+            "the lab's first node has the address {}",
+            admin.ip()
+        );
+        let ports = (1..=args.vms)
+            .map(|number| lab.add_machine_port(&format!("vm{number}"), link))
+            .collect::<Result<Vec<_>, _>>()?;
+        let places = (1..=args.nodes)
+            .map(|number| lab.add_node(&format!("node{number:02}"), link))
+            .collect::<Result<Vec<_>, _>>()?;
+
+        let tracker = start_tracker(&admin, programs, image)?;
+        let seeder = start_seeder(&admin, programs, image, &[])?;
+        let dnsmasq = dnsmasq::start(&admin, &ports, &format!("{TRACKER}/boot.ipxe"))?;
+        let mut scene = Scene {
+            image: image.clone(),
+            machines: Vec::new(),
+            joined: Vec::new(),
+            relay: Relay::start(TRACKER_PORT, &admin, cluster::tracker())?,
+            admin,
+            programs: programs.clone(),
+            seeder,
+            tracker,
+            dnsmasq,
+            ports,
+            places,
+            vm: VmConfig { memory_mib: args.vm_memory, accelerator },
+            show: Show::new(),
+            scratch: on_disk,
+            _lab: lab,
+        };
+        scene.wait_for_services()?;
+        note(format_args!("status page: http://{}/", scene.relay.address()));
+        Ok(scene)
+    }
+
+    /// What the demo shows, one thing after the other.
+    pub(crate) fn play(&mut self, steps: &mut Steps) -> Result<()> {
+        steps.run("Machines boot by network, nodes join", || self.crowd())?;
+        steps.run("Looking into the machines", || self.inspect())?;
+        steps.run("Image service stops, a late machine boots from its peers", || self.late())?;
+        steps.run("Checking every image", || self.verify())
+    }
+
+    /// All machines but the last boot; the nodes join when the first of them starts to fetch.
+    fn crowd(&mut self) -> Result<()> {
+        let first = self.ports.len() - 1;
+        for port in &self.ports[..first] {
+            self.machines.push(Machine::power_on(port, &self.vm)?);
+        }
+        let limit = self.boot_limit();
+        self.until("the machines to start fetching", limit, |scene| {
+            scene.machines.iter().all(|machine| machine.reached(Stage::Client).is_some())
+        })?;
+        for place in std::mem::take(&mut self.places) {
+            self.joined.push(Joined::start(place, &self.programs, &self.image)?);
+        }
+        self.until("all nodes to have the image and the machines to re-seed", limit, |scene| {
+            scene.machines.iter().all(Machine::is_up)
+                && scene.joined.iter().all(|joined| joined.complete().is_some())
+        })
+    }
+
+    /// Each machine that is up and was not looked into yet.
+    fn inspect(&mut self) -> Result<()> {
+        let length = self.image.length();
+        let sha256 = self.sha256()?;
+        let info_hash = self.image.manifest.info_hash;
+        for machine in self.machines.iter_mut().filter(|machine| machine.inspection.is_none()) {
+            let node = machine.node().clone();
+            let name = node.name();
+            handshake(&self.admin, &node, info_hash)
+                .with_context(|| format!("{name} says that it re-seeds, but"))?;
+            let inspection = Inspection::of(&self.admin, &node, &self.image.ssh_key, length)?;
+            inspection.judge(&sha256).with_context(|| format!("on {name}"))?;
+            let history = tracker::history(&self.admin, node.mac())?;
+            let seeding = history.last("seeding").context("the tracker has no seeding event")?;
+            ensure!(
+                seeding.user.as_deref() == Some(inspection.user.as_str())
+                    && seeding.device.as_deref() == Some(inspection.device.as_str()),
+                "{name} reported {seeding:?}, but has {inspection:?}"
+            );
+            note(format_args!(
+                "{name}: multi-user, {} re-seeded by {} without capabilities, SHA-256 right, \
+                 {} MiB of memory in use",
+                inspection.device, inspection.user, inspection.used_mib
+            ));
+            machine.inspection = Some(inspection);
+            machine.history = Some(history);
+        }
+        Ok(())
+    }
+
+    /// The admin host stops handing out the image; the last machine boots.
+    fn late(&mut self) -> Result<()> {
+        self.seeder.terminate(Duration::from_secs(15))?;
+        let flags = ["--no-swarm", "--http-exclude-image"];
+        self.seeder = start_seeder(&self.admin, &self.programs, &self.image, &flags)?;
+        self.wait_for_services()?;
+        self.image_is_refused()?;
+        note("the admin host serves kernel and initrd only");
+        let port = self.ports.last().context("there are no machines")?;
+        self.machines.push(Machine::power_on(port, &self.vm)?);
+        let limit = self.boot_limit();
+        self.until("the late machine to re-seed", limit, |scene| {
+            scene.machines.iter().all(Machine::is_up)
+        })?;
+        self.inspect()?;
+        let length = self.image.length();
+        let late = self.machines.last().context("there are no machines")?;
+        let history = late.history.as_ref().context("the late machine was not looked into")?;
+        let verified = history.last("verify").and_then(|entry| entry.sources);
+        let sources = verified.context("the tracker has no verify event of the late machine")?;
+        ensure!(
+            sources.admin == 0 && sources.web == 0 && sources.peers == length,
+            "the late machine should have {length} bytes from its peers, but has {sources:?}"
+        );
+        note(format_args!("{}: {length} bytes, all of them from its peers", late.node().name()));
+        Ok(())
+    }
+
+    /// That the image really cannot be had from the admin host any more.
+    fn image_is_refused(&self) -> Result<()> {
+        let revision = self.image.revision.file_name().unwrap_or_default().to_string_lossy();
+        let folder = format!("/revisions/{}/{revision}", super::image::NAME);
+        let ask = |file: &str| {
+            http::get(&self.admin, cluster::images(), &format!("{folder}/{file}"), START_LIMIT)
+        };
+        let image = ask("rootimg.sfs")?.status;
+        ensure!(image != 200 && image != 206, "the admin host still serves the image: {image}");
+        let manifest = ask("manifest.json")?.status;
+        ensure!(manifest == 200, "the admin host does not serve the manifest: {manifest}");
+        let peers = self.admin.connect(
+            std::net::SocketAddr::from((cluster::ADMIN, cluster::PEER_PORT)),
+            Duration::from_secs(2),
+        );
+        ensure!(
+            matches!(peers, Err(LabError::Connect { .. })),
+            "the admin host still takes peers on port {}",
+            cluster::PEER_PORT
+        );
+        Ok(())
+    }
+
+    /// Reads the image of every process node back. The machines' were read over ssh.
+    fn verify(&mut self) -> Result<()> {
+        let sha256 = self.sha256()?;
+        for joined in &self.joined {
+            joined.verify(&sha256)?;
+        }
+        let unseen = self.machines.iter().find(|machine| machine.inspection.is_none());
+        ensure!(unseen.is_none(), "a machine was not looked into");
+        note(format_args!(
+            "{} images have SHA-256 {sha256}",
+            self.joined.len() + self.machines.len()
+        ));
+        Ok(())
+    }
+
+    fn sha256(&self) -> Result<String> {
+        let artefact = self.image.manifest.artefact(ArtefactKind::Image);
+        Ok(artefact.context("the manifest names no image")?.sha256.to_string())
+    }
+
+    fn boot_limit(&self) -> Duration {
+        match self.vm.accelerator {
+            Accelerator::Kvm => BOOT_LIMIT,
+            Accelerator::Tcg => SLOW_BOOT_LIMIT,
+        }
+    }
+
+    /// Looks at everything, and shows it, until `done`.
+    fn until(&mut self, what: &str, limit: Duration, done: impl Fn(&Scene) -> bool) -> Result<()> {
+        let deadline = Instant::now() + limit;
+        let result = loop {
+            if let Err(error) = self.look() {
+                break Err(error);
+            }
+            if done(self) {
+                break Ok(());
+            }
+            if Instant::now() > deadline {
+                break Err(anyhow::anyhow!(
+                    "waited {} for {what}\n{}",
+                    minutes(limit),
+                    self.laggards()
+                ));
+            }
+            thread::sleep(Duration::from_millis(500));
+        };
+        self.show.finish();
+        result
+    }
+
+    fn look(&mut self) -> Result<()> {
+        for (name, proc) in [
+            ("the tracker", &mut self.tracker),
+            ("the seeder", &mut self.seeder),
+            ("dnsmasq", &mut self.dnsmasq),
+        ] {
+            alive(name, proc)?;
+        }
+        let seen = tracker::nodes(&self.admin)?;
+        for machine in &mut self.machines {
+            machine.look(seen.get(machine.node().mac()))?;
+        }
+        for joined in &mut self.joined {
+            joined.look()?;
+        }
+        if let Some(failed) = seen.values().find(|seen| seen.failed.is_some()) {
+            bail!("{} says: {}", failed.id, failed.failed.as_deref().unwrap_or_default());
+        }
+        self.show.draw(&self.machines, &self.joined, &seen);
+        Ok(())
+    }
+
+    /// Who is not there yet, and the last that was heard.
+    fn laggards(&self) -> String {
+        let machines = self.machines.iter().filter(|machine| !machine.is_up());
+        let machines = machines.map(|machine| {
+            let stage = machine.latest().map_or("nothing", Stage::label);
+            format!("{} is at `{stage}`; {}", machine.node().name(), machine.last_words())
+        });
+        let joined = self.joined.iter().filter(|joined| joined.complete().is_none());
+        let joined = joined.map(|joined| format!("{} has not finished", joined.node().name()));
+        machines.chain(joined).collect::<Vec<_>>().join("\n")
+    }
+
+    fn wait_for_services(&mut self) -> Result<()> {
+        for (name, address, path) in [
+            ("the tracker", cluster::tracker(), "/healthz"),
+            ("the seeder", cluster::images(), "/channels/stable/demo/manifest.json"),
+        ] {
+            let deadline = Instant::now() + START_LIMIT;
+            loop {
+                alive("the tracker", &mut self.tracker)?;
+                alive("the seeder", &mut self.seeder)?;
+                let reply = http::get(&self.admin, address, path, START_LIMIT);
+                if reply.as_ref().is_ok_and(|reply| reply.status == 200) {
+                    break;
+                }
+                ensure!(
+                    Instant::now() < deadline,
+                    "{name} does not answer http://{address}{path}: {reply:?}"
+                );
+                thread::sleep(Duration::from_millis(50));
+            }
+        }
+        Ok(())
+    }
+
+    /// Leaves everything running, and shows it, until a signal ends the process.
+    pub(crate) fn keep(&mut self) -> Result<()> {
+        say(format_args!(
+            "Everything keeps running. Status page: http://{}/   Ctrl-C ends it.",
+            self.relay.address()
+        ));
+        loop {
+            self.look()?;
+            thread::sleep(Duration::from_secs(1));
+        }
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        self.show.finish();
+        if let Some(scratch) = &self.scratch {
+            // the lab's processes may still write into it; they are about to end, and the next run
+            // removes what is left
+            let _ = fs::remove_dir_all(scratch);
+        }
+    }
+}
+
+fn alive(name: &str, proc: &mut Proc) -> Result<()> {
+    if let Some(status) = proc.try_wait()? {
+        let log = proc.log_path();
+        bail!("{name} ended ({status}); the end of {}:\n{}", log.display(), tail(log, 10));
+    }
+    Ok(())
+}
+
+fn start_tracker(admin: &Node, programs: &Programs, image: &Image) -> Result<Proc> {
+    let cmd = Cmd::new(&programs.tracker)
+        .args(["--listen", &format!("0.0.0.0:{TRACKER_PORT}"), "--kernel-args", KERNEL_ARGS])
+        .arg("--store")
+        .arg(&image.store)
+        .log("tracker");
+    Ok(admin.spawn(&cmd)?)
+}
+
+fn start_seeder(admin: &Node, programs: &Programs, image: &Image, flags: &[&str]) -> Result<Proc> {
+    let cmd = Cmd::new(&programs.seeder)
+        .args(["--json", "watch", "--http", &format!("0.0.0.0:{IMAGE_PORT}")])
+        .arg("--store")
+        .arg(&image.store)
+        .args(flags)
+        .log("seeder");
+    Ok(admin.spawn(&cmd)?)
+}
+
+/// Memory for the nodes' images when there is enough beside the machines, otherwise a folder, which
+/// is returned for removal.
+fn scratch(
+    args: &Args,
+    image: &Image,
+    interrupt: &Interrupt,
+) -> Result<(Scratch, Option<PathBuf>)> {
+    let images = u64::from(args.nodes) * (image.length() + (1 << 20)) + (64 << 20);
+    let machines = (u64::from(args.vms) * (u64::from(args.vm_memory) + 300)) << 20;
+    if available_memory()? > images + machines + (1 << 30) {
+        return Ok((Scratch::Memory(images), None));
+    }
+    let folder = lab_folder().join("scratch");
+    if folder.exists() {
+        fs::remove_dir_all(&folder).context("cannot remove the last run's scratch files")?;
+    }
+    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    note("memory is short: the nodes' images go to the disk");
+    let theirs = folder.clone();
+    // what cannot be removed now is removed by the next run
+    interrupt.undo(move || drop(fs::remove_dir_all(theirs)));
+    Ok((Scratch::Folder(folder.clone()), Some(folder)))
+}
