@@ -3,6 +3,8 @@
 //! The inputs are the same on every run; a failure prints the target, the round and the input, so
 //! that it can become a regression test. The open-ended search is `fuzz/` (see its README).
 
+#![expect(clippy::unwrap_used, reason = "the helpers of a test")]
+
 // inside its own tests the crate has its package's name; elsewhere it is `proto`
 extern crate beeswarm_proto as proto;
 
