@@ -149,7 +149,7 @@ pub enum PackError {
     /// The kernel cannot mount an image of that compression.
     #[error(
         "kernel {release} cannot read {compression} images ({option} is not set in its \
-         configuration): use --compression xz"
+         configuration): use another --compression; most kernels have xz"
     )]
     KernelLacks {
         /// Kernel release.

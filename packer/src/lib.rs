@@ -1,6 +1,6 @@
 //! From a root tree to a published revision.
 //!
-//! [`pack`] takes a directory or tar, and writes image, torrent, kernel, initrd and manifest into
+//! [`pack()`] takes a directory or tar, and writes image, torrent, kernel, initrd and manifest into
 //! a [`store::Store`]; [`verify`] reads a revision back. Nothing half-written is ever visible:
 //! everything is made in a [`store::Draft`] that is committed as a whole.
 //!

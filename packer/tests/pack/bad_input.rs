@@ -167,3 +167,37 @@ fn a_store_that_is_none() {
     refused(&packer(&["list", "--store", store]), 3, &["is no store", "bee-packer pack"]);
     refused(&packer(&["publish", "x", "--store", store]), 3, &["is no store"]);
 }
+
+#[test]
+fn a_program_that_is_missing() {
+    let dir = scratch();
+    let (root, store) = (small_root(dir.path()), dir.path().join("store"));
+    let output = Command::new(env!("CARGO_BIN_EXE_bee-packer"))
+        .args(["pack", "--image-only", "--name", "test", "--source"])
+        .arg(&root)
+        .arg("--store")
+        .arg(&store)
+        .env("PATH", dir.path())
+        .output()
+        .unwrap();
+    refused(&output, 4, &["cannot run mksquashfs", "makes the image", "install squashfs-tools"]);
+    assert_store_is_clean(&store);
+}
+
+#[test]
+fn a_kernel_that_cannot_mount_the_image() {
+    let dir = scratch();
+    let (root, store) = (small_root(dir.path()), dir.path().join("store"));
+    let modules = root.join("usr/lib/modules/6.1.0");
+    fs::create_dir_all(modules.join("kernel")).unwrap();
+    fs::write(modules.join("modules.dep"), "").unwrap();
+    fs::write(modules.join("vmlinuz"), "").unwrap();
+    fs::write(modules.join("config"), "# CONFIG_SQUASHFS_LZ4 is not set\n").unwrap();
+    let output = pack(&root, &store, &["--compression", "lz4"]);
+    refused(
+        &output,
+        3,
+        &["kernel 6.1.0 cannot read lz4", "CONFIG_SQUASHFS_LZ4", "another --compression"],
+    );
+    assert_store_is_clean(&store);
+}
