@@ -22,7 +22,7 @@ mod check;
 mod cluster;
 mod image;
 mod machine;
-mod packages;
+pub(crate) mod packages;
 mod preflight;
 mod process;
 mod run_folder;

@@ -9,8 +9,11 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Parser;
+use lab::tool::Tool;
 
 use crate::check;
+use crate::check::tools::{self, Program};
+use crate::demo::packages::NEEDS;
 use crate::steps::{Outcome, Steps};
 use crate::workspace::say;
 use executables::Executable;
@@ -20,6 +23,13 @@ mod limited;
 
 /// The crate whose tests are labs: network namespaces, shaped links, QEMU.
 const LAB_PACKAGE: &str = "tests";
+
+/// Programs that tests call, beside those of the demo and of the checks.
+const CALLED_BY_TESTS: &[Program] = &[
+    Program::System(Tool::new("getfattr", "extended attributes of a packed root", "attr", "attr")),
+    Program::System(Tool::new("tar", "roots that come as an archive", "tar", "tar")),
+    Program::System(Tool::new("ps", "processes that labs leave behind", "procps", "procps-ng")),
+];
 
 /// Name of the step that the tests depend on.
 const BUILD: &str = "build of all programs and tests";
@@ -42,6 +52,9 @@ pub(crate) struct Args {
     /// Leave out the boot test
     #[arg(long)]
     no_boot: bool,
+    /// Install missing packages with apt-get (needs root; always on when CI=true)
+    #[arg(long)]
+    install: bool,
     /// Processes in namespaces that join the boot test
     #[arg(long, default_value_t = 20)]
     nodes: u32,
@@ -56,6 +69,7 @@ pub(crate) struct Args {
 /// When a step fails; which ones has been printed by then.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let mut steps = Steps::default();
+    steps.run("packages", || packages(args));
     check::run_into(&check::Args::default(), &mut steps)?;
     let mut programs = Vec::new();
     steps.run(BUILD, || {
@@ -75,6 +89,28 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Everything that the tests and the demo call is there, or is installed now.
+fn packages(args: &Args) -> anyhow::Result<Outcome> {
+    let missing = || {
+        let demo = NEEDS.iter().filter(|need| !need.is_met());
+        let ours = CALLED_BY_TESTS.iter().filter_map(Program::missing_tool);
+        demo.map(|need| (need.what(), need.why, need.debian, need.fedora))
+            .chain(ours.map(|tool| (tool.program, tool.why, tool.debian, tool.fedora)))
+            .collect::<Vec<_>>()
+    };
+    if args.install || tools::in_ci() {
+        tools::install_packages(&missing().iter().map(|(_, _, debian, _)| *debian).collect())?;
+    }
+    let lines = missing().into_iter().map(|(what, why, debian, fedora)| {
+        format!("{what} is missing ({why}); Debian: {debian}; Fedora: {fedora}")
+    });
+    let mut problems: Vec<String> = lines.collect();
+    if !problems.is_empty() {
+        problems.push("on Debian, `cargo xtask test --install` as root installs them".into());
+    }
+    Ok(Outcome::of(problems))
+}
+
 fn run_tests(args: &Args, programs: &[Executable], steps: &mut Steps) {
     let mut crates: Vec<&str> = programs.iter().map(|program| program.folder.as_str()).collect();
     crates.dedup();
@@ -84,7 +120,7 @@ fn run_tests(args: &Args, programs: &[Executable], steps: &mut Steps) {
         steps.run(&format!("tests of {folder}"), || tests_of(programs, folder));
     }
     steps.run("examples in the documentation", || {
-        let mut command = check::tools::cargo();
+        let mut command = tools::cargo();
         command.args(["test", "--workspace", "--doc", "--quiet"]);
         finished(limited::run(&mut command, TEST_LIMIT)?)
     });

@@ -36,6 +36,14 @@ pub(crate) const SYSTEMD_ANALYZE: Program =
     Program::System(Tool::new("systemd-analyze", "units", "systemd", "systemd"));
 
 impl Program {
+    /// The tool of the distribution, when it is not there.
+    pub(crate) fn missing_tool(&self) -> Option<Tool> {
+        match self {
+            Program::System(tool) if tool.find().is_err() => Some(*tool),
+            _ => None,
+        }
+    }
+
     /// What to say when it is not there; `None` when it is.
     pub(crate) fn missing_message(&self) -> Option<String> {
         match self {
@@ -81,10 +89,18 @@ pub(crate) fn install_missing(programs: &[Program]) -> anyhow::Result<()> {
             }
         }
     }
+    install_packages(&packages)
+}
+
+/// Installs Debian packages, if there are any to install.
+///
+/// # Errors
+/// When this is not root or not Debian (the text says what to do), or apt-get fails.
+pub(crate) fn install_packages(packages: &BTreeSet<&str>) -> anyhow::Result<()> {
     if packages.is_empty() {
         return Ok(());
     }
-    let names = packages.into_iter().collect::<Vec<_>>();
+    let names = packages.iter().copied().collect::<Vec<_>>();
     if !nix::unistd::geteuid().is_root() {
         bail!("not root: cannot install {}; try: sudo apt-get install {0}", names.join(" "));
     }
