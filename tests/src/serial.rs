@@ -48,7 +48,7 @@ impl Milestone {
             Milestone::Ipxe => "iPXE ",
             Milestone::Script => "Beeswarm: ",
             Milestone::Kernel => "Linux version",
-            Milestone::Client => "bee-initrd-client",
+            Milestone::Client => "beeswarm: looking for",
             Milestone::SwitchRoot => "Switching root",
             Milestone::Login => " login: ",
         }

@@ -7,10 +7,15 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod bench;
+mod check;
 mod demo;
+mod dist;
 mod interrupt;
 mod lab_shell;
+mod steps;
 mod sudo;
+mod test;
 mod workspace;
 
 /// Developer and demo commands.
@@ -21,19 +26,30 @@ struct Cli {
     task: Task,
 }
 
-// `check`, `test`, `bench` and `dist` belong here as well, each in a module of its own.
 #[derive(Debug, Subcommand)]
 enum Task {
     /// Boots a small cluster from one image: QEMU nodes by network, and nodes as processes
     Demo(demo::Args),
     /// Opens a shell in a lab of network namespaces
     Lab(lab_shell::Args),
+    /// Checks formatting, lints, documentation, scripts, units and the workspace's own rules
+    Check(check::Args),
+    /// Runs everything: the checks, the tests, the lab and the boot
+    Test(test::Args),
+    /// Measures the swarm in a lab, next to other clients
+    Bench(bench::Args),
+    /// Builds the archive that is installed on hosts
+    Dist(dist::Args),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().task {
         Task::Demo(args) => demo::run(args),
         Task::Lab(args) => lab_shell::run(args),
+        Task::Check(args) => check::run(&args),
+        Task::Test(args) => test::run(&args),
+        Task::Bench(args) => bench::run(args),
+        Task::Dist(args) => dist::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -26,7 +26,7 @@ const ARIA2: Tool = Tool::new("aria2c", "a client to compare with", "aria2", "ar
 
 /// Builds our programs in release mode; the folder they are in.
 pub(crate) fn build_programs() -> anyhow::Result<PathBuf> {
-    let status = workspace::cargo()
+    let status = workspace::cargo()?
         .args(["build", "--release", "--bins", "-p", "beeswarm-tracker", "-p", "beeswarm-seeder"])
         .args(["-p", "beeswarm-initrd-client"])
         .status()
