@@ -213,5 +213,5 @@ pub(crate) fn status(uploaded: &Uploaded) -> String {
     let sent = proto::units::ByteSize(uploaded.image_bytes);
     let rate = proto::units::ByteRate(uploaded.rate);
     let (torrents, peers) = (uploaded.torrents, uploaded.peers);
-    format!("seeding {torrents} images to {peers} peers at {rate}, {sent} sent")
+    format!("images: {torrents}, peers: {peers}, rate: {rate}, sent: {sent}")
 }

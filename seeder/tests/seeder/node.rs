@@ -2,7 +2,9 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr as UnixAddr, UnixDatagram};
 use std::path::{Path, PathBuf};
 
 use proto::boot_record::{BOOT_RECORD_VERSION, BootRecord};
@@ -13,7 +15,7 @@ use tempfile::TempDir;
 
 use crate::leecher::fetch;
 use crate::program::Program;
-use crate::support::{image, torrent};
+use crate::support::{DEADLINE, image, torrent, wait_for};
 
 /// A node as its boot leaves it.
 struct Node {
@@ -87,8 +89,38 @@ impl Drop for Node {
 }
 
 fn start(record: &Path, more: &[&str]) -> Program {
-    let args = ["node", "--boot-record", record.to_str().unwrap(), "--listen", "127.0.0.1:0"];
+    let args = ["node", "--boot-record", record.to_str().unwrap(), "--listen", "[::]:0"];
     Program::start(&[&args[..], &["--user", "nobody"], more].concat(), &[])
+}
+
+/// Waits for one request and reads it whole.
+fn request(listener: &TcpListener) -> (TcpStream, Vec<u8>, Vec<u8>) {
+    listener.set_nonblocking(true).unwrap();
+    let mut accepted = None;
+    wait_for("a request", || {
+        accepted = listener.accept().ok();
+        accepted.is_some()
+    });
+    let (mut stream, _) = accepted.unwrap();
+    stream.set_nonblocking(false).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    let mut request = Vec::new();
+    loop {
+        let mut chunk = [0; 4096];
+        let count = stream.read(&mut chunk).unwrap();
+        request.extend_from_slice(&chunk[..count]);
+        let text = String::from_utf8_lossy(&request).to_ascii_lowercase();
+        if let Some(end) = text.find("\r\n\r\n") {
+            let length = text
+                .find("content-length:")
+                .map_or(0, |at| text[at + 15..].lines().next().unwrap().trim().parse().unwrap());
+            if request.len() >= end + 4 + length {
+                let body = request.split_off(end + 4);
+                return (stream, request, body);
+            }
+        }
+        assert_ne!(count, 0, "the request is cut off: {text}");
+    }
 }
 
 #[test]
@@ -208,23 +240,7 @@ fn the_tracker_hears_that_the_node_seeds() {
         ..node.record()
     };
     let seeder = node.start(&record, &[]);
-    let (mut stream, _) = tracker.accept().unwrap();
-    stream.set_read_timeout(Some(crate::support::DEADLINE)).unwrap();
-    let mut request = Vec::new();
-    let body = loop {
-        let mut chunk = [0; 4096];
-        let count = stream.read(&mut chunk).unwrap();
-        request.extend_from_slice(&chunk[..count]);
-        let text = String::from_utf8_lossy(&request).to_ascii_lowercase();
-        if let Some(end) = text.find("\r\n\r\n") {
-            let at = text.find("content-length:").unwrap() + 15;
-            let length: usize = text[at..].lines().next().unwrap().trim().parse().unwrap();
-            if request.len() >= end + 4 + length {
-                break request[end + 4..].to_vec();
-            }
-        }
-        assert_ne!(count, 0, "the request is cut off: {text}");
-    };
+    let (mut stream, request, body) = request(&tracker);
     stream.write_all(b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n").unwrap();
     let path = b"POST /api/v1/nodes/52:54:00:12:34:56/events HTTP/1.1\r\n";
     assert!(request.starts_with(path), "{}", String::from_utf8_lossy(&request));
@@ -239,7 +255,7 @@ fn the_tracker_hears_that_the_node_seeds() {
 fn a_peer_gets_the_whole_image_from_the_device() {
     let node = Node::new();
     let seeder = node.start(&node.record(), &[]);
-    let address = seeder.address("swarm");
+    let address = local(seeder.address("swarm"));
     // The file goes, as it does when the initrd is left: the device is what counts.
     fs::remove_file(node.path("image")).unwrap();
     fs::remove_file(node.path("torrent")).unwrap();
@@ -259,7 +275,7 @@ fn damage_beyond_the_samples_is_found_before_it_is_sent() {
     let seeder = node.start(&node.record(), &[]);
     let mut ended = false;
     if let Some(address) = seeder.try_address("swarm") {
-        let got = fetch(&node.metainfo, address, || {
+        let got = fetch(&node.metainfo, local(address), || {
             ended = ended || seeder.poll("stopped").is_some();
             ended
         });
@@ -268,4 +284,87 @@ fn damage_beyond_the_samples_is_found_before_it_is_sent() {
     let (status, _, log) = seeder.end();
     assert_eq!(status.code(), Some(4), "{log}");
     assert!(log.contains("piece 20") || log.contains("piece 40"), "{log}");
+}
+
+/// How the seeder's port is reached from this machine.
+fn local(address: SocketAddr) -> SocketAddr {
+    assert!(address.ip().is_unspecified(), "{address}");
+    SocketAddr::from(([127, 0, 0, 1], address.port()))
+}
+
+#[test]
+fn every_address_of_the_machine_is_served() {
+    let node = Node::new();
+    let seeder = node.start(&node.record(), &[]);
+    let port = seeder.address("swarm").port();
+    // An address that comes or goes later changes nothing: none is bound.
+    for address in [([127, 0, 0, 1], port).into(), ([127, 9, 8, 7], port).into()] {
+        assert!(fetch(&node.metainfo, address, || false).unwrap() == node.image, "{address}");
+    }
+    let six = SocketAddr::from((Ipv6Addr::LOCALHOST, port));
+    if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok() {
+        assert!(fetch(&node.metainfo, six, || false).unwrap() == node.image);
+    }
+    seeder.stop();
+}
+
+#[test]
+fn a_tracker_that_was_restarted_hears_of_the_node_again() {
+    let node = Node::new();
+    let tracker = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = tracker.local_addr().unwrap();
+    let trackers = vec![vec![format!("http://{address}/announce")]];
+    let seeder = node.start(&BootRecord { trackers, ..node.record() }, &[]);
+    let announce = |tracker: &TcpListener| {
+        let (mut stream, head, _) = request(tracker);
+        let head = String::from_utf8(head).unwrap();
+        let line = head.lines().next().unwrap().to_owned();
+        let body = "d8:intervali1e5:peers0:e";
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+        stream.write_all((head + body).as_bytes()).unwrap();
+        line
+    };
+    let first = announce(&tracker);
+    assert!(first.contains("left=0") && first.contains("event=started"), "{first}");
+    drop(tracker);
+    // Gone for a while: the seeder is told so by its operating system, and stays.
+    seeder.event("uploaded", |_| true);
+    seeder.event("uploaded", |_| true);
+    let tracker = TcpListener::bind(address).unwrap();
+    let again = announce(&tracker);
+    assert!(again.contains("left=0"), "{again}");
+    seeder.signal("-TERM");
+    // It says goodbye; announces of the interval may come before.
+    let stopped = (0..5).map(|_| announce(&tracker)).any(|line| line.contains("event=stopped"));
+    assert!(stopped);
+    assert_eq!(seeder.end().0.code(), Some(0));
+}
+
+#[test]
+fn the_service_manager_is_told() {
+    let node = Node::new();
+    let name = format!("beeswarm-seeder-test-{}", std::process::id());
+    let address = UnixAddr::from_abstract_name(&name).unwrap();
+    let manager = UnixDatagram::bind_addr(&address).unwrap();
+    manager.set_read_timeout(Some(DEADLINE)).unwrap();
+    let path = node.path("boot.json");
+    fs::write(&path, node.record().to_bytes().unwrap()).unwrap();
+    let args = ["node", "--boot-record", path.to_str().unwrap(), "--listen", "127.0.0.1:0"];
+    let socket = format!("@{name}");
+    let environment = [("NOTIFY_SOCKET", socket.as_str()), ("WATCHDOG_USEC", "30000000")];
+    let seeder = Program::start(&[&args[..], &["--user", "nobody"]].concat(), &environment);
+    let next = || {
+        let mut buf = [0; 256];
+        let count = manager.recv(&mut buf).expect("a message");
+        String::from_utf8(buf[..count].to_vec()).unwrap()
+    };
+    assert_eq!(next(), "READY=1");
+    // Ready means: the port is open.
+    std::net::TcpStream::connect(seeder.address("swarm")).unwrap();
+    assert!(next().starts_with("STATUS=images: 1, "));
+    assert_eq!(next(), "WATCHDOG=1");
+    seeder.signal("-TERM");
+    let told = (0..20).map(|_| next()).any(|message| message == "STOPPING=1");
+    assert!(told);
+    assert_eq!(seeder.end().0.code(), Some(0));
 }
