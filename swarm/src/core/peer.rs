@@ -137,6 +137,12 @@ impl Peer {
         Some(self.outstanding.remove(at))
     }
 
+    /// Whether it hides what it has (BEP 16): only uploads, and does not seem complete. It shows
+    /// more when it hears what we got.
+    pub(crate) fn waits_for_haves(&self) -> bool {
+        self.upload_only && !self.is_complete()
+    }
+
     pub(crate) fn is_complete(&self) -> bool {
         self.has.is_full()
     }

@@ -23,6 +23,12 @@ use super::action::PeerKey;
 /// How long a piece that was sent whole may go without a Have before the next one is shown.
 const SENT_PATIENCE: Duration = Duration::from_secs(1);
 
+/// How long it may go without being seen anywhere before somebody else is shown it.
+const LOST_PATIENCE: Duration = Duration::from_secs(15);
+
+/// With everything shown, the uplink may idle for this long before all is shown to all.
+const DRAINED_PATIENCE: Duration = Duration::from_millis(150);
+
 /// A peer that holds pieces open and does not want anything loses them after this long.
 const UNWANTED_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -55,9 +61,13 @@ pub(crate) struct Reveal {
     pool: Vec<PieceIndex>,
     in_pool: Bitfield,
     peers: BTreeMap<PeerKey, Shown>,
+    /// Sent whole, not seen yet, and no longer held against the peer.
+    sent: Vec<(PieceIndex, PeerKey, Moment)>,
     finished: bool,
     empty_since: Option<Moment>,
     last_progress: Moment,
+    /// Since when everything is shown and nobody fetches it.
+    drained_since: Option<Moment>,
 }
 
 impl Reveal {
@@ -68,9 +78,11 @@ impl Reveal {
             pool: Vec::new(),
             in_pool: Bitfield::empty(pieces),
             peers: BTreeMap::new(),
+            sent: Vec::new(),
             finished: false,
             empty_since: None,
             last_progress: Moment::ZERO,
+            drained_since: None,
         };
         reveal.restart(rng);
         reveal
@@ -82,6 +94,7 @@ impl Reveal {
         self.in_pool = Bitfield::full(self.pieces);
         self.finished = false;
         self.peers.clear();
+        self.sent.clear();
     }
 
     /// Whether pieces are being hidden now.
@@ -121,10 +134,13 @@ impl Reveal {
         rng: &mut fastrand::Rng,
     ) {
         let open = self.peers.remove(&peer).map(|shown| shown.open).unwrap_or_default();
+        let sent: Vec<PieceIndex> =
+            self.sent.iter().filter(|(_, to, _)| *to == peer).map(|(piece, ..)| *piece).collect();
+        self.sent.retain(|(_, to, _)| *to != peer);
         if self.finished {
             return;
         }
-        for piece in open.iter().map(|o| o.piece).chain(its.iter()) {
+        for piece in open.iter().map(|o| o.piece).chain(sent).chain(its.iter()) {
             if !seen(piece) && !self.is_open(piece) {
                 self.put_back(piece, rng);
             }
@@ -133,6 +149,7 @@ impl Reveal {
 
     fn is_open(&self, piece: PieceIndex) -> bool {
         self.peers.values().any(|shown| shown.open.iter().any(|o| o.piece == piece))
+            || self.sent.iter().any(|(sent, ..)| *sent == piece)
     }
 
     fn put_back(&mut self, piece: PieceIndex, rng: &mut fastrand::Rng) {
@@ -165,6 +182,13 @@ impl Reveal {
         }
     }
 
+    /// A peer asks: it takes what it was shown.
+    pub(crate) fn requested(&mut self, peer: PeerKey) {
+        if let Some(shown) = self.peers.get_mut(&peer) {
+            shown.idle_turns = 0;
+        }
+    }
+
     /// Bytes of a piece went out to a peer.
     pub(crate) fn sent(
         &mut self,
@@ -176,7 +200,6 @@ impl Reveal {
     ) {
         self.last_progress = now;
         let Some(shown) = self.peers.get_mut(&peer) else { return };
-        shown.idle_turns = 0;
         if let Some(open) = shown.open.iter_mut().find(|o| o.piece == piece) {
             open.sent += bytes;
             if open.sent >= size {
@@ -234,35 +257,48 @@ impl Reveal {
             .filter(|(_, shown)| !shown.open.is_empty())
             .map(|(key, _)| *key)
             .collect();
+        let waited = |since: Moment| now.saturating_sub(since);
         for key in keys {
-            let unwanted = !wants(key);
-            self.take_back(
-                key,
-                |open| match open.done_at {
-                    Some(done) => now.saturating_sub(done) >= SENT_PATIENCE,
-                    None => unwanted && now.saturating_sub(open.shown_at) >= UNWANTED_PATIENCE,
-                },
-                &seen,
-                rng,
-            );
+            if let Some(shown) = self.peers.get_mut(&key) {
+                for open in shown
+                    .open
+                    .extract_if(.., |o| o.done_at.is_some_and(|d| waited(d) >= SENT_PATIENCE))
+                {
+                    self.sent.push((open.piece, key, open.done_at.unwrap_or(now)));
+                }
+            }
+            if !wants(key) {
+                let stale =
+                    |o: &Open| o.done_at.is_none() && waited(o.shown_at) >= UNWANTED_PATIENCE;
+                self.take_back(key, stale, &seen, rng);
+            }
+        }
+        self.sent.retain(|(piece, ..)| !seen(*piece));
+        for (piece, ..) in
+            self.sent.extract_if(.., |(_, _, at)| waited(*at) >= LOST_PATIENCE).collect::<Vec<_>>()
+        {
+            self.put_back(piece, rng);
         }
     }
 
-    /// The next piece to show to a peer, if it has room for one.
+    /// The next piece to show to a peer, if it has room for one. `per_second` is how many pieces the
+    /// peer takes in a second.
     pub(crate) fn next(
         &mut self,
         peer: PeerKey,
         has: &Bitfield,
         crowd: usize,
+        per_second: usize,
         now: Moment,
     ) -> Option<PieceIndex> {
         if self.finished {
             return None;
         }
-        // few peers: nothing to share out, so no round trip may be lost
+        // few peers: little to share out, and no time may be lost, not even with clients that keep
+        // their Haves to themselves
         let pieces = self.pieces as usize;
         let target = if crowd <= 2 {
-            self.open_target.max(32)
+            (self.open_target * 2).max(per_second * 2)
         } else {
             self.open_target.min(pieces / (2 * crowd)).max(1)
         };
@@ -285,22 +321,35 @@ impl Reveal {
         Some(piece)
     }
 
-    /// Whether hiding has no purpose any more: everything was seen, or nothing moves for
-    /// `patience` although somebody wants something.
+    /// Whether hiding has no purpose any more: everything was seen, or everything was shown and the
+    /// uplink idles (`busy` says that it does not), or nothing moves for `patience` although
+    /// somebody wants something.
     pub(crate) fn should_finish(
-        &self,
+        &mut self,
         all_seen: bool,
+        busy: bool,
         crowd: usize,
         patience: Duration,
         now: Moment,
     ) -> bool {
-        let stuck = crowd > 0 && now.saturating_sub(self.last_progress) >= patience;
-        !self.finished && (all_seen || stuck)
+        if self.finished || crowd == 0 {
+            return false;
+        }
+        if busy || !self.in_pool.is_empty() {
+            self.drained_since = None;
+        } else {
+            self.drained_since.get_or_insert(now);
+        }
+        let drained =
+            self.drained_since.is_some_and(|since| now.saturating_sub(since) >= DRAINED_PATIENCE);
+        let stuck = now.saturating_sub(self.last_progress) >= patience;
+        all_seen || drained || stuck
     }
 
     /// Ends hiding. Returns each peer with what was shown to it.
     pub(crate) fn finish(&mut self) -> Vec<(PeerKey, Bitfield)> {
         self.finished = true;
+        self.drained_since = None;
         self.pool.clear();
         self.in_pool = Bitfield::empty(self.pieces);
         std::mem::take(&mut self.peers)
@@ -327,7 +376,7 @@ mod tests {
 
     fn show_all(reveal: &mut Reveal, peer: u32, crowd: usize) -> Vec<u32> {
         let none = Bitfield::empty(reveal.pieces);
-        std::iter::from_fn(|| reveal.next(PeerKey(peer), &none, crowd, SEC(0)).map(|p| p.0))
+        std::iter::from_fn(|| reveal.next(PeerKey(peer), &none, crowd, 0, SEC(0)).map(|p| p.0))
             .collect()
     }
 
@@ -355,7 +404,7 @@ mod tests {
     fn pieces_of_a_gone_peer_come_back() {
         let (mut reveal, mut rng) = setup(8, 2);
         let first = show_all(&mut reveal, 0, 2);
-        assert_eq!(first.len(), 8);
+        assert_eq!(first.len(), 8, "twice as many while there are only two peers");
         assert!(show_all(&mut reveal, 1, 2).is_empty());
         reveal.leave(PeerKey(0), |p| p.0 == first[3], &Bitfield::empty(8), &mut rng);
         let mut second = show_all(&mut reveal, 1, 2);
@@ -373,10 +422,20 @@ mod tests {
         assert_eq!(reveal.pool.len(), 3);
         reveal.idle_turn(PeerKey(0), |_| false, &mut rng);
         assert_eq!(reveal.pool.len(), 4, "a peer that never asks loses its pieces");
-        assert!(!reveal.should_finish(false, 3, SEC(10), SEC(9)));
-        assert!(reveal.should_finish(false, 3, SEC(10), SEC(10)));
+        assert!(!reveal.should_finish(false, true, 3, SEC(10), SEC(9)));
+        assert!(reveal.should_finish(false, true, 3, SEC(10), SEC(10)));
         assert_eq!(reveal.finish().len(), 3);
         assert!(!reveal.join(PeerKey(9), SEC(11), &mut rng), "late joiners see everything");
+    }
+
+    #[test]
+    fn an_idle_uplink_with_nothing_to_show_ends_hiding() {
+        let (mut reveal, _) = setup(4, 2);
+        assert!(!reveal.should_finish(false, false, 2, SEC(10), SEC(1)), "there is more to show");
+        assert_eq!(show_all(&mut reveal, 0, 2).len(), 4);
+        assert!(!reveal.should_finish(false, true, 2, SEC(10), SEC(2)));
+        assert!(!reveal.should_finish(false, false, 2, SEC(10), SEC(3)));
+        assert!(reveal.should_finish(false, false, 2, SEC(10), SEC(4)));
     }
 
     #[test]

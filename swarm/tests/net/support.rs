@@ -25,7 +25,12 @@ pub(crate) fn image(length: usize, seed: u64) -> Vec<u8> {
     bytes
 }
 
-pub(crate) fn torrent_of(image: &[u8], piece: u64, trackers: &[String], web: &[String]) -> Arc<Metainfo> {
+pub(crate) fn torrent_of(
+    image: &[u8],
+    piece: u64,
+    trackers: &[String],
+    web: &[String],
+) -> Arc<Metainfo> {
     let geometry = Geometry::new(image.len() as u64, piece).unwrap();
     let hashes = image.chunks(usize::try_from(piece).unwrap()).map(PieceHash::of).collect();
     let info = Info::new("rootimg.sfs", geometry, true, hashes).unwrap();

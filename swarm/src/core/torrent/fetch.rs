@@ -1,5 +1,7 @@
 //! What we ask for, and what becomes of what comes.
 
+use std::time::Duration;
+
 use proto::geometry::{BLOCK_LEN, Block, PieceIndex};
 use proto::hash::PeerRole;
 
@@ -129,12 +131,10 @@ impl Torrent {
             if peer.has.has(piece) {
                 peer.useful = peer.useful.saturating_sub(1);
             }
-            // a peer that wants nothing of ours yet may starve: it hears at once
-            let wait = if peer.interested || peer.has.has(piece) {
-                self.config.have_batch
-            } else {
-                std::time::Duration::ZERO
-            };
+            // it may starve, wanting nothing of ours yet, or wait to show us more: it hears at once
+            let starves = !peer.interested && !peer.has.has(piece);
+            let at_once = starves || peer.waits_for_haves();
+            let wait = if at_once { Duration::ZERO } else { self.config.have_batch };
             let due = now + wait;
             peer.have_due = Some(peer.have_due.map_or(due, |earlier| earlier.min(due)));
             if wait.is_zero() {

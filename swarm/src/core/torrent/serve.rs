@@ -16,6 +16,9 @@ impl Torrent {
         let Some(peer) = self.peers.get_mut(&key) else { return };
         let full = peer.uploads.len() >= self.config.reqq as usize;
         self.choker.requested(key, now);
+        if let Some(reveal) = &mut self.reveal {
+            reveal.requested(key);
+        }
         if peer.choked || hidden || full || !self.picker.have().has(block.piece) {
             if peer.fast {
                 self.send(key, Control::Reject(block));
@@ -111,8 +114,7 @@ impl Torrent {
     pub(super) fn tell_pieces(&mut self, key: PeerKey) {
         let Some(peer) = self.peers.get_mut(&key) else { return };
         peer.have_due = None;
-        // one that only uploads and hides what it has waits for our Haves
-        let waits = peer.upload_only && !peer.is_complete();
+        let waits = peer.waits_for_haves();
         for piece in &self.log[peer.told.min(self.log.len())..] {
             let gave = peer.gave.remove(piece);
             if !peer.has.has(*piece) || gave || waits {
@@ -128,7 +130,9 @@ impl Torrent {
         if !peer.hidden {
             return;
         }
-        while let Some(piece) = reveal.next(key, &peer.has, self.crowd, now) {
+        let per_second = peer.up.per_second(now) / u64::from(self.geometry.piece_length());
+        let per_second = usize::try_from(per_second).unwrap_or(usize::MAX / 2);
+        while let Some(piece) = reveal.next(key, &peer.has, self.crowd, per_second, now) {
             self.actions.push_back(Action::Send(key, Control::Have(piece)));
         }
     }
@@ -147,8 +151,9 @@ impl Torrent {
         }
         let patience = self.reveal_patience();
         let all_seen = self.picker.all_seen();
+        let busy = self.peers.values().any(|p| p.sending > 0 || !p.uploads.is_empty());
         if let Some(reveal) = &mut self.reveal
-            && reveal.should_finish(all_seen, self.crowd, patience, now)
+            && reveal.should_finish(all_seen, busy, self.crowd, patience, now)
         {
             for (key, shown) in reveal.finish() {
                 if let Some(peer) = self.peers.get_mut(&key) {
