@@ -14,6 +14,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
+use crate::exit::EXIT_CODES;
+
 /// Port of the peer wire unless told otherwise.
 const PEER_PORT: u16 = 6881;
 
@@ -59,6 +61,7 @@ pub enum ConfigError {
 
 /// Settings of `seed`, as far as they were given.
 #[derive(Debug, Default, Clone, Args, Deserialize)]
+#[command(after_help = EXIT_CODES)]
 #[serde(default, deny_unknown_fields)]
 pub struct SeedOptions {
     /// Torrent file
@@ -67,7 +70,7 @@ pub struct SeedOptions {
     /// Image: a file or a block device; it is opened read-only
     #[arg(long, value_name = "PATH", env = "BEESWARM_SEEDER_DATA")]
     pub data: Option<PathBuf>,
-    /// Address for peers [default: [::]:6881, IPv4 and IPv6]
+    /// Address for peers [default: port 6881 of every address, IPv6 and IPv4]
     #[arg(long, value_name = "ADDR:PORT", env = "BEESWARM_SEEDER_LISTEN")]
     pub listen: Option<SocketAddr>,
     /// Most that is sent to peers, such as 800Mbit [default: no limit]
@@ -80,15 +83,16 @@ pub struct SeedOptions {
 
 /// Settings of `watch`, as far as they were given.
 #[derive(Debug, Default, Clone, Args, Deserialize)]
+#[command(after_help = EXIT_CODES)]
 #[serde(default, deny_unknown_fields)]
 pub struct WatchOptions {
     /// Store that `bee-packer` writes
     #[arg(long, value_name = "DIR", env = "BEESWARM_SEEDER_STORE")]
     pub store: Option<PathBuf>,
-    /// Address for peers [default: [::]:6881, IPv4 and IPv6]
+    /// Address for peers [default: port 6881 of every address, IPv6 and IPv4]
     #[arg(long, value_name = "ADDR:PORT", env = "BEESWARM_SEEDER_LISTEN")]
     pub listen: Option<SocketAddr>,
-    /// Address for HTTP [default: [::]:8080, IPv4 and IPv6]
+    /// Address for HTTP [default: port 8080 of every address, IPv6 and IPv4]
     #[arg(long, value_name = "ADDR:PORT", env = "BEESWARM_SEEDER_HTTP")]
     pub http: Option<SocketAddr>,
     /// Most that is sent to peers, such as 800Mbit; HTTP is not counted [default: no limit]
@@ -117,12 +121,13 @@ pub struct WatchOptions {
 
 /// Settings of `node`, as far as they were given.
 #[derive(Debug, Default, Clone, Args, Deserialize)]
+#[command(after_help = EXIT_CODES)]
 #[serde(default, deny_unknown_fields)]
 pub struct NodeOptions {
     /// What the boot left behind [default: /run/beeswarm/boot.json]
     #[arg(long, value_name = "FILE", env = "BEESWARM_SEEDER_BOOT_RECORD")]
     pub boot_record: Option<PathBuf>,
-    /// Address for peers [default: [::]:6881, IPv4 and IPv6]
+    /// Address for peers [default: port 6881 of every address, IPv6 and IPv4]
     #[arg(long, value_name = "ADDR:PORT", env = "BEESWARM_SEEDER_LISTEN")]
     pub listen: Option<SocketAddr>,
     /// Most that is sent to peers, such as 200Mbit [default: as in the boot record]
