@@ -24,6 +24,12 @@ pub enum LabError {
         /// Fedora package.
         fedora: &'static str,
     },
+    /// A program of this repository has not been built.
+    #[error("`{name}` is not built: run `cargo build --bins` first, or `cargo xtask test`")]
+    NotBuilt {
+        /// Name of the program.
+        name: &'static str,
+    },
     /// The holder process did not come up.
     #[error("the lab's holder process did not start: {output}")]
     Holder {

@@ -1,0 +1,181 @@
+//! An admin host and nodes, with made-up but complete revisions to distribute.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use lab::{BitRate, Cmd, Lab, LabConfig, Link, Node, Proc, Scratch, program};
+use proto::geometry::Geometry;
+use proto::hash::{PieceHash, Sha256Digest};
+use proto::manifest::{Artefact, ArtefactKind, MANIFEST_VERSION, Manifest};
+use proto::metainfo::{Info, Metainfo};
+use serde_json::Value;
+use store::{Channel, RevisionName, RevisionRef, Store};
+
+/// Address of the first node of a lab.
+pub(crate) const ADMIN: &str = "10.87.1.1";
+
+/// Longest that anything may take; nothing is asserted about how long it does take.
+pub(crate) const LIMIT: Duration = Duration::from_secs(120);
+
+/// Piece length of the revisions, in bytes.
+const PIECE: u64 = 32 * 1024;
+
+pub(crate) struct Cluster {
+    pub(crate) admin: Node,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) store: Store,
+    lab: Lab,
+    _store_folder: tempfile::TempDir,
+}
+
+pub(crate) struct Revision {
+    pub(crate) reference: RevisionRef,
+    pub(crate) torrent: PathBuf,
+    pub(crate) image: Vec<u8>,
+}
+
+impl Cluster {
+    /// A lab with an admin host and nodes whose links all have this rate.
+    pub(crate) fn start(test: &str, nodes: u32, rate: BitRate) -> Cluster {
+        let logs = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cluster").join(test);
+        let _ = fs::remove_dir_all(&logs);
+        let config = LabConfig::new(logs)
+            .scratch(Scratch::Memory(u64::from(nodes + 2) * (24 << 20)))
+            .expect_nodes(nodes + 1);
+        let lab = Lab::start(config).expect("a lab (needs root)");
+        let admin = lab.add_node("admin", Link::rate(rate)).unwrap();
+        assert_eq!(admin.ip().to_string(), ADMIN);
+        let nodes = (1..=nodes)
+            .map(|n| lab.add_node(&format!("n{n}"), Link::rate(rate)).unwrap())
+            .collect();
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::init(folder.path().join("store")).unwrap();
+        Cluster { admin, nodes, store, lab, _store_folder: folder }
+    }
+
+    /// Makes a revision of random bytes and publishes it in the channel `stable`.
+    pub(crate) fn publish(&self, seed: u64, length: usize) -> Revision {
+        let mut image = vec![0; length];
+        fastrand::Rng::with_seed(seed).fill(&mut image);
+        let geometry = Geometry::new(length as u64, PIECE).unwrap();
+        let pieces = image.chunks(usize::try_from(PIECE).unwrap()).map(PieceHash::of).collect();
+        let info = Info::new("rootimg.sfs", geometry, true, pieces).unwrap();
+        let tracker = format!("http://{ADMIN}:6969/announce");
+        let metainfo = Metainfo::new(info, vec![vec![tracker]], vec![], None).unwrap();
+        let draft = self.store.begin().unwrap();
+        let mut manifest = Manifest {
+            version: MANIFEST_VERSION,
+            name: "demo".into(),
+            artefacts: Default::default(),
+            info_hash: metainfo.info_hash,
+            kernel_release: None,
+            build: Default::default(),
+        };
+        let torrent = metainfo.to_bytes().unwrap();
+        for (kind, bytes) in [
+            (ArtefactKind::Image, image.as_slice()),
+            (ArtefactKind::Torrent, &torrent),
+            (ArtefactKind::Kernel, b"kernel"),
+            (ArtefactKind::Initrd, b"initrd"),
+        ] {
+            fs::write(draft.dir().join(kind.file_name()), bytes).unwrap();
+            let artefact = Artefact { length: bytes.len() as u64, sha256: Sha256Digest::of(bytes) };
+            manifest.artefacts.insert(kind, artefact);
+        }
+        let revision = self.store.commit(draft, &manifest).unwrap().revision;
+        let reference = revision.reference().clone();
+        self.store.publish(&reference, &Channel::new("stable").unwrap()).unwrap();
+        Revision { reference, torrent: revision.torrent(), image }
+    }
+
+    pub(crate) fn name(&self) -> RevisionName {
+        RevisionName::new("demo").unwrap()
+    }
+
+    pub(crate) fn tracker(&self) -> Proc {
+        let command = Cmd::new(program("bee-tracker").unwrap())
+            .args(["--listen", "0.0.0.0:6969", "--store"])
+            .arg(self.store.root());
+        self.admin.spawn(&command).unwrap()
+    }
+
+    /// `bee-seeder watch` with these further flags; returns when its HTTP port is open.
+    pub(crate) fn seeder(&self, flags: &[&str]) -> Proc {
+        let command = Cmd::new(program("bee-seeder").unwrap())
+            .args(["watch", "--json", "--listen", "0.0.0.0:6881", "--http", "0.0.0.0:8080"])
+            .arg("--store")
+            .arg(self.store.root())
+            .args(flags);
+        let mut proc = self.admin.spawn(&command).unwrap();
+        wait_for_event(&mut proc, |e| e["event"] == "listening" && e["service"] == "http");
+        proc
+    }
+
+    /// `bee-initrd-client fetch` on a node, which seeds when it is done.
+    pub(crate) fn fetch(&self, node: &Node, source: &str) -> Proc {
+        let command = Cmd::new(program("bee-initrd-client").unwrap())
+            .args(["fetch", "--keep-seeding", "--json", "--listen", "0.0.0.0:6881"])
+            .args(["--torrent", source, "--output"])
+            .arg(node.scratch().join("image"));
+        node.spawn(&command).unwrap()
+    }
+
+    /// The image as it lies on a node.
+    pub(crate) fn image_on(&self, node: &Node) -> Vec<u8> {
+        fs::read(self.lab.outside(&node.scratch().join("image"))).unwrap()
+    }
+
+    /// A path of the lab as this process can open it.
+    pub(crate) fn outside(&self, inside: &Path) -> PathBuf {
+        self.lab.outside(inside)
+    }
+
+    /// Waits until `bee-seeder watch` has told of seeding this revision.
+    pub(crate) fn wait_seeding(&self, seeder: &mut Proc, revision: &Revision) {
+        let name = revision.reference.to_string();
+        wait_for_event(seeder, |e| e["event"] == "seeding" && e["revision"] == name.as_str());
+    }
+}
+
+impl Revision {
+    /// URL of its directory at the admin host.
+    pub(crate) fn url(&self) -> String {
+        let RevisionRef { name, id } = &self.reference;
+        format!("http://{ADMIN}:8080/revisions/{name}/{id}/")
+    }
+}
+
+/// The JSON lines that a program has printed so far; an unfinished last line is left out.
+pub(crate) fn events(proc: &Proc) -> Vec<Value> {
+    let text = fs::read_to_string(proc.out_path()).unwrap_or_default();
+    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+}
+
+/// Waits for an event of a running program, and returns it.
+pub(crate) fn wait_for_event(proc: &mut Proc, wanted: impl Fn(&Value) -> bool) -> Value {
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        if let Some(event) = events(proc).into_iter().find(&wanted) {
+            return event;
+        }
+        let ended = proc.try_wait().unwrap();
+        if ended.is_some() || Instant::now() > deadline {
+            let log = fs::read_to_string(proc.log_path()).unwrap_or_default();
+            panic!("waited in vain (ended: {ended:?}); last: {:?}\n{log}", events(proc).last());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Waits until a fetch is complete; its last word.
+pub(crate) fn wait_complete(proc: &mut Proc) -> Value {
+    wait_for_event(proc, |e| e["event"] == "complete")
+}
+
+/// Waits until a fetch has this share of the image, 0 to 100.
+pub(crate) fn wait_percent(proc: &mut Proc, percent: f64) {
+    wait_for_event(proc, |e| {
+        e["event"] == "complete" || e["percent"].as_f64().is_some_and(|p| p >= percent)
+    });
+}

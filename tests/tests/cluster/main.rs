@@ -1,0 +1,13 @@
+//! Whole clusters of our real programs, and of others, in network namespaces. Needs root.
+//!
+//! Every test has a lab of its own: an admin host with tracker, seeder and store, and nodes behind
+//! shaped links. Logs stay in cargo's `target/tmp/cluster/NAME`.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests: what fails here fails the test")]
+
+mod crowd;
+mod fixture;
+mod interop;
+mod kills;
+mod reseed;
+mod revisions;
