@@ -64,7 +64,7 @@ pub(crate) fn run_reading(
 
 fn start(command: &mut Command) -> anyhow::Result<Child> {
     // in our process group: Ctrl-C reaches it as well
-    command.spawn().with_context(|| format!("cannot start {}", command.get_program().display()))
+    command.spawn().with_context(|| format!("cannot start {:?}", command.get_program()))
 }
 
 fn wait(mut child: Child, limit: Duration) -> anyhow::Result<Ended> {
