@@ -286,7 +286,7 @@ async fn join(
             }
             Err(error) => return Err(BootError::Download(error)),
         }
-        tokio::time::sleep(pauses.next_pause()).await;
+        tokio::time::sleep(pauses.after(StallCause::NoAddress)).await;
     }
 }
 

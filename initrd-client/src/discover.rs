@@ -92,7 +92,7 @@ pub async fn discover(
             Failure::Http(error) => classify(&error, &network::cards(&surroundings.net)),
         };
         narrator.stall(&stall);
-        tokio::time::sleep(pauses.next_pause()).await;
+        tokio::time::sleep(pauses.after(stall.cause)).await;
     }
 }
 

@@ -8,7 +8,7 @@ use std::fmt::Debug;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use proto::event::{EventKind, FetchProgress, Stall};
+use proto::event::{EventKind, FetchProgress, Stall, StallCause};
 use proto::node_id::NodeId;
 use serde_json::{Value, json};
 use swarm::report::Reporter;
@@ -37,11 +37,14 @@ pub enum Style {
     Json,
 }
 
+/// A network that is not up yet is normal for this long after the start.
+const NETWORK_GRACE: Duration = Duration::from_secs(6);
+
 /// Tells console, kernel log and tracker what happens.
 pub struct Narrator {
     style: Style,
     out: Box<dyn Write + Send>,
-    kmsg: Option<LineWriter>,
+    kmsg: Option<KernelLog>,
     reporter: Option<Reporter>,
     /// What happened before it was known where to report to.
     backlog: Vec<EventKind>,
@@ -74,9 +77,10 @@ impl Narrator {
         }
     }
 
-    /// Speaks into the kernel log too.
+    /// Speaks into the kernel log too. Lines that the kernel shows on the console by itself are not
+    /// written there a second time.
     pub fn use_kernel_log(&mut self) {
-        self.kmsg = Some(LineWriter::kmsg());
+        self.kmsg = Some(KernelLog::open());
     }
 
     /// Sends events to the tracker at `base_url` from now on, and those that happened before.
@@ -98,19 +102,21 @@ impl Narrator {
         if let Some(map) = object.as_object_mut() {
             map.remove("stage");
         }
-        self.line(kind.stage(), object, &text);
-        self.log(level, &text);
+        self.line(kind.stage(), object, level, &text);
         self.report(kind);
     }
 
     /// Something worth a line, and nothing else.
     pub fn note(&mut self, text: &str) {
-        self.line("note", json!({ "text": text }), text);
-        self.log(Level::Info, text);
+        self.line("note", json!({ "text": text }), Level::Info, text);
     }
 
     /// Nothing moves: said at once when the cause is new, then every ten seconds.
     pub fn stall(&mut self, stall: &Stall) {
+        let is_early = self.started.elapsed() < NETWORK_GRACE;
+        if is_early && matches!(stall.cause, StallCause::NoCarrier | StallCause::NoAddress) {
+            return;
+        }
         if self.complaints.is_due(stall, Instant::now()) {
             self.tell(EventKind::Stalled(stall.clone()));
         }
@@ -142,11 +148,10 @@ impl Narrator {
         }
         if is_due(&mut self.last_human, HUMAN_INTERVAL) {
             let text = text::progress(progress);
-            if self.style == Style::Human {
+            let is_logged = is_due(&mut self.last_kmsg, KMSG_INTERVAL)
+                && self.kmsg.as_ref().is_some_and(|kmsg| kmsg.line(Level::Info, &text));
+            if self.style == Style::Human && !is_logged {
                 self.write(&format!("beeswarm: {text}\n"));
-            }
-            if is_due(&mut self.last_kmsg, KMSG_INTERVAL) {
-                self.log(Level::Info, &text);
             }
             self.report(EventKind::Fetch(event));
         }
@@ -161,21 +166,16 @@ impl Narrator {
             hash_failures: completed.hash_failures,
         };
         let (level, text) = text::describe(&kind);
-        if self.style == Style::Json {
-            let object = json!({
-                "bytes": completed.bytes,
-                "fetch_seconds": completed.elapsed.as_secs_f64(),
-                "sources": completed.sources,
-                "hash_failures": completed.hash_failures,
-                "wasted": progress.bytes_wasted,
-                "uploaded": progress.bytes_uploaded,
-                "memory": memory(),
-            });
-            self.json("complete", object);
-        } else {
-            self.write(&format!("beeswarm: {text}\n"));
-        }
-        self.log(level, &text);
+        let object = json!({
+            "bytes": completed.bytes,
+            "fetch_seconds": completed.elapsed.as_secs_f64(),
+            "sources": completed.sources,
+            "hash_failures": completed.hash_failures,
+            "wasted": progress.bytes_wasted,
+            "uploaded": progress.bytes_uploaded,
+            "memory": memory(),
+        });
+        self.line("complete", object, level, &text);
         self.report(kind);
         self.last_human = None;
     }
@@ -207,8 +207,7 @@ impl Narrator {
     /// It cannot go on. `message` has cause and remedy.
     pub fn failed(&mut self, message: &str, exit: Exit) {
         let object = json!({ "message": message, "exit": exit as u8 });
-        self.line("failed", object, &format!("FAILED: {message}"));
-        self.log(Level::Error, &format!("FAILED: {message}"));
+        self.line("failed", object, Level::Error, &format!("FAILED: {message}"));
         self.report(EventKind::Failed { message: message.to_owned() });
     }
 
@@ -227,8 +226,10 @@ impl Narrator {
         }
     }
 
-    fn line(&mut self, event: &str, object: Value, text: &str) {
+    fn line(&mut self, event: &str, object: Value, level: Level, text: &str) {
+        let is_shown = self.kmsg.as_ref().is_some_and(|kmsg| kmsg.line(level, text));
         match self.style {
+            Style::Human if is_shown => {}
             Style::Human => self.write(&format!("beeswarm: {text}\n")),
             Style::Json => self.json(event, object),
         }
@@ -244,11 +245,26 @@ impl Narrator {
         // nobody can be told that nobody can be told
         let _ = self.out.write_all(line.as_bytes()).and_then(|()| self.out.flush());
     }
+}
 
-    fn log(&self, level: Level, text: &str) {
-        if let Some(kmsg) = &self.kmsg {
-            kmsg.line(level, &format!("beeswarm: {text}"));
-        }
+/// The kernel log, and how much of it the kernel shows on the console.
+struct KernelLog {
+    writer: LineWriter,
+    /// Levels below this are shown (`console_loglevel`, proc_sys_kernel(5)).
+    shown_below: u8,
+}
+
+impl KernelLog {
+    fn open() -> Self {
+        let printk = std::fs::read_to_string("/proc/sys/kernel/printk").unwrap_or_default();
+        let level = printk.split_whitespace().next().and_then(|level| level.parse().ok());
+        // unknown: rather twice than not at all
+        Self { writer: LineWriter::kmsg(), shown_below: level.unwrap_or(0) }
+    }
+
+    /// Writes a line; returns whether the console shows it.
+    fn line(&self, level: Level, text: &str) -> bool {
+        self.writer.line(level, text) && (level as u8) < self.shown_below
     }
 }
 

@@ -2,11 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use proto::event::Stall;
+use proto::event::{Stall, StallCause};
 
 /// First and longest pause between two tries. Short: a node waits, and the load of a request is
 /// next to nothing; the jitter keeps a rack that was switched on together from asking together.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
+
+/// Pause while the machine itself has no network: nobody is asked, so nobody is loaded.
+const LOCAL_PAUSE: Duration = Duration::from_millis(300);
 
 /// The same complaint is repeated this often.
 const REPEAT: Duration = Duration::from_secs(10);
@@ -23,6 +26,14 @@ impl Pauses {
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self { next: PAUSE.0, random: seed | 1 }
+    }
+
+    /// The pause after a failure: short, and without growing, when no packet left the machine.
+    pub fn after(&mut self, cause: StallCause) -> Duration {
+        match cause {
+            StallCause::NoCarrier | StallCause::NoAddress => LOCAL_PAUSE,
+            _ => self.next_pause(),
+        }
     }
 
     /// The next pause: between three quarters and all of a duration that doubles up to the limit.
@@ -72,8 +83,6 @@ fn same(a: &Stall, b: &Stall) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use proto::event::StallCause;
-
     use super::*;
 
     #[test]
@@ -83,6 +92,9 @@ mod tests {
         assert!(all[0] <= Duration::from_millis(250) && all[0] >= Duration::from_millis(187));
         assert!(all.iter().all(|pause| *pause <= PAUSE.1));
         assert!(all[10..].iter().all(|pause| *pause >= PAUSE.1 * 3 / 4));
+        let mut local = Pauses::new(7);
+        assert!((0..9).all(|_| local.after(StallCause::NoAddress) == LOCAL_PAUSE));
+        assert_eq!(local.after(StallCause::SourceUnreachable), all[0]);
         let mut other = Pauses::new(8);
         assert_ne!(all, (0..50).map(|_| other.next_pause()).collect::<Vec<_>>());
     }
