@@ -65,8 +65,13 @@ pub(crate) fn make(
     command.args(["-comp", compression.name(), "-noappend", "-progress", "-no-recovery"]);
     // a file that cannot be read would otherwise be left out with a message
     command.arg("-exit-on-error");
+    // by default it takes a quarter of the host's memory
+    command.args(["-mem", "1G"]);
     // the time of packing, and the root directory's own time, are no part of the content
-    command.args(["-mkfs-time", "0", "-root-time", "0"]);
+    command.args(["-mkfs-time", "0"]);
+    if knows("-root-time")? {
+        command.args(["-root-time", "0"]);
+    }
     command.args(["-wildcards", "-e"]);
     // as in a shell, `*` does not stand for hidden files
     command
@@ -89,6 +94,13 @@ pub(crate) fn make(
         observe(Event::Warning { text: text.to_owned() });
     }
     pad(image, place)
+}
+
+/// Whether this host's mksquashfs has an option (4.4, of RHEL 9, has fewer).
+fn knows(option: &str) -> Result<bool, PackError> {
+    let mut command = MKSQUASHFS.command();
+    command.arg("-help");
+    Ok(MKSQUASHFS.run(command, |_| {})?.text.contains(option))
 }
 
 /// The last "NN%" in a piece of mksquashfs's progress bar.
@@ -121,6 +133,12 @@ mod tests {
         for other in [&b"Creating 4.0 filesystem"[..], b"%", b"x%", b"999%", b"\xff 5%"] {
             assert_eq!(last_percent(other), None);
         }
+    }
+
+    #[test]
+    fn options_are_looked_up() {
+        assert!(knows("-noappend").expect("squashfs-tools must be installed for this test"));
+        assert!(!knows("-no-such-option").unwrap());
     }
 
     #[test]
