@@ -101,6 +101,9 @@ pub struct WatchOptions {
     /// HTTP connections served at once; others get 503 and try again [default: 512]
     #[arg(long, value_name = "N", env = "BEESWARM_SEEDER_HTTP_CONNECTIONS")]
     pub http_connections: Option<u16>,
+    /// Of these, from one address; loopback is not counted [default: 64]
+    #[arg(long, value_name = "N", env = "BEESWARM_SEEDER_HTTP_CONNECTIONS_PER_ADDRESS")]
+    pub http_connections_per_address: Option<u16>,
     /// Announce URL, instead of those in the torrents; may be repeated
     #[arg(long, value_name = "URL", env = "BEESWARM_SEEDER_TRACKER", value_delimiter = ',')]
     pub tracker: Vec<String>,
@@ -244,6 +247,11 @@ impl WatchOptions {
             if let Some(count) = self.http_connections.or(file.http_connections) {
                 http.max_connections = usize::from(count);
             }
+            let per_address =
+                self.http_connections_per_address.or(file.http_connections_per_address);
+            if let Some(count) = per_address {
+                http.max_per_address = usize::from(count);
+            }
             if on(self.http_exclude_image, file.http_exclude_image) {
                 http.scope = crate::http::Scope::WithoutImage;
             }
@@ -374,7 +382,7 @@ mod tests {
             let parsed: T = toml::from_str(&all.join("\n")).unwrap();
             assert!(!format!("{parsed:?}").contains("None"), "a setting is missing: {parsed:?}");
         }
-        check::<WatchOptions>(include_str!("../../systemd/etc/beeswarm/seeder.toml"), 9);
+        check::<WatchOptions>(include_str!("../../systemd/etc/beeswarm/seeder.toml"), 10);
         check::<NodeOptions>(include_str!("../../systemd/etc/beeswarm/node-seeder.toml"), 7);
     }
 }

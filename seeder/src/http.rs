@@ -12,6 +12,7 @@
 //! make large or slow has a limit: connections, the size of a head, the time for it, the time
 //! without progress of a transfer.
 
+mod admission;
 mod connection;
 pub mod counters;
 mod date;
@@ -39,6 +40,7 @@ pub use counters::Counters;
 pub use library::Scope;
 
 use crate::listen::{ListenError, listen};
+use admission::Admission;
 use connection::Connection;
 use library::Library;
 
@@ -54,6 +56,8 @@ pub struct HttpConfig {
     pub scope: Scope,
     /// Connections served at once; others get 503.
     pub max_connections: usize,
+    /// Of these, from one address (loopback excepted).
+    pub max_per_address: usize,
     /// Time for the rest of a request whose first byte has come.
     pub head_timeout: Duration,
     /// Time a connection may stay open without a request.
@@ -71,6 +75,7 @@ impl HttpConfig {
             listen,
             scope: Scope::Everything,
             max_connections: 512,
+            max_per_address: 64,
             head_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(30),
@@ -122,7 +127,7 @@ impl HttpServer {
         let grace = config.grace;
         let acceptor = Acceptor {
             library: Arc::new(Library::new(store, config.scope)),
-            slots: Arc::new(Semaphore::new(config.max_connections)),
+            admission: Admission::new(config.max_connections, config.max_per_address),
             refusals: Arc::new(Semaphore::new(MAX_REFUSALS)),
             config: Arc::new(config),
             counters: Arc::clone(&counters),
@@ -171,7 +176,7 @@ struct Acceptor {
     config: Arc<HttpConfig>,
     library: Arc<Library>,
     counters: Arc<Counters>,
-    slots: Arc<Semaphore>,
+    admission: Arc<Admission>,
     refusals: Arc<Semaphore>,
     stop: CancellationToken,
     connections: TaskTracker,
@@ -206,10 +211,10 @@ impl Acceptor {
             more_metrics: Arc::clone(&self.more_metrics),
         };
         let stop = self.stop.clone();
-        if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
+        if let Some(place) = self.admission.admit(peer.ip()) {
             let grace = self.config.grace;
             self.connections.spawn(async move {
-                let _slot = slot;
+                let _place = place;
                 let cut = async {
                     stop.cancelled().await;
                     tokio::time::sleep(grace).await;
