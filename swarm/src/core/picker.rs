@@ -303,7 +303,7 @@ impl Picker {
             return high;
         }
         if self.have.count() < self.random_first {
-            self.normal.from_random(rng).find(|p| asker.offers(*p))
+            self.normal.rotated(rng).find(|p| asker.offers(*p))
         } else {
             self.normal.rarest_first().find(|p| asker.offers(*p))
         }

@@ -71,10 +71,7 @@ impl Rarity {
     }
 
     /// All pieces from a random one on.
-    pub(crate) fn from_random(
-        &self,
-        rng: &mut fastrand::Rng,
-    ) -> impl Iterator<Item = PieceIndex> + '_ {
+    pub(crate) fn rotated(&self, rng: &mut fastrand::Rng) -> impl Iterator<Item = PieceIndex> + '_ {
         let skip = if self.len == 0 { 0 } else { rng.u32(..self.len) as usize };
         self.rarest_first().skip(skip).chain(self.rarest_first().take(skip))
     }
@@ -118,7 +115,7 @@ mod tests {
                 prop_assert_eq!(rarity.len() as usize, model.len());
                 let levels: Vec<u32> = rarity.rarest_first().map(|p| model[&p.0]).collect();
                 prop_assert!(levels.is_sorted(), "{:?}", levels);
-                let mut all: Vec<u32> = rarity.from_random(&mut rng).map(|p| p.0).collect();
+                let mut all: Vec<u32> = rarity.rotated(&mut rng).map(|p| p.0).collect();
                 all.sort_unstable();
                 prop_assert!(all.iter().eq(model.keys()));
             }

@@ -77,7 +77,7 @@ mod tests {
         let seen = rate.per_second(now);
         assert!((95_000..=106_000).contains(&seen), "{seen}");
         assert!(rate.per_second(now + Duration::from_secs(2)) < 20_000);
-        assert_eq!(rate.per_second(now + Duration::from_secs(30)), 0);
+        assert!(rate.per_second(now + Duration::from_secs(30)) < 2_000);
     }
 
     #[test]

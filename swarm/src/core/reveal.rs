@@ -260,12 +260,10 @@ impl Reveal {
         let waited = |since: Moment| now.saturating_sub(since);
         for key in keys {
             if let Some(shown) = self.peers.get_mut(&key) {
-                for open in shown
-                    .open
-                    .extract_if(.., |o| o.done_at.is_some_and(|d| waited(d) >= SENT_PATIENCE))
-                {
-                    self.sent.push((open.piece, key, open.done_at.unwrap_or(now)));
-                }
+                let is_sent = |o: &Open| o.done_at.is_some_and(|at| waited(at) >= SENT_PATIENCE);
+                let sent = shown.open.iter().filter(|o| is_sent(o));
+                self.sent.extend(sent.map(|o| (o.piece, key, o.done_at.unwrap_or(now))));
+                shown.open.retain(|o| !is_sent(o));
             }
             if !wants(key) {
                 let stale =
@@ -274,9 +272,12 @@ impl Reveal {
             }
         }
         self.sent.retain(|(piece, ..)| !seen(*piece));
-        for (piece, ..) in
-            self.sent.extract_if(.., |(_, _, at)| waited(*at) >= LOST_PATIENCE).collect::<Vec<_>>()
-        {
+        let (lost, kept) = std::mem::take(&mut self.sent)
+            .into_iter()
+            .partition(|(.., at)| waited(*at) >= LOST_PATIENCE);
+        self.sent = kept;
+        let lost: Vec<_> = lost;
+        for (piece, ..) in lost {
             self.put_back(piece, rng);
         }
     }

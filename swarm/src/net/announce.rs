@@ -33,15 +33,18 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         tracing::warn!(info_hash = %shared.metainfo.info_hash, "the torrent names no tracker");
         return;
     }
-    let mut loop_state = Announcer { key: format!("{:08x}", fastrand::u32(..)), shared, tiers };
-    loop_state.run().await;
-    loop_state.stopped().await;
+    let key = format!("{:08x}", fastrand::u32(..));
+    let mut announcer = Announcer { key, shared, tiers, told_complete: false };
+    announcer.run().await;
+    announcer.stopped().await;
 }
 
 struct Announcer {
     shared: Arc<Shared>,
     tiers: Vec<Vec<String>>,
     key: String,
+    /// The tracker knows that we are complete, or we were from the start.
+    told_complete: bool,
 }
 
 impl Announcer {
@@ -49,10 +52,8 @@ impl Announcer {
         let shared = self.shared.clone();
         let mut event = Some(AnnounceEvent::Started);
         let (mut failures, mut hungry) = (0u32, 0u32);
-        let started_complete = shared.is_done();
-        let mut told_complete = started_complete;
+        self.told_complete = shared.is_done();
         loop {
-            let done_before = shared.is_done();
             let result = tokio::select! {
                 result = self.announce(event) => result,
                 () = shared.cancel.cancelled() => return,
@@ -60,8 +61,7 @@ impl Announcer {
             let wait = match result {
                 Ok(reply) => {
                     failures = 0;
-                    told_complete |=
-                        event == Some(AnnounceEvent::Completed) || (event.is_some() && done_before);
+                    self.told_complete |= event == Some(AnnounceEvent::Completed);
                     event = None;
                     let starving = !shared.is_done() && shared.lock().links.len() < HUNGRY;
                     hungry = if starving { (hungry + 1).min(8) } else { 0 };
@@ -76,7 +76,7 @@ impl Announcer {
                     jittered((Duration::from_millis(500) * 2u32.pow(failures)).min(most))
                 }
             };
-            if !told_complete && shared.is_done() {
+            if !self.told_complete && shared.is_done() {
                 // it completed while the announce was under way
                 if event.is_none() {
                     event = Some(AnnounceEvent::Completed);
@@ -86,7 +86,7 @@ impl Announcer {
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = shared.cancel.cancelled() => return,
-                () = shared.completed_wake.notified(), if !told_complete => {
+                () = shared.completed_wake.notified(), if !self.told_complete => {
                     if event.is_none() {
                         event = Some(AnnounceEvent::Completed);
                     }
@@ -181,19 +181,28 @@ impl Announcer {
         request.to_query()
     }
 
-    /// Says good-bye to the first tracker of each tier, in bounded time.
+    /// Says good-bye, in bounded time, to the tracker that answered last; a fetch that completed
+    /// just now is told first.
     async fn stopped(&self) {
-        let query = self.query(Some(AnnounceEvent::Stopped));
         let limit = self.shared.session.config.stop_timeout;
         let limits = Limits { connect: limit, idle: limit, total: limit, ..Limits::default() };
-        for url in self.tiers.iter().filter_map(|tier| tier.first()) {
-            match tokio::time::timeout(limit, ask(url, &query, limits)).await {
-                Ok(Ok(_)) => return,
-                Ok(Err(stall)) => {
-                    tracing::debug!(detail = %stall.detail, "stopped was not announced")
+        let completed =
+            (!self.told_complete && self.shared.is_done()).then_some(AnnounceEvent::Completed);
+        let both = async {
+            for event in completed.into_iter().chain([AnnounceEvent::Stopped]) {
+                let query = self.query(Some(event));
+                for url in self.tiers.iter().filter_map(|tier| tier.first()) {
+                    match ask(url, &query, limits).await {
+                        Ok(_) => break,
+                        Err(stall) => {
+                            tracing::debug!(detail = %stall.detail, "last announce failed")
+                        }
+                    }
                 }
-                Err(_) => return,
             }
+        };
+        if tokio::time::timeout(limit, both).await.is_err() {
+            tracing::debug!("no time left to tell the tracker that we stop");
         }
     }
 }

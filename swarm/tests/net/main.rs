@@ -1,4 +1,10 @@
 //! The engine over real TCP on the loopback interface.
 
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
 mod basic;
+mod disk;
+mod hostile;
+mod http;
 mod support;
+mod trouble;

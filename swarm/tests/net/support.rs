@@ -129,7 +129,11 @@ pub(crate) struct TrackerState {
 
 impl Tracker {
     pub(crate) async fn start(mood: Mood) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start_at(0, mood).await
+    }
+
+    pub(crate) async fn start_at(port: u16, mood: Mood) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
         let url = format!("http://{}/announce", listener.local_addr().unwrap());
         let state = TrackerState { mood, peers: BTreeMap::new(), events: Vec::new(), announces: 0 };
         let state = Arc::new(Mutex::new(state));

@@ -1,5 +1,11 @@
 //! Whole swarms of real cores under a simulated clock; see [`world`]. Each failure names its seed.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test ends at the first surprise and may say what it measured"
+)]
+
 mod world;
 
 use std::time::Duration;
