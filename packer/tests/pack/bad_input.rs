@@ -105,6 +105,8 @@ fn a_source_that_this_user_cannot_read() {
     let output = Command::new("setpriv")
         .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
         .arg(dir.path().join("bee-packer"))
+        // where that user cannot leave a log behind
+        .env("TMPDIR", dir.path())
         .args(["pack", "--image-only", "--name", "test", "--source"])
         .arg(&root)
         .arg("--store")
