@@ -39,15 +39,15 @@ pub(crate) fn build_programs() -> anyhow::Result<PathBuf> {
 }
 
 impl Client {
-    /// The tracker's command.
-    pub(crate) fn tracker(self, programs: &Path, content: &Content) -> anyhow::Result<Cmd> {
+    /// The tracker's command. `whitelist` holds the info-hash, readable for everybody.
+    pub(crate) fn tracker(self, programs: &Path, whitelist: &Path) -> anyhow::Result<Cmd> {
         Ok(match self {
             Self::Beeswarm => {
                 Cmd::new(programs.join("bee-tracker")).args(["--listen", "0.0.0.0:6969"])
             }
             Self::Ctorrent | Self::Aria2 => Cmd::new(OPENTRACKER.find()?)
-                .args(["-p", "6969", "-P", "6969", "-d", "/", "-u", "root", "-w"])
-                .arg(&content.whitelist),
+                .args(["-p", "6969", "-P", "6969", "-d", "/", "-u", "nobody", "-w"])
+                .arg(whitelist),
         })
     }
 

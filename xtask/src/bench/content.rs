@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use proto::geometry::Geometry;
-use proto::hash::PieceHash;
+use proto::hash::{InfoHash, PieceHash};
 use proto::metainfo::{Info, Metainfo};
 
 /// An image and its torrent.
@@ -13,8 +13,8 @@ use proto::metainfo::{Info, Metainfo};
 pub(crate) struct Content {
     pub(crate) image: PathBuf,
     pub(crate) torrent: PathBuf,
-    /// The info-hash in a file of its own: Debian's opentracker serves none that is not listed.
-    pub(crate) whitelist: PathBuf,
+    /// Debian's opentracker serves none that is not listed.
+    pub(crate) info_hash: InfoHash,
     pub(crate) bytes: Vec<u8>,
 }
 
@@ -32,13 +32,10 @@ pub(crate) fn make(
     let info = Info::new("image", geometry, true, pieces)?;
     let metainfo = Metainfo::new(info, vec![vec![tracker.to_owned()]], Vec::new(), None)?;
     let (image, torrent) = (folder.join("image"), folder.join("image.torrent"));
-    let whitelist = folder.join("whitelist");
-    fs::write(&whitelist, format!("{}\n", metainfo.info_hash))
-        .with_context(|| format!("cannot write {}", whitelist.display()))?;
     fs::write(&image, &bytes).with_context(|| format!("cannot write {}", image.display()))?;
     fs::write(&torrent, metainfo.to_bytes()?)
         .with_context(|| format!("cannot write {}", torrent.display()))?;
-    Ok(Content { image, torrent, whitelist, bytes })
+    Ok(Content { image, torrent, info_hash: metainfo.info_hash, bytes })
 }
 
 /// Bytes without structure (xorshift64*), so that nothing on the way can compress them.

@@ -63,7 +63,10 @@ pub(crate) fn run(
     let link = Link::rate(args.rate);
     let admin = lab.add_node("admin", link)?;
     ensure!(admin.ip().to_string() == ADMIN_IP, "the lab's address plan has changed");
-    let mut tracker = admin.spawn(&client.tracker(programs, content)?.log("tracker"))?;
+    // opentracker reads it as nobody, who may not enter the folder of the results
+    let whitelist = admin.scratch().join("whitelist");
+    fs::write(lab.outside(&whitelist), format!("{}\n", content.info_hash))?;
+    let mut tracker = admin.spawn(&client.tracker(programs, &whitelist)?.log("tracker"))?;
     let mut seeder = admin.spawn(&client.seeder(programs, content)?.log("seeder"))?;
     let barrier = admin.scratch().join("barrier");
     run_ok(&admin, &Cmd::new("mkfifo").arg(&barrier))?;
