@@ -144,6 +144,7 @@ impl Narrator {
             object["phase"] = json!(text::phase(&progress.phase));
             object["uploaded"] = json!(progress.bytes_uploaded);
             object["peers_known"] = json!(progress.peers_known);
+            object["hash_failures"] = json!(progress.hash_failures);
             self.json("progress", object);
         }
         if is_due(&mut self.last_human, HUMAN_INTERVAL) {

@@ -127,3 +127,22 @@ fn too_little_space_is_said_before_the_first_byte() {
     assert!(message.contains("no room") && message.contains("3000000"), "{message} (needs root)");
     assert_eq!(process.exit(), 3);
 }
+
+#[test]
+fn a_lie_never_reaches_the_image() {
+    let tracker = Server::start();
+    let image = Image::noise(600_000, &[tracker.url("/announce")]);
+    let _liar = Seeder::liar(&image);
+    let mut process =
+        Process::fetch(fetch_args(image.torrent_file().to_str().unwrap(), &image.output()));
+    let progress =
+        process.wait_for("a hash failure", |event| event["hash_failures"].as_u64() > Some(0));
+    assert_eq!(progress["bytes"], 0, "{progress}");
+    let written = std::fs::read(image.output()).unwrap();
+    assert!(written.iter().all(|byte| *byte == 0), "a lie was written");
+    let _seeder = Seeder::start(&image);
+    let complete = process.event("complete");
+    assert!(complete["hash_failures"].as_u64() > Some(0), "{complete}");
+    assert_eq!(process.exit(), 0);
+    assert_eq!(std::fs::read(image.output()).unwrap(), image.bytes);
+}
