@@ -368,3 +368,21 @@ fn the_service_manager_is_told() {
     assert!(told);
     assert_eq!(seeder.end().0.code(), Some(0));
 }
+
+#[test]
+fn killed_at_any_moment_it_starts_again_on_its_port() {
+    let node = Node::new();
+    let mut listen = "[::]:0".to_owned();
+    for round in 0..3 {
+        // Killed before it has done anything: on its way from root to nobody.
+        drop(node.start(&node.record(), &[]));
+        let path = node.path("boot.json");
+        let args = ["node", "--boot-record", path.to_str().unwrap(), "--listen", &listen];
+        let seeder = Program::start(&[&args[..], &["--user", "nobody"]].concat(), &[]);
+        let address = seeder.address("swarm");
+        assert!(fetch(&node.metainfo, local(address), || false).unwrap() == node.image, "{round}");
+        seeder.signal("-KILL");
+        assert_eq!(seeder.end().0.code(), None);
+        listen = address.to_string();
+    }
+}
