@@ -72,9 +72,10 @@ pub async fn discover(
     narrator.tell(EventKind::Discover { source: name(source).to_owned() });
     let mut pauses = Pauses::new(seed(surroundings));
     loop {
-        if let Some((resolv_conf, state)) = &surroundings.resolver {
-            // without name servers the next attempt says that the name does not resolve
-            let _ = resolver::fill_in(resolv_conf, state);
+        if let Some(stall) = no_name_server(source, surroundings) {
+            narrator.stall(&stall);
+            tokio::time::sleep(pauses.after(stall.cause)).await;
+            continue;
         }
         let failure = match attempt(source, pin).await {
             Ok(trusted) => return Ok(trusted),
@@ -94,6 +95,24 @@ pub async fn discover(
         narrator.stall(&stall);
         tokio::time::sleep(pauses.after(stall.cause)).await;
     }
+}
+
+/// Takes over networkd's name servers. The stall when a name must be resolved and there is no
+/// server to ask yet.
+fn no_name_server(source: &Source, surroundings: &Surroundings) -> Option<Stall> {
+    let (resolv_conf, state) = surroundings.resolver.as_ref()?;
+    // a file that cannot be written is noticed below
+    let _ = resolver::fill_in(resolv_conf, state);
+    if !resolver::needs_name_server(name(source)) || resolver::knows_server(resolv_conf) {
+        return None;
+    }
+    network::diagnose(&network::cards(&surroundings.net)).or_else(|| {
+        let detail = format!(
+            "no name server yet to look up the host of {}; does DHCP give one?",
+            name(source)
+        );
+        Some(Stall { cause: StallCause::NoAddress, detail })
+    })
 }
 
 /// URL or path that a source names.
@@ -157,7 +176,9 @@ async fn get(url: &str, max_body: usize) -> Result<Response, Failure> {
 /// driver or a missing lease; the cards tell which.
 fn classify(error: &HttpError, cards: &[Card]) -> Stall {
     let cause = match error {
-        HttpError::Dns { .. } => StallCause::NameResolution,
+        HttpError::Dns { .. } | HttpError::Timeout { what: "resolve", .. } => {
+            StallCause::NameResolution
+        }
         HttpError::Connect { source, .. } => match source.kind() {
             std::io::ErrorKind::NetworkUnreachable | std::io::ErrorKind::AddrNotAvailable => {
                 StallCause::NoAddress
@@ -215,6 +236,28 @@ mod tests {
     }
 
     #[test]
+    fn a_name_is_not_looked_up_without_a_server() {
+        let dir = tempfile::tempdir().unwrap();
+        let (conf, state) = (dir.path().join("resolv.conf"), dir.path().join("state"));
+        let net = dir.path().join("net/eth0");
+        std::fs::create_dir_all(&net).unwrap();
+        std::fs::write(net.join("type"), "1\n").unwrap();
+        std::fs::write(net.join("carrier"), "1\n").unwrap();
+        let surroundings = Surroundings {
+            net: dir.path().join("net"),
+            resolver: Some((conf.clone(), state.clone())),
+        };
+        let named = Source::Torrent("http://admin.lab/x.torrent".into());
+        let stall = no_name_server(&named, &surroundings).unwrap();
+        assert!(stall.detail.contains("admin.lab"), "{stall:?}");
+        let numeric = Source::Torrent("http://10.0.0.1/x.torrent".into());
+        assert_eq!(no_name_server(&numeric, &surroundings), None);
+        std::fs::write(&state, "DNS=10.0.0.1\n").unwrap();
+        assert_eq!(no_name_server(&named, &surroundings), None);
+        assert!(resolver::knows_server(&conf));
+    }
+
+    #[test]
     fn causes() {
         let up = [card(true)];
         for (error, cards, cause) in [
@@ -225,6 +268,15 @@ mod tests {
             (connect(111), &up, StallCause::SourceUnreachable), // ECONNREFUSED
             (
                 HttpError::Dns { host: "h".into(), source: io::Error::other("no") },
+                &up,
+                StallCause::NameResolution,
+            ),
+            (
+                HttpError::Timeout {
+                    host: "h".into(),
+                    what: "resolve",
+                    after: Duration::from_secs(5),
+                },
                 &up,
                 StallCause::NameResolution,
             ),

@@ -14,8 +14,7 @@ use std::path::Path;
 /// # Errors
 /// When `resolv_conf` cannot be written.
 pub fn fill_in(resolv_conf: &Path, state: &Path) -> io::Result<bool> {
-    let present = std::fs::read_to_string(resolv_conf).unwrap_or_default();
-    if present.lines().any(|line| line.trim_start().starts_with("nameserver")) {
+    if knows_server(resolv_conf) {
         return Ok(false);
     }
     let Some(text) = from_state(&std::fs::read_to_string(state).unwrap_or_default()) else {
@@ -27,6 +26,23 @@ pub fn fill_in(resolv_conf: &Path, state: &Path) -> io::Result<bool> {
     }
     std::fs::write(resolv_conf, text)?;
     Ok(true)
+}
+
+/// Whether a resolv.conf(5) names a server. Without one the resolver asks this machine, and waits
+/// for seconds for an answer that cannot come.
+#[must_use]
+pub fn knows_server(resolv_conf: &Path) -> bool {
+    let text = std::fs::read_to_string(resolv_conf).unwrap_or_default();
+    text.lines().any(|line| line.trim_start().starts_with("nameserver"))
+}
+
+/// Whether the host of a URL is a name, not an address.
+#[must_use]
+pub fn needs_name_server(url: &str) -> bool {
+    let Some(rest) = url.strip_prefix("http://") else { return false };
+    let authority = rest.split('/').next().unwrap_or_default();
+    let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+    !authority.starts_with('[') && host.parse::<std::net::IpAddr>().is_err()
 }
 
 /// The text of a resolv.conf(5); `None` when the state names no server.
@@ -68,6 +84,20 @@ mod tests {
         let text = std::fs::read_to_string(&conf).unwrap();
         assert_eq!(text, "nameserver 10.0.2.3\nnameserver fec0::3\nsearch lab\n");
         assert!(!fill_in(&conf, &state).unwrap(), "wrote twice");
+    }
+
+    #[test]
+    fn only_names_need_a_server() {
+        for (url, expected) in [
+            ("http://admin.lab:8080/x", true),
+            ("http://admin/", true),
+            ("http://10.0.0.1:8080/x", false),
+            ("http://10.0.0.1", false),
+            ("http://[fd00::1]:8080/x", false),
+            ("/rootimg.torrent", false),
+        ] {
+            assert_eq!(needs_name_server(url), expected, "{url}");
+        }
     }
 
     #[test]

@@ -28,6 +28,11 @@ impl Machine {
 
     /// Boots, then runs `then` (a shell script with $root, $run and $boot) in the same namespace.
     fn boot(&self, extra: &[&str], then: &str) -> Process {
+        self.script(extra, &format!("$boot || exit $?; {then}"))
+    }
+
+    /// Runs a shell script with $root, $run and $boot in a mount namespace.
+    fn script(&self, extra: &[&str], script: &str) -> Process {
         let mut boot = format!(
             "{} boot --json --cmdline {} --root {} --run {}",
             program().display(),
@@ -39,7 +44,7 @@ impl Machine {
             boot.push_str(&format!(" {arg}"));
         }
         let script = format!(
-            "root={}; run={}; boot='{boot}'; $boot || exit $?; {then}",
+            "root={}; run={}; boot='{boot}'; {script}",
             self.path("root").display(),
             self.path("run").display()
         );
@@ -141,6 +146,26 @@ fn a_torrent_in_the_initrd_needs_no_web_server() {
     process.event("checked");
     assert_eq!(process.exit(), 0);
     assert_eq!(machine.record().manifest_sha256, None);
+}
+
+#[test]
+fn an_interrupted_boot_can_be_started_again() {
+    let server = Server::start();
+    let image = Image::root(&[server.url("/announce")]);
+    serve(&server, &image);
+    let machine =
+        Machine::new(&format!("root=beeswarm:{} beeswarm.listen=127.0.0.1:0", server.url("/rev/")));
+    // nobody has the image yet: the first attempt cannot do more than wait
+    let mut process = machine.script(
+        &[],
+        "timeout --preserve-status --signal TERM 3 $boot; echo \"{\\\"event\\\":\\\"ended\\\",\\\"code\\\":$?}\"
+         test -s $run/image/rootimg.sfs && $boot && test -e $root/sbin/init",
+    );
+    process.event("failed");
+    assert_eq!(process.event("ended")["code"], 6);
+    let _seeder = Seeder::start(&image);
+    process.event("handover");
+    assert_eq!(process.exit(), 0);
 }
 
 #[test]
