@@ -42,16 +42,29 @@ impl Milestone {
         }
     }
 
-    /// A text that shows on the console when it is reached.
-    fn mark(self) -> &'static str {
+    /// Texts that show on the console, one after the other, when it is reached.
+    fn marks(self) -> &'static [&'static str] {
         match self {
-            Milestone::Ipxe => "iPXE ",
-            Milestone::Script => "Beeswarm: ",
-            Milestone::Kernel => "Linux version",
-            Milestone::Client => "beeswarm: looking for",
-            Milestone::SwitchRoot => "Switching root",
-            Milestone::Login => " login: ",
+            Milestone::Ipxe => &["iPXE "],
+            Milestone::Script => &["Beeswarm: "],
+            Milestone::Kernel => &["Linux version"],
+            Milestone::Client => &["beeswarm: looking for"],
+            // systemd says this in the initrd too
+            Milestone::SwitchRoot => &["beeswarm: handing over", "running in system mode"],
+            Milestone::Login => &[" login: "],
         }
+    }
+
+    /// Whether the console's text shows it.
+    fn shows_in(self, text: &str) -> bool {
+        let mut rest = text;
+        self.marks().iter().all(|mark| match rest.find(mark) {
+            Some(at) => {
+                rest = &rest[at + mark.len()..];
+                true
+            }
+            None => false,
+        })
     }
 }
 
@@ -80,7 +93,7 @@ impl Milestones {
         let text = String::from_utf8_lossy(console);
         for milestone in Milestone::ALL {
             let seen = &mut self.seen[milestone as usize];
-            if seen.is_none() && text.contains(milestone.mark()) {
+            if seen.is_none() && milestone.shows_in(&text) {
                 *seen = Some(now);
             }
         }
@@ -90,6 +103,14 @@ impl Milestones {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_initrds_systemd_is_not_the_real_roots() {
+        let initrd = "systemd 252 running in system mode\nbeeswarm: handing over to the image";
+        assert!(!Milestone::SwitchRoot.shows_in(initrd));
+        let root = format!("{initrd}\nsystemd 252 running in system mode\n");
+        assert!(Milestone::SwitchRoot.shows_in(&root));
+    }
 
     #[test]
     fn milestones_keep_the_time_they_were_first_seen() {

@@ -83,6 +83,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let begin = Instant::now();
     let folder = RunFolder::create()?;
     let result = perform(&args, &interrupt, &folder, begin);
+    interrupt.give_way();
     say(format_args!("Logs: {}", folder.path().display()));
     result
 }
@@ -96,6 +97,7 @@ fn perform(args: &Args, interrupt: &Interrupt, folder: &RunFolder, begin: Instan
         scene::Scene::start(args, &programs, &image, folder, interrupt)
     })?;
     let result = scene.play(&mut steps);
+    interrupt.give_way();
     summary::print(&mut scene, &steps, folder)?;
     result?;
     say(format_args!("All of it happened, in {}.", steps::minutes(begin.elapsed())));

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::process;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
@@ -20,6 +21,7 @@ type Action = Box<dyn FnOnce() + Send>;
 #[derive(Clone, Default)]
 pub(crate) struct Interrupt {
     actions: Arc<Mutex<Vec<Action>>>,
+    came: Arc<AtomicBool>,
 }
 
 /// What Ctrl-C means.
@@ -46,6 +48,7 @@ impl Interrupt {
         let theirs = interrupt.clone();
         thread::Builder::new().name("signals".to_owned()).spawn(move || {
             let (name, number) = runtime.block_on(first(ctrl_c_means, ctrl_c, terminate, hang_up));
+            theirs.came.store(true, Ordering::SeqCst);
             say(format_args!("\n{name}: cleaning up"));
             theirs.run();
             leave(128 + number);
@@ -56,6 +59,14 @@ impl Interrupt {
     /// Adds an action.
     pub(crate) fn undo(&self, action: impl FnOnce() + Send + 'static) {
         self.list().push(Box::new(action));
+    }
+
+    /// To be called before a failure is told: when a signal is what made things fail, this does not
+    /// return, and the signal's own end of the process comes.
+    pub(crate) fn give_way(&self) {
+        while self.came.load(Ordering::SeqCst) {
+            thread::park();
+        }
     }
 
     fn run(&self) {

@@ -93,7 +93,8 @@ fn crowd(rows: &[Row]) -> String {
     let mut text = format!("{done} of {} nodes have the image", rows.len());
     if done < rows.len() {
         let count = u32::try_from(rows.len()).unwrap_or(u32::MAX);
-        let mean: f64 = rows.iter().filter_map(|row| row.percent).sum::<f64>() / f64::from(count);
+        let sum = rows.iter().filter_map(|row| row.percent).fold(0.0, |sum, one| sum + one);
+        let mean = sum / f64::from(count);
         let rate: u64 = rows.iter().map(|row| row.rate).sum();
         text.push_str(&format!(", {mean:.0} % on average, {} together", megabits(rate)));
     }
