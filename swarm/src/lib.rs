@@ -22,6 +22,6 @@ pub mod report;
 pub mod storage;
 
 pub use config::{InitialHave, Role, SessionConfig, TorrentSpec, Verify};
+pub use net::handle::Torrent;
 pub use net::session::{Session, SessionError};
-pub use net::torrent::Torrent;
 pub use progress::{Completed, PeerStat, Phase, Progress, TorrentError};

@@ -8,6 +8,7 @@
 mod announce;
 mod book;
 mod dial;
+pub(crate) mod handle;
 mod handshake;
 mod hashing;
 mod limiter;
@@ -15,5 +16,5 @@ mod link;
 pub(crate) mod session;
 mod stall;
 mod state;
-pub(crate) mod torrent;
+mod torrent;
 mod webseed;

@@ -49,6 +49,18 @@ impl Partial {
         self.received
     }
 
+    /// Whether nobody is asked for any of its blocks now.
+    pub(crate) fn is_idle(&self) -> bool {
+        (self.missing + self.received) as usize == self.slots.len()
+    }
+
+    /// Begins again, with nothing received.
+    pub(crate) fn restart(&mut self, owner: PeerKey) {
+        self.slots.fill(Slot::Missing);
+        (self.missing, self.received) = (u32::try_from(self.slots.len()).unwrap_or(u32::MAX), 0);
+        self.owner = Some(owner);
+    }
+
     /// Whether no block is here and none is asked for.
     pub(crate) fn is_untouched(&self) -> bool {
         self.missing as usize == self.slots.len()

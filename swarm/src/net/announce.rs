@@ -54,10 +54,22 @@ impl Announcer {
         let (mut failures, mut hungry) = (0u32, 0u32);
         self.told_complete = shared.is_done();
         loop {
-            let result = tokio::select! {
-                result = self.announce(event) => result,
-                () = shared.cancel.cancelled() => return,
+            let result = {
+                let announce = self.announce(event);
+                tokio::pin!(announce);
+                tokio::select! {
+                    result = &mut announce => Some(result),
+                    // this one counts: it is not left half done
+                    () = shared.cancel.cancelled() => match event {
+                        Some(AnnounceEvent::Completed) => {
+                            let limit = shared.session.config.stop_timeout / 2;
+                            tokio::time::timeout(limit, announce).await.ok()
+                        }
+                        _ => None,
+                    },
+                }
             };
+            let Some(result) = result else { return };
             let wait = match result {
                 Ok(reply) => {
                     failures = 0;

@@ -13,10 +13,11 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::handle::Torrent;
 use super::handshake;
 use super::limiter::Limiter;
 use super::link;
-use super::torrent::{Shared, Torrent};
+use super::torrent::Shared;
 use crate::config::{Role, SessionConfig, TorrentSpec};
 
 /// Connections the kernel holds for us: a whole cluster connects within a second.

@@ -1,4 +1,4 @@
-//! One torrent on the network: its tasks and the handle on them.
+//! One torrent on the network: what its tasks share, its timers and its end.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -6,7 +6,6 @@ use std::time::Duration;
 use proto::bitfield::Bitfield;
 use proto::event::Sources;
 use proto::geometry::PieceIndex;
-use proto::hash::InfoHash;
 use proto::metainfo::Metainfo;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -18,8 +17,8 @@ use super::stall::View;
 use super::state::{State, Todo};
 use super::{announce, dial, webseed};
 use crate::config::{InitialHave, TorrentSpec, Verify};
-use crate::core::{self, CoreConfig, Moment, PeerKey, Priority};
-use crate::progress::{Completed, PeerStat, Phase, Progress, TorrentError};
+use crate::core::{self, CoreConfig, Moment, PeerKey};
+use crate::progress::{Completed, Phase, Progress, TorrentError};
 
 /// How often timers of the core run while peers are connected, and otherwise.
 const TICK: Duration = Duration::from_millis(50);
@@ -27,12 +26,6 @@ const IDLE_TICK: Duration = Duration::from_millis(250);
 
 /// How often progress is published.
 const PUBLISH: Duration = Duration::from_millis(250);
-
-/// A running torrent; clones are handles on the same one.
-#[derive(Debug, Clone)]
-pub struct Torrent {
-    shared: Arc<Shared>,
-}
 
 /// What the tasks of a torrent share.
 #[derive(Debug)]
@@ -47,11 +40,11 @@ pub(crate) struct Shared {
     pub(crate) completed_wake: Notify,
     /// Wakes the timer task: there may be somebody to dial.
     pub(crate) ticker: Notify,
-    finished: CancellationToken,
+    pub(crate) finished: CancellationToken,
     state: Mutex<State>,
-    progress: watch::Sender<Progress>,
-    completed: watch::Sender<Option<Completed>>,
-    failure: watch::Sender<Option<TorrentError>>,
+    pub(crate) progress: watch::Sender<Progress>,
+    pub(crate) completed: watch::Sender<Option<Completed>>,
+    pub(crate) failure: watch::Sender<Option<TorrentError>>,
     web_seeds: bool,
     initial_seeding: bool,
 }
@@ -114,10 +107,9 @@ impl Shared {
             failure.get_or_insert_with(|| error.clone());
             first
         });
-        if first {
-            if !matches!(error, TorrentError::Stopped) {
-                tracing::error!(info_hash = %self.metainfo.info_hash, error = %error.text(), "torrent failed");
-            }
+        // being stopped is no failure
+        if first && !matches!(error, TorrentError::Stopped) {
+            tracing::error!(info_hash = %self.metainfo.info_hash, error = %error.text(), "torrent failed");
             self.progress.send_modify(|p| p.phase = Phase::Failed(error.text()));
         }
         self.cancel.cancel();
@@ -375,7 +367,7 @@ impl Shared {
         let useful = views.filter(|v| v.useful > 0).count();
         let verified = self.bytes_of(core.have());
         let pieces_have = core.have().count();
-        if down_rate > 0 && totals.wasted == 0 {
+        if down_rate > 0 && totals.hash_failures == 0 {
             state.trouble.last_data = now;
         }
         let (known, connected) = (state.book.len(), state.links.len());
@@ -411,112 +403,4 @@ impl Shared {
 
 fn sources(totals: &core::Totals) -> Sources {
     Sources { admin: totals.from_admin, peers: totals.from_peers, web: totals.from_web }
-}
-
-impl Torrent {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
-    }
-
-    /// Its info-hash.
-    #[must_use]
-    pub fn info_hash(&self) -> InfoHash {
-        self.shared.metainfo.info_hash
-    }
-
-    /// Where it stands, from now on.
-    #[must_use]
-    pub fn progress(&self) -> watch::Receiver<Progress> {
-        self.shared.progress.subscribe()
-    }
-
-    /// The connected peers.
-    #[must_use]
-    pub fn peers(&self) -> Vec<PeerStat> {
-        let now = self.shared.now();
-        let state = self.shared.lock();
-        let Some(core) = &state.core else { return Vec::new() };
-        let stat = |(key, link): (&PeerKey, &super::state::Link)| {
-            core.peer(*key, now).map(|view| PeerStat {
-                address: link.address,
-                peer_id: link.peer_id,
-                client: link.client.clone(),
-                outgoing: link.outgoing,
-                pieces_have: view.pieces,
-                unchoked: view.unchoked,
-                unchokes_us: view.unchokes_us,
-                interested: view.interested,
-                downloaded: view.downloaded,
-                uploaded: view.uploaded,
-                down_rate: view.down_rate,
-                up_rate: view.up_rate,
-                outstanding: view.outstanding,
-            })
-        };
-        state.links.iter().filter_map(stat).collect()
-    }
-
-    /// The verified pieces.
-    #[must_use]
-    pub fn have(&self) -> Bitfield {
-        self.shared.lock().have()
-    }
-
-    /// Adds a peer by its address, besides those that trackers name.
-    pub fn add_peer(&self, address: std::net::SocketAddr) {
-        self.shared.lock().book.add(address);
-        self.shared.ticker.notify_one();
-    }
-
-    /// Changes how much a piece is wanted.
-    pub fn set_priority(&self, piece: PieceIndex, priority: Priority) {
-        self.with_core(|core, now| core.set_priority(now, piece, priority));
-    }
-
-    /// A reader waits for these bytes: their pieces come before everything else.
-    pub fn want(&self, offset: u64, length: u64) {
-        self.with_core(|core, now| core.want(now, offset, length));
-    }
-
-    fn with_core(&self, act: impl FnOnce(&mut core::Torrent, Moment)) {
-        let now = self.shared.now();
-        let mut state = self.shared.lock();
-        if let Some(core) = &mut state.core {
-            act(core, now);
-        }
-        let todo = state.drain();
-        drop(state);
-        self.shared.carry_out(todo);
-    }
-
-    /// Waits until everything is here and verified. Returns at once for a seed.
-    ///
-    /// # Errors
-    /// [`TorrentError`] when the torrent failed or was stopped first.
-    pub async fn completed(&self) -> Result<Completed, TorrentError> {
-        let mut completed = self.shared.completed.subscribe();
-        let done = completed.wait_for(Option::is_some);
-        tokio::select! {
-            biased;
-            done = done => match done.ok().and_then(|value| *value) {
-                Some(completed) => Ok(completed),
-                None => Err(TorrentError::Stopped),
-            },
-            error = self.failed() => Err(error),
-        }
-    }
-
-    /// Waits until the torrent cannot go on: storage trouble, wrong data, or it was stopped. For a
-    /// seed this is the only way it ends.
-    pub async fn failed(&self) -> TorrentError {
-        let mut failure = self.shared.failure.subscribe();
-        let ended = failure.wait_for(Option::is_some).await;
-        ended.ok().and_then(|value| value.clone()).unwrap_or(TorrentError::Stopped)
-    }
-
-    /// Takes the torrent out of its session: `stopped` is announced, connections close.
-    pub async fn remove(&self) {
-        self.shared.cancel.cancel();
-        self.shared.finished.cancelled().await;
-    }
 }
