@@ -72,7 +72,14 @@ pub(crate) struct Inner {
     pub(crate) logs: Logs,
     init: Pid,
     next: AtomicU32,
-    holder: Mutex<Option<(Sender<()>, JoinHandle<()>)>>,
+    running: Mutex<Option<Running>>,
+}
+
+/// What ends with the lab, whoever still holds on to its nodes.
+#[derive(Debug)]
+struct Running {
+    stop: Sender<()>,
+    holder: JoinHandle<()>,
     _limits: Option<RaisedLimits>,
 }
 
@@ -118,8 +125,7 @@ impl Lab {
             logs: Logs::new(config.logs),
             init,
             next: AtomicU32::new(0),
-            holder: Mutex::new(Some((stop, thread))),
-            _limits: limits,
+            running: Mutex::new(Some(Running { stop, holder: thread, _limits: limits })),
         };
         inner.shell(
             "making the switch",
@@ -206,11 +212,11 @@ impl Stopper {
 impl Inner {
     fn stop(&self) {
         // a panic while this was held leaves an Option, which is still good
-        let taken = self.holder.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
-        if let Some((stop, thread)) = taken {
+        let mut running = self.running.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some(Running { stop, holder, _limits }) = running.take() {
             drop(stop);
             // A panic in there has been reported; the holder died with its thread.
-            let _ = thread.join();
+            let _ = holder.join();
         }
     }
 

@@ -58,13 +58,16 @@ fn lines(targets: &str, suite: &str, keyring: Option<&str>) -> Vec<String> {
     let mut lines = Vec::new();
     for target in targets.lines() {
         let mut fields = target.split('|');
-        let (Some("Debian"), Some(uri), Some(release), Some("main")) =
+        let (Some(origin), Some(uri), Some(release), Some("main")) =
             (fields.next(), fields.next(), fields.next(), fields.next())
         else {
             continue;
         };
-        let ours = release == suite
-            || release.strip_prefix(suite).is_some_and(|r| r == "-updates" || r == "-security");
+        // before the first `apt-get update` apt does not know the origin: go by the folder
+        let folder = uri.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+        let debian = origin == "Debian" || (origin.is_empty() && folder.starts_with("debian"));
+        let part = release.strip_prefix(suite);
+        let ours = debian && part.is_some_and(|p| ["", "-updates", "-security"].contains(&p));
         let line = format!("deb {option}{uri} {release} main");
         if ours && !lines.contains(&line) {
             lines.push(line);
@@ -103,6 +106,8 @@ mod tests {
                 "deb [signed-by=/k.gpg] http://m/debian/ bookworm-updates main"
             ]
         );
+        assert_eq!(lines("|http://m/debian|bookworm|main", "bookworm", None).len(), 1);
+        assert!(lines("|http://m/node_20.x|bookworm|main", "bookworm", None).is_empty());
         assert!(lines("Debian|http://m/|bookworm-updates|main", "bookworm", None).is_empty());
     }
 

@@ -190,7 +190,18 @@ fn pack(
         log.display(),
         tail(&log, 20)
     );
+    prune(programs, store)?;
     newest_published(store)
+}
+
+/// Keeps the store small: what the channel boots, and the one before.
+fn prune(programs: &Programs, store: &Path) -> Result<()> {
+    let mut command = contained(&programs.packer)?;
+    command.args(["prune", NAME, "--keep", "2", "--store"]).arg(store);
+    let output = command.stdin(Stdio::null()).output().context("cannot run bee-packer")?;
+    let words = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "bee-packer prune failed: {}", words.trim());
+    Ok(())
 }
 
 /// The revision that the channel boots, from the link's target.

@@ -1,10 +1,11 @@
 //! The folder of one run: `.lab/runs/N`, with `.lab/runs/latest` pointing at it.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use nix::fcntl::{Flock, FlockArg};
 
 use crate::workspace::lab_folder;
 
@@ -15,6 +16,8 @@ const KEPT: usize = 8;
 #[derive(Debug)]
 pub(crate) struct RunFolder {
     path: PathBuf,
+    // held as long as the run lasts: runs share caches and the store
+    _lock: Flock<File>,
 }
 
 impl RunFolder {
@@ -22,6 +25,12 @@ impl RunFolder {
     pub(crate) fn create() -> Result<RunFolder> {
         let runs = lab_folder().join("runs");
         fs::create_dir_all(&runs).with_context(|| format!("cannot create {}", runs.display()))?;
+        let lock = runs.join("lock");
+        let file =
+            File::create(&lock).with_context(|| format!("cannot create {}", lock.display()))?;
+        let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock)
+            .map_err(|(_, errno)| errno)
+            .context("another demo is running in this repository")?;
         let numbers = numbers(&runs)?;
         for old in numbers.iter().rev().skip(KEPT - 1) {
             let path = runs.join(old.to_string());
@@ -35,7 +44,7 @@ impl RunFolder {
         // it may not be there; a real trouble shows in the next line
         let _ = fs::remove_file(&latest);
         symlink(number.to_string(), &latest).context("cannot point .lab/runs/latest at the run")?;
-        Ok(RunFolder { path })
+        Ok(RunFolder { path, _lock: lock })
     }
 
     /// The folder.
