@@ -153,7 +153,12 @@ async fn attempt(source: &Source, pin: Option<Pin>) -> Result<Trusted, Failure> 
             let folder = response.url.rsplit_once('/').map_or("", |(folder, _)| folder);
             let torrent_url = format!("{folder}/{}", ArtefactKind::Torrent.file_name());
             let response = get(&torrent_url, MAX_TORRENT_LEN).await?;
-            trust::torrent(response.body, Some(found), pin).map_err(refused(&torrent_url))
+            let mut trusted =
+                trust::torrent(response.body, Some(found), pin).map_err(refused(&torrent_url))?;
+            // The image lies beside its manifest, so its server is a web seed (BEP 19) that nobody
+            // has to configure. The engine asks it only while peers bring nothing.
+            trusted.metainfo.web_seeds.push(format!("{folder}/"));
+            Ok(trusted)
         }
     }
 }
