@@ -79,3 +79,15 @@ fn a_late_node_completes_from_nodes_alone() {
     assert_eq!(done["sources"]["peers"].as_u64(), Some(IMAGE as u64), "{done}");
     assert!(cluster.image_on(late) == revision.image);
 }
+
+#[test]
+fn without_any_peer_the_image_comes_over_http() {
+    let cluster = Cluster::start("web-seed", 1, BitRate::mbit(100));
+    let revision = cluster.publish(4, IMAGE);
+    let _tracker = cluster.tracker();
+    let _http = cluster.seeder(&["--no-swarm"]);
+    let node = &cluster.nodes[0];
+    let done = wait_complete(&mut cluster.fetch(node, &revision.url()));
+    assert_eq!(done["sources"]["web"].as_u64(), Some(IMAGE as u64), "{done}");
+    assert!(cluster.image_on(node) == revision.image);
+}
