@@ -12,7 +12,7 @@ use proto::wire::{Features, HANDSHAKE_LEN, Handshake, Message, piece_header};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::support::{Mood, Tracker, image, leecher, seeder, torrent_of};
+use crate::support::{Mood, PATIENCE, Tracker, image, leecher, seeder, torrent_of};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Manner {
@@ -202,12 +202,20 @@ async fn two_connections_of_one_pair_become_one() {
     b.torrent.add_peer(a.session.local_addr());
     a.until("the other one", |p| p.peers_connected == 1).await;
     b.until("the other one", |p| p.peers_connected == 1).await;
-    // both dialled at the same moment: after the doubles are sorted out one connection stays
-    for _ in 0..8 {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        assert!(a.torrent.peers().len() <= 2 && b.torrent.peers().len() <= 2);
-    }
-    assert_eq!((a.torrent.peers().len(), b.torrent.peers().len()), (1, 1));
+    // both dialled at the same moment: when the doubles are sorted out one connection is left, and
+    // it is the same one on both sides
+    let pair = async {
+        loop {
+            let (of_a, of_b) = (a.torrent.peers(), b.torrent.peers());
+            if let ([one], [other]) = (&of_a[..], &of_b[..])
+                && one.outgoing != other.outgoing
+            {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, pair).await.expect("one connection stays");
     a.session.shutdown().await;
     b.session.shutdown().await;
 }
