@@ -74,7 +74,7 @@ pub fn boot(node: NodeId, offer: &Offer, site: &Site, choice: &Choice) -> String
     let mut args = format!(
         "initrd=initrd.img root=beeswarm:${{base}}/ beeswarm.pin=sha256:{pin} \
          beeswarm.tracker=http://{tracker}/announce beeswarm.node={node} BOOTIF=01-{bootif} \
-         ip=dhcp rd.neednet=1"
+         rd.neednet=1"
     );
     let extra = kernel_args.to_string();
     if !extra.is_empty() {
@@ -192,7 +192,7 @@ goto ask
 set base http://10.0.0.1:8080/revisions/debian/0123456789ab
 echo Beeswarm: 52:54:00:12:34:56 boots debian 0123456789ab
 set what ${{base}}/vmlinuz
-kernel ${{what}} initrd=initrd.img root=beeswarm:${{base}}/ beeswarm.pin=sha256:{} beeswarm.tracker=http://10.0.0.1:6969/announce beeswarm.node=52:54:00:12:34:56 BOOTIF=01-52-54-00-12-34-56 ip=dhcp rd.neednet=1 console=ttyS0 || goto failed
+kernel ${{what}} initrd=initrd.img root=beeswarm:${{base}}/ beeswarm.pin=sha256:{} beeswarm.tracker=http://10.0.0.1:6969/announce beeswarm.node=52:54:00:12:34:56 BOOTIF=01-52-54-00-12-34-56 rd.neednet=1 console=ttyS0 || goto failed
 set what ${{base}}/initrd.img
 initrd ${{what}} || goto failed
 set what the start of ${{base}}/vmlinuz
