@@ -27,6 +27,15 @@ const LAB_PACKAGE: &str = "tests";
 /// Programs that tests call, beside those of the demo and of the checks.
 const CALLED_BY_TESTS: &[Program] = &[
     Program::System(Tool::new("getfattr", "extended attributes of a packed root", "attr", "attr")),
+    Program::System(Tool::new(
+        "setcap",
+        "file capabilities of a packed root",
+        "libcap2-bin",
+        "libcap",
+    )),
+    Program::System(Tool::new("ctorrent", "a foreign peer, as in 2015", "ctorrent", "ctorrent")),
+    Program::System(Tool::new("aria2c", "another foreign peer", "aria2", "aria2")),
+    Program::System(Tool::new("losetup", "loop devices", "mount", "util-linux")),
     Program::System(Tool::new("tar", "roots that come as an archive", "tar", "tar")),
     Program::System(Tool::new("ps", "processes that labs leave behind", "procps", "procps-ng")),
 ];
