@@ -35,6 +35,8 @@ impl Outcome {
 #[derive(Debug, Default)]
 pub(crate) struct Steps {
     done: Vec<(String, Duration, Outcome)>,
+    /// Whether each step is printed when it ends.
+    quiet: bool,
 }
 
 impl Steps {
@@ -44,10 +46,10 @@ impl Steps {
         let outcome =
             step().unwrap_or_else(|error| Outcome::Failed { problems: vec![format!("{error:#}")] });
         let took = started.elapsed();
-        say(line(name, took, &outcome));
-        match &outcome {
-            Outcome::Passed { notes } => notes.iter().for_each(|note| say(indented(note))),
-            Outcome::Failed { problems } => problems.iter().for_each(|p| say(indented(p))),
+        if !self.quiet {
+            let (Outcome::Passed { notes: lines } | Outcome::Failed { problems: lines }) = &outcome;
+            say(line(name, took, &outcome));
+            lines.iter().for_each(|text| say(indented(text)));
         }
         self.done.push((name.to_owned(), took, outcome));
     }
@@ -106,7 +108,7 @@ mod tests {
 
     #[test]
     fn counts_errors_and_findings_as_failures() {
-        let mut steps = Steps::default();
+        let mut steps = Steps { quiet: true, ..Steps::default() };
         steps.run("good", || Ok(Outcome::of(vec![])));
         steps.run("bad", || Ok(Outcome::of(vec!["wrong".into()])));
         steps.run("broken", || anyhow::bail!("cannot run"));
