@@ -69,7 +69,7 @@ fn decode(
     unit: usize,
     ip: impl Fn(&[u8]) -> Option<IpAddr>,
 ) -> Result<Vec<SocketAddr>, CompactError> {
-    if bytes.len() % unit != 0 {
+    if !bytes.len().is_multiple_of(unit) {
         return Err(CompactError { got: bytes.len(), unit });
     }
     let peers = bytes.chunks_exact(unit).take(MAX_PEERS).filter_map(|peer| {

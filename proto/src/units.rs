@@ -99,7 +99,7 @@ impl fmt::Display for ByteSize {
         match units.iter().find(|(_, size)| self.0 >= *size) {
             Some((unit, size)) => {
                 let tenths = self.0 / (size / 10).max(1);
-                if self.0 % size == 0 {
+                if self.0.is_multiple_of(*size) {
                     write!(f, "{} {unit}", self.0 / size)
                 } else {
                     write!(
