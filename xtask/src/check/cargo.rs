@@ -24,7 +24,16 @@ pub(crate) fn fmt(tree: &Tree) -> anyhow::Result<Outcome> {
 
 /// Clippy on every target; warnings are errors.
 pub(crate) fn clippy(tree: &Tree) -> anyhow::Result<Outcome> {
-    let args = ["clippy", "--workspace", "--all-targets", "--quiet", "--", "--deny", "warnings"];
+    let args = [
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--keep-going",
+        "--quiet",
+        "--",
+        "--deny",
+        "warnings",
+    ];
     Ok(Outcome::of(problem(&mut cargo(tree, &args), "")?.into_iter().collect()))
 }
 
