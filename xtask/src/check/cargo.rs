@@ -22,19 +22,16 @@ pub(crate) fn fmt(tree: &Tree) -> anyhow::Result<Outcome> {
     Ok(Outcome::of(problems))
 }
 
-/// Clippy on every target; warnings are errors.
+/// Clippy on every target; warnings are errors. They are not denied, because a crate that fails
+/// hides what is wrong in those that depend on it: nothing may be said at all.
 pub(crate) fn clippy(tree: &Tree) -> anyhow::Result<Outcome> {
-    let args = [
-        "clippy",
-        "--workspace",
-        "--all-targets",
-        "--keep-going",
-        "--quiet",
-        "--",
-        "--deny",
-        "warnings",
-    ];
-    Ok(Outcome::of(problem(&mut cargo(tree, &args), "")?.into_iter().collect()))
+    let args = ["clippy", "--workspace", "--all-targets", "--keep-going", "--quiet"];
+    let output = cargo(tree, &args).output().context("cannot start cargo clippy")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    if output.status.success() && said.trim().is_empty() {
+        return Ok(Outcome::of(Vec::new()));
+    }
+    Ok(Outcome::of(vec![format!("{}\n{}", shortened(&said), output.status)]))
 }
 
 /// rustdoc on everything, private items too; warnings are errors.
@@ -74,15 +71,40 @@ pub(crate) fn problem(command: &mut Command, remedy: &str) -> anyhow::Result<Opt
         return Ok(None);
     }
     let text = [output.stdout, output.stderr].concat();
-    let text = String::from_utf8_lossy(&text);
-    let mut lines: Vec<&str> = text.lines().take(KEPT_LINES).collect();
-    let left_out = text.lines().count() - lines.len();
-    let more = format!("… and {left_out} more lines");
-    if left_out > 0 {
-        lines.push(&more);
-    }
+    let mut text = shortened(&String::from_utf8_lossy(&text));
     if !remedy.is_empty() {
-        lines.push(remedy);
+        text = format!("{text}\n{remedy}");
     }
-    Ok(Some(format!("{}\n{}", lines.join("\n"), output.status)))
+    Ok(Some(format!("{text}\n{}", output.status)))
+}
+
+/// The first lines of a tool's output, and how many more there were.
+fn shortened(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    let kept = lines.iter().take(KEPT_LINES).copied().collect::<Vec<_>>().join("\n");
+    match lines.len().saturating_sub(KEPT_LINES) {
+        0 => kept,
+        more => format!("{kept}\n… and {more} more lines"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_output_is_cut_and_says_so() {
+        assert_eq!(shortened("a\nb\n"), "a\nb");
+        let long = "x\n".repeat(KEPT_LINES + 7);
+        assert!(shortened(&long).ends_with("x\n… and 7 more lines"));
+    }
+
+    #[test]
+    fn a_failure_is_told_with_its_remedy() {
+        let sh =
+            |script: &str| problem(Command::new("sh").args(["-c", script]), "do this").unwrap();
+        assert_eq!(sh("echo fine"), None);
+        let text = sh("echo wrong >&2; exit 3").unwrap();
+        assert!(text.starts_with("wrong\ndo this") && text.contains('3'), "{text}");
+    }
 }
