@@ -9,7 +9,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use lab::{BitRate, Cmd, Lab, LabConfig, LabError, Link};
+use lab::{BitRate, Cmd, Lab, LabConfig, LabError, Link, Scratch};
 
 fn lab(folder: &Path) -> Lab {
     Lab::start(LabConfig::new(folder.join("logs"))).expect("a lab (needs root)")
@@ -83,6 +83,22 @@ fn a_process_is_logged_signalled_and_measured() {
 
     let missing = node.spawn(&Cmd::new("/no/such/program")).unwrap_err();
     assert!(missing.to_string().contains("program"), "{missing}");
+}
+
+#[test]
+fn scratch_files_can_be_on_the_hosts_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let scratch = folder.path().join("scratch");
+    fs::create_dir(&scratch).unwrap();
+    let config = LabConfig::new(folder.path().join("logs"));
+    let lab = Lab::start(config.scratch(Scratch::Folder(scratch.clone()))).unwrap();
+    let node = lab.add_node("n", Link::unshaped()).unwrap();
+    let file = node.scratch().join("file");
+    let script = format!("echo text >{}", file.display());
+    assert!(node.run(&Cmd::new("sh").args(["-c", &script])).unwrap().status.success());
+    assert_eq!(fs::read_to_string(lab.outside(&file)).unwrap(), "text\n");
+    lab.stop();
+    assert_eq!(fs::read_to_string(scratch.join("n/file")).unwrap(), "text\n");
 }
 
 #[test]

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Result;
+use lab::tool::SETPRIV;
+use nix::unistd::geteuid;
 
 /// The repository's root.
 pub(crate) fn root() -> &'static Path {
@@ -20,10 +22,30 @@ pub(crate) fn lab_folder() -> PathBuf {
 }
 
 /// The cargo that runs us, at the repository's root. It ends, compilers and all, when we end.
+///
+/// Under sudo it runs as the user who called sudo: root's files in that user's build folder would
+/// make their next build fail.
 pub(crate) fn cargo() -> Result<Command> {
-    let mut command = lab::contained(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))?;
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let variable = |name| env::var(name).ok();
+    let mut command = match caller(variable("SUDO_UID"), variable("SUDO_GID")) {
+        Some((user, group)) if geteuid().is_root() => {
+            let mut command = lab::contained(SETPRIV.find()?)?;
+            command.arg(format!("--reuid={user}")).arg(format!("--regid={group}"));
+            command.arg("--init-groups").arg(cargo);
+            command
+        }
+        _ => lab::contained(cargo)?,
+    };
     command.current_dir(root());
     Ok(command)
+}
+
+/// User and group that called sudo, unless that was root.
+fn caller(user: Option<String>, group: Option<String>) -> Option<(u32, u32)> {
+    let user = user?.parse().ok()?;
+    let group = group?.parse().ok()?;
+    (user != 0).then_some((user, group))
 }
 
 /// Writes a line to standard output. A closed pipe is no reason to stop.
@@ -36,4 +58,18 @@ pub(crate) fn say(line: impl Display) {
 /// Writes an error with its causes to standard error.
 pub(crate) fn complain(error: &anyhow::Error) {
     let _ = writeln!(io::stderr().lock(), "error: {error:#}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::caller;
+
+    #[test]
+    fn only_a_user_who_called_sudo_counts() {
+        let text = |text: &str| Some(text.to_owned());
+        assert_eq!(caller(text("1000"), text("100")), Some((1000, 100)));
+        assert_eq!(caller(text("0"), text("0")), None);
+        assert_eq!(caller(None, text("100")), None);
+        assert_eq!(caller(text("x"), text("100")), None);
+    }
 }

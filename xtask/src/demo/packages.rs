@@ -1,8 +1,12 @@
 //! What the demo needs from the system: each thing, why, and the packages that bring it.
 
+use std::fs;
 use std::path::Path;
 
 use lab::tool::{self, Tool};
+
+/// Where distributions put dracut's modules.
+const DRACUT_MODULES: &str = "/usr/lib/dracut/modules.d";
 
 /// How to tell that something is there.
 #[derive(Debug, Clone, Copy)]
@@ -11,6 +15,8 @@ enum Sign {
     Program(Tool),
     /// One of these paths exists.
     Path(&'static [&'static str]),
+    /// dracut has this module, under whatever number.
+    Module(&'static str),
 }
 
 /// One thing that is needed.
@@ -52,6 +58,14 @@ impl Need {
         match self.sign {
             Sign::Program(tool) => tool.find().is_ok(),
             Sign::Path(paths) => paths.iter().any(|path| Path::new(path).exists()),
+            Sign::Module(name) => fs::read_dir(DRACUT_MODULES).is_ok_and(|entries| {
+                entries.flatten().any(|entry| {
+                    let file = entry.file_name();
+                    file.to_str().is_some_and(|file| {
+                        file.trim_start_matches(|c: char| c.is_ascii_digit()) == name
+                    })
+                })
+            }),
         }
     }
 }
@@ -67,13 +81,13 @@ pub(crate) const NEEDS: &[Need] = &[
     )),
     // dracut-core and not dracut: the latter replaces the host's initramfs-tools
     Need::program(Tool::new("dracut", "builds the nodes' initrd", "dracut-core", "dracut")),
-    Need::path(
-        "dracut's network modules",
-        "network in the initrd",
-        "dracut-network",
-        "dracut-network",
-        &["/usr/lib/dracut/modules.d/40network", "/usr/lib/dracut/modules.d/45net-lib"],
-    ),
+    Need {
+        what: "dracut's network modules",
+        why: "network in the initrd",
+        debian: "dracut-network",
+        fedora: "dracut-network",
+        sign: Sign::Module("kernel-network-modules"),
+    },
     Need::path(
         "systemd-networkd",
         "addresses in the initrd",
