@@ -59,10 +59,11 @@ impl Complaints {
     /// Whether to say it now. A `detail` that only counts up is not new: causes are compared, and
     /// details up to the first digit.
     pub fn is_due(&mut self, stall: &Stall, now: Instant) -> bool {
-        if let Some((last, at)) = &self.last {
-            if same(last, stall) && now.duration_since(*at) < REPEAT {
-                return false;
-            }
+        if let Some((last, at)) = &self.last
+            && same(last, stall)
+            && now.duration_since(*at) < REPEAT
+        {
+            return false;
         }
         self.last = Some((stall.clone(), now));
         true

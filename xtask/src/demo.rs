@@ -27,6 +27,7 @@ mod preflight;
 mod process;
 mod run_folder;
 mod scene;
+mod services;
 mod show;
 mod steps;
 mod summary;

@@ -23,7 +23,9 @@ pub(super) fn format(time: SystemTime) -> String {
 /// Year, month and day of a day counted from 1970-01-01.
 fn civil(mut days: u64) -> (u64, &'static str, u64) {
     let mut year = 1970;
-    let leap = |year: u64| (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
+    let leap = |year: u64| {
+        (year.is_multiple_of(4) && !year.is_multiple_of(100)) || year.is_multiple_of(400)
+    };
     loop {
         let length = 365 + u64::from(leap(year));
         if days < length {

@@ -271,7 +271,7 @@ impl Shared {
                         if good {
                             found.insert(piece);
                         }
-                        if seen % 16 == 0 {
+                        if seen.is_multiple_of(16) {
                             let (count, bytes) = (found.count(), self.bytes_of(&found));
                             self.progress.send_modify(|p| {
                                 (p.pieces_have, p.bytes_verified) = (count, bytes);

@@ -138,10 +138,10 @@ impl Swarm {
 
     fn forget(&mut self, peer: &Peer) {
         self.admins.remove(&peer.addr);
-        if let Some(identity) = identity(peer) {
-            if self.identities.get(&identity) == Some(&peer.addr) {
-                self.identities.remove(&identity);
-            }
+        if let Some(identity) = identity(peer)
+            && self.identities.get(&identity) == Some(&peer.addr)
+        {
+            self.identities.remove(&identity);
         }
     }
 }

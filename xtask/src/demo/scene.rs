@@ -15,24 +15,18 @@ use proto::manifest::ArtefactKind;
 use super::Args;
 use super::build::Programs;
 use super::check::{Inspection, handshake};
-use super::cluster::{self, IMAGE_PORT, TRACKER, TRACKER_PORT};
-use super::image::{Image, tail};
+use super::cluster::{self, TRACKER_PORT};
+use super::image::Image;
 use super::machine::{Machine, Stage};
 use super::preflight::available_memory;
 use super::process::Joined;
 use super::run_folder::RunFolder;
+use super::services::Services;
 use super::show::Show;
 use super::steps::{Steps, minutes, note};
 use super::tracker;
 use crate::interrupt::Interrupt;
 use crate::workspace::{lab_folder, say};
-
-/// Kernel arguments of the machines: the console is a file here, and the translator gains much from
-/// a kernel without mitigations.
-const KERNEL_ARGS: &str = "console=ttyS0,115200 mitigations=off";
-
-/// How long a program may take to open its port.
-const START_LIMIT: Duration = Duration::from_secs(20);
 
 /// How long a machine may take from power-on to re-seeding under KVM; the translator takes longer.
 const BOOT_LIMIT: Duration = Duration::from_secs(240);
@@ -46,9 +40,7 @@ pub(crate) struct Scene {
     pub(crate) joined: Vec<Joined>,
     pub(crate) admin: Node,
     programs: Programs,
-    seeder: Proc,
-    tracker: Proc,
-    dnsmasq: Proc,
+    services: Services,
     ports: Vec<Node>,
     places: Vec<Node>,
     vm: VmConfig,
@@ -94,19 +86,15 @@ impl Scene {
             .map(|number| lab.add_node(&format!("node{number:02}"), link))
             .collect::<Result<Vec<_>, _>>()?;
 
-        let tracker = start_tracker(&admin, programs, image)?;
-        let seeder = start_seeder(&admin, programs, image, &[])?;
-        let dnsmasq = dnsmasq::start(&admin, &ports, &format!("{TRACKER}/boot.ipxe"))?;
-        let mut scene = Scene {
+        let services = Services::start(&admin, &ports, programs, image)?;
+        let scene = Scene {
             image: image.clone(),
             machines: Vec::new(),
             joined: Vec::new(),
             relay: Relay::start(TRACKER_PORT, &admin, cluster::tracker())?,
             admin,
             programs: programs.clone(),
-            seeder,
-            tracker,
-            dnsmasq,
+            services,
             ports,
             places,
             vm: VmConfig { memory_mib: args.vm_memory, accelerator },
@@ -114,7 +102,6 @@ impl Scene {
             scratch: on_disk,
             _lab: lab,
         };
-        scene.wait_for_services()?;
         note(format_args!("status page: http://{}/", scene.relay.address()));
         Ok(scene)
     }
@@ -178,11 +165,7 @@ impl Scene {
 
     /// The admin host stops handing out the image; the last machine boots.
     fn late(&mut self) -> Result<()> {
-        self.seeder.terminate(Duration::from_secs(15))?;
-        let flags = ["--no-swarm", "--http-exclude-image"];
-        self.seeder = start_seeder(&self.admin, &self.programs, &self.image, &flags)?;
-        self.wait_for_services()?;
-        self.image_is_refused()?;
+        self.services.stop_image_service(&self.programs, &self.image)?;
         note("the admin host serves kernel and initrd only");
         let port = self.ports.last().context("there are no machines")?;
         self.machines.push(Machine::power_on(port, &self.vm)?);
@@ -201,29 +184,6 @@ impl Scene {
             "the late machine should have {length} bytes from its peers, but has {sources:?}"
         );
         note(format_args!("{}: {length} bytes, all of them from its peers", late.node().name()));
-        Ok(())
-    }
-
-    /// That the image really cannot be had from the admin host any more.
-    fn image_is_refused(&self) -> Result<()> {
-        let revision = self.image.revision.file_name().unwrap_or_default().to_string_lossy();
-        let folder = format!("/revisions/{}/{revision}", super::image::NAME);
-        let ask = |file: &str| {
-            http::get(&self.admin, cluster::images(), &format!("{folder}/{file}"), START_LIMIT)
-        };
-        let image = ask("rootimg.sfs")?.status;
-        ensure!(image != 200 && image != 206, "the admin host still serves the image: {image}");
-        let manifest = ask("manifest.json")?.status;
-        ensure!(manifest == 200, "the admin host does not serve the manifest: {manifest}");
-        let peers = self.admin.connect(
-            std::net::SocketAddr::from((cluster::ADMIN, cluster::PEER_PORT)),
-            Duration::from_secs(2),
-        );
-        ensure!(
-            matches!(peers, Err(LabError::Connect { .. })),
-            "the admin host still takes peers on port {}",
-            cluster::PEER_PORT
-        );
         Ok(())
     }
 
@@ -278,13 +238,7 @@ impl Scene {
     }
 
     fn look(&mut self) -> Result<()> {
-        for (name, proc) in [
-            ("the tracker", &mut self.tracker),
-            ("the seeder", &mut self.seeder),
-            ("dnsmasq", &mut self.dnsmasq),
-        ] {
-            alive(name, proc)?;
-        }
+        self.services.look()?;
         let seen = tracker::nodes(&self.admin)?;
         for machine in &mut self.machines {
             machine.look(seen.get(machine.node().mac()))?;
@@ -311,29 +265,6 @@ impl Scene {
         machines.chain(joined).collect::<Vec<_>>().join("\n")
     }
 
-    fn wait_for_services(&mut self) -> Result<()> {
-        for (name, address, path) in [
-            ("the tracker", cluster::tracker(), "/healthz"),
-            ("the seeder", cluster::images(), "/channels/stable/demo/manifest.json"),
-        ] {
-            let deadline = Instant::now() + START_LIMIT;
-            loop {
-                alive("the tracker", &mut self.tracker)?;
-                alive("the seeder", &mut self.seeder)?;
-                let reply = http::get(&self.admin, address, path, START_LIMIT);
-                if reply.as_ref().is_ok_and(|reply| reply.status == 200) {
-                    break;
-                }
-                ensure!(
-                    Instant::now() < deadline,
-                    "{name} does not answer http://{address}{path}: {reply:?}"
-                );
-                thread::sleep(Duration::from_millis(50));
-            }
-        }
-        Ok(())
-    }
-
     /// Leaves everything running, and shows it, until a signal ends the process.
     pub(crate) fn keep(&mut self) -> Result<()> {
         say(format_args!(
@@ -356,33 +287,6 @@ impl Drop for Scene {
             let _ = fs::remove_dir_all(scratch);
         }
     }
-}
-
-fn alive(name: &str, proc: &mut Proc) -> Result<()> {
-    if let Some(status) = proc.try_wait()? {
-        let log = proc.log_path();
-        bail!("{name} ended ({status}); the end of {}:\n{}", log.display(), tail(log, 10));
-    }
-    Ok(())
-}
-
-fn start_tracker(admin: &Node, programs: &Programs, image: &Image) -> Result<Proc> {
-    let cmd = Cmd::new(&programs.tracker)
-        .args(["--listen", &format!("0.0.0.0:{TRACKER_PORT}"), "--kernel-args", KERNEL_ARGS])
-        .arg("--store")
-        .arg(&image.store)
-        .log("tracker");
-    Ok(admin.spawn(&cmd)?)
-}
-
-fn start_seeder(admin: &Node, programs: &Programs, image: &Image, flags: &[&str]) -> Result<Proc> {
-    let cmd = Cmd::new(&programs.seeder)
-        .args(["--json", "watch", "--http", &format!("0.0.0.0:{IMAGE_PORT}")])
-        .arg("--store")
-        .arg(&image.store)
-        .args(flags)
-        .log("seeder");
-    Ok(admin.spawn(&cmd)?)
 }
 
 /// Memory for the nodes' images when there is enough beside the machines, otherwise a folder, which

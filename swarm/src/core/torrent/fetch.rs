@@ -21,7 +21,9 @@ impl Torrent {
     /// [`Violation`]: the connection must be closed.
     pub fn block(&mut self, now: Moment, key: PeerKey, block: Block) -> Result<Receipt, Violation> {
         let number = block.begin / BLOCK_LEN;
-        if block.begin % BLOCK_LEN != 0 || self.geometry.block(block.piece, number) != Some(block) {
+        if !block.begin.is_multiple_of(BLOCK_LEN)
+            || self.geometry.block(block.piece, number) != Some(block)
+        {
             return Err(Violation::BadBlock(block.piece.0));
         }
         let Some(peer) = self.peers.get_mut(&key) else { return Ok(Receipt::Waste) };
