@@ -6,10 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use lab::{
-    Accelerator, Cmd, Lab, LabConfig, LabError, Link, Node, Proc, Relay, Scratch, VmConfig,
-    dnsmasq, http,
-};
+use lab::{Accelerator, Lab, LabConfig, Link, Node, Relay, Scratch, VmConfig};
 use proto::manifest::ArtefactKind;
 
 use super::Args;
