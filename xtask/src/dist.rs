@@ -15,7 +15,7 @@ use proto::hash::Sha256Digest;
 use proto::units::ByteSize;
 
 use crate::check::tools::{self, Program};
-use crate::workspace::{self, say};
+use crate::workspace::{self, call, say};
 
 /// Programs of hosts, and the one of the initrd with the profile that makes it small.
 const BUILDS: [(&str, &[&str]); 2] =
@@ -189,14 +189,6 @@ fn source_date() -> anyhow::Result<u64> {
         .context("cannot start git; set SOURCE_DATE_EPOCH when this is no git checkout")?;
     let text = String::from_utf8_lossy(&output.stdout);
     text.trim().parse().context("git names no commit; set SOURCE_DATE_EPOCH")
-}
-
-fn call(command: &mut Command) -> anyhow::Result<()> {
-    let status = command.status().with_context(|| format!("cannot start {command:?}"))?;
-    if !status.success() {
-        bail!("{command:?} ended with {status}");
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, ensure};
 use lab::tool::SETPRIV;
 use nix::unistd::geteuid;
 
@@ -46,6 +46,16 @@ fn caller(user: Option<String>, group: Option<String>) -> Option<(u32, u32)> {
     let user = user?.parse().ok()?;
     let group = group?.parse().ok()?;
     (user != 0).then_some((user, group))
+}
+
+/// Runs a command to its end.
+///
+/// # Errors
+/// When it cannot be started, or does not succeed.
+pub(crate) fn call(command: &mut Command) -> anyhow::Result<()> {
+    let status = command.status().with_context(|| format!("cannot start {command:?}"))?;
+    ensure!(status.success(), "{command:?} ended with {status}");
+    Ok(())
 }
 
 /// Writes a line to standard output. A closed pipe is no reason to stop.

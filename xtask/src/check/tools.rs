@@ -5,10 +5,10 @@ use std::env;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use lab::tool::Tool;
 
-use crate::workspace;
+use crate::workspace::{self, call};
 
 /// A program and how to get it.
 #[derive(Debug, Clone, Copy)]
@@ -114,14 +114,6 @@ pub(crate) fn install_packages(packages: &BTreeSet<&str>) -> anyhow::Result<()> 
     apt(&["update"])?;
     let install = ["install", "--yes", "--no-install-recommends"];
     apt(&[&install[..], &names[..]].concat())
-}
-
-fn call(command: &mut Command) -> anyhow::Result<()> {
-    let status = command.status().with_context(|| format!("cannot start {command:?}"))?;
-    if !status.success() {
-        bail!("{command:?} ended with {status}");
-    }
-    Ok(())
 }
 
 #[cfg(test)]
