@@ -7,7 +7,6 @@
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::Context as _;
 use clap::Parser;
 use lab::tool::Tool;
 
@@ -168,10 +167,11 @@ fn tests_of(programs: &[Executable], folder: &str) -> anyhow::Result<Outcome> {
 
 /// The demo, without a terminal: its own exit status says whether every node booted.
 fn boot(args: &Args) -> anyhow::Result<Outcome> {
-    let program = std::env::current_exe().context("cannot tell this program's path")?;
-    let mut command = Command::new(program);
+    // not this program's own file: the build may have replaced it
+    let mut command = tools::cargo();
     let (nodes, vms) = (args.nodes.to_string(), args.vms.to_string());
-    command.args(["demo", "--nodes", &nodes, "--vms", &vms]).stdin(Stdio::null());
+    command.args(["run", "--quiet", "--package", "xtask", "--", "demo"]);
+    command.args(["--nodes", &nodes, "--vms", &vms]).stdin(Stdio::null());
     finished(limited::run(&mut command, BOOT_LIMIT)?)
 }
 
