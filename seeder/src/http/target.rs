@@ -61,23 +61,7 @@ pub(super) fn parse(target: &str) -> Option<Target> {
 
 /// Undoes percent-encoding (RFC 3986, section 2.1). `None`: not well-formed, or not UTF-8.
 fn decode(part: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(part.len());
-    let mut rest = part.as_bytes();
-    while let [first, tail @ ..] = rest {
-        if *first == b'%' {
-            let [high, low, tail @ ..] = tail else { return None };
-            bytes.push(hex(*high)? << 4 | hex(*low)?);
-            rest = tail;
-        } else {
-            bytes.push(*first);
-            rest = tail;
-        }
-    }
-    String::from_utf8(bytes).ok()
-}
-
-fn hex(digit: u8) -> Option<u8> {
-    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
+    String::from_utf8(proto::query::decode(part)?).ok()
 }
 
 #[cfg(test)]
