@@ -69,7 +69,6 @@ pub(crate) fn finish(args: &SwarmArgs, runs: &[RunResult], file: &Path) -> anyho
         writeln!(out, "{}", line(run))?;
     }
     let mut clients: Vec<&str> = runs.iter().map(|run| run.client.as_str()).collect();
-    clients.dedup();
     clients.sort_unstable();
     clients.dedup();
     for client in clients {
