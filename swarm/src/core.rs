@@ -27,6 +27,7 @@ mod rarity;
 mod rate;
 mod reveal;
 mod torrent;
+mod turns;
 
 pub use action::{Action, CloseReason, Control, Identity, PeerKey, Receipt, Violation};
 pub use config::CoreConfig;

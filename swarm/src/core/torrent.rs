@@ -22,6 +22,7 @@ use super::peer::Peer;
 use super::picker::{Picker, Priority};
 use super::rate::Rate;
 use super::reveal::Reveal;
+use super::turns::Turns;
 
 /// Identities of peers that left, kept so that a piece they helped with can still be judged.
 const DEPARTED: usize = 512;
@@ -89,6 +90,7 @@ pub struct Torrent {
     rng: fastrand::Rng,
     picker: Picker,
     choker: Choker,
+    turns: Turns,
     reveal: Option<Reveal>,
     blame: Blame,
     peers: BTreeMap<PeerKey, Peer>,
@@ -123,6 +125,7 @@ impl Torrent {
         let picker =
             Picker::new(geometry, have, config.max_partial_bytes, config.random_first, &mut rng);
         Self {
+            turns: Turns::new(config.served_at_once, quantum),
             choker: Choker::new(config.upload_slots, quantum, config.idle),
             picker,
             reveal,
@@ -193,8 +196,10 @@ impl Torrent {
             self.release(request.block, key);
         }
         self.picker.disown(key);
+        self.turns.leave(key);
         let change = self.choker.leave(key, now);
         self.apply(change);
+        self.grant_turns(now);
         if let Some(reveal) = &mut self.reveal {
             let picker = &self.picker;
             reveal.leave(key, |p| picker.availability(p) > 0, &peer.has, &mut self.rng);
@@ -215,6 +220,7 @@ impl Torrent {
             }
         }
         self.tick_slots(now);
+        self.tick_turns(now);
         self.tick_reveal(now);
         for key in keys {
             self.fill(now, key);
@@ -234,6 +240,7 @@ impl Torrent {
                 self.fill(now, key);
             }
         }
+        self.grant_turns(now);
     }
 
     fn send(&mut self, key: PeerKey, message: Control) {

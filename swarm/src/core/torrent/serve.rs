@@ -27,7 +27,8 @@ impl Torrent {
         }
         if !peer.uploads.contains(&block) {
             peer.uploads.push_back(block);
-            self.actions.push_back(Action::Serve(key));
+            self.turns.want(key);
+            self.grant_turns(now);
         }
     }
 
@@ -40,6 +41,7 @@ impl Torrent {
         let Some(peer) = self.peers.get_mut(&key) else { return };
         let (dropped, kept): (Vec<Block>, Vec<Block>) = peer.uploads.drain(..).partition(which);
         peer.uploads.extend(kept);
+        self.turns.settle(key, !peer.uploads.is_empty());
         if peer.fast {
             for block in dropped {
                 self.send(key, Control::Reject(block));
@@ -50,9 +52,13 @@ impl Torrent {
     /// The next block to send to a peer, taken off its queue. Call [`Torrent::uploaded`] when it is
     /// with the socket. Haves that wait are queued before it: they ride along.
     pub fn next_upload(&mut self, key: PeerKey) -> Option<Block> {
+        if !self.turns.may_take(key) {
+            return None;
+        }
         let peer = self.peers.get_mut(&key)?;
         let block = peer.uploads.pop_front()?;
         peer.sending += 1;
+        self.turns.took(key, u64::from(block.length));
         self.tell_pieces(key);
         Some(block)
     }
@@ -70,8 +76,29 @@ impl Torrent {
             let size = self.geometry.piece_size(block.piece);
             reveal.sent(key, block.piece, block.length, size, now);
         }
+        self.turns.sent(key, !peer.uploads.is_empty(), now);
         let change = self.choker.served(key, length, now);
         self.apply(change);
+        self.grant_turns(now);
+    }
+
+    /// Wakes the peers whose turn it is.
+    pub(super) fn grant_turns(&mut self, now: Moment) {
+        let peers = &self.peers;
+        let pieces = |key: PeerKey| peers.get(&key).map_or(0, |peer| peer.has.count());
+        while let Some(key) = self.turns.grant(now, pieces) {
+            self.actions.push_back(Action::Serve(key));
+        }
+    }
+
+    pub(super) fn tick_turns(&mut self, now: Moment) {
+        let round = self.config.served_at_once as u64 * u64::from(self.config.quantum);
+        let usual = match self.up.per_second(now) {
+            0 => Duration::from_millis(500),
+            rate => time_for(round, rate),
+        };
+        self.turns.tick(now, Duration::from_millis(100) + usual.min(Duration::from_secs(5)) * 3);
+        self.grant_turns(now);
     }
 
     pub(super) fn apply(&mut self, change: Change) {
