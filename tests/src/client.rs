@@ -17,15 +17,20 @@ use crate::tool::Tool;
 mod aria2;
 mod ctorrent;
 mod done;
+mod launch;
+mod libtorrent;
+mod nginx;
 mod opentracker;
+pub mod rqbit;
+mod transmission;
 
-pub use aria2::ARIA2;
-pub use ctorrent::CTORRENT;
 pub use done::Done;
+pub use launch::Launch;
+pub use nginx::{CURL, NGINX, curl, nginx};
 pub use opentracker::{OPENTRACKER, opentracker};
 
 /// Port for peers, the same on every node.
-const PORT: &str = "6881";
+const PORT: u16 = 6881;
 
 /// A torrent of one file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,15 +41,6 @@ pub struct Offer {
     pub file: String,
 }
 
-/// A program that is ready to be started, and how one learns that it has the file.
-#[derive(Debug)]
-pub struct Launch {
-    /// The command. Its standard output may be what [`Launch::done`] reads.
-    pub command: Cmd,
-    /// When it is complete.
-    pub done: Done,
-}
-
 /// A foreign BitTorrent client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Foreign {
@@ -52,18 +48,35 @@ pub enum Foreign {
     Ctorrent,
     /// aria2.
     Aria2,
+    /// transmission.
+    Transmission,
+    /// libtorrent-rasterbar.
+    Libtorrent,
+    /// librqbit, with its program `rqbit`.
+    Librqbit,
 }
 
 impl Foreign {
     /// Every client.
-    pub const ALL: [Foreign; 2] = [Foreign::Ctorrent, Foreign::Aria2];
+    pub const ALL: [Foreign; 5] = [
+        Foreign::Ctorrent,
+        Foreign::Aria2,
+        Foreign::Transmission,
+        Foreign::Libtorrent,
+        Foreign::Librqbit,
+    ];
 
-    /// The program that has to be installed.
-    pub const fn tool(self) -> Tool {
-        match self {
-            Foreign::Ctorrent => CTORRENT,
-            Foreign::Aria2 => ARIA2,
-        }
+    /// The package to install, when the client is not there. librqbit is in no distribution: see
+    /// [`rqbit`].
+    pub fn missing(self) -> Option<Tool> {
+        let tool = match self {
+            Foreign::Ctorrent => ctorrent::CTORRENT,
+            Foreign::Aria2 => aria2::ARIA2,
+            Foreign::Transmission => transmission::TRANSMISSION,
+            Foreign::Libtorrent => return libtorrent::missing(),
+            Foreign::Librqbit => return None,
+        };
+        tool.find().is_err().then_some(tool)
     }
 
     /// A client that fetches to the node's scratch folder and then seeds until it is stopped. What
@@ -75,6 +88,9 @@ impl Foreign {
         match self {
             Foreign::Ctorrent => ctorrent::leecher(node, offer),
             Foreign::Aria2 => aria2::leecher(node, offer),
+            Foreign::Transmission => transmission::leecher(node, offer),
+            Foreign::Libtorrent => libtorrent::leecher(node, offer),
+            Foreign::Librqbit => rqbit::leecher(node, offer),
         }
     }
 
@@ -83,22 +99,32 @@ impl Foreign {
     /// # Errors
     /// As [`Foreign::leecher`].
     pub fn seeder(self, node: &Node, offer: &Offer, folder: &Path) -> Result<Cmd, LabError> {
-        let _ = node;
         match self {
             Foreign::Ctorrent => ctorrent::seeder(offer, folder),
             Foreign::Aria2 => aria2::seeder(offer, folder),
+            Foreign::Transmission => transmission::seeder(node, offer, folder),
+            Foreign::Libtorrent => libtorrent::seeder(node, offer, folder),
+            Foreign::Librqbit => rqbit::seeder(node, offer, folder),
         }
     }
 }
 
+/// Writes a file for a program on a node, and the folder around it; the path is as the lab sees it.
+fn write(node: &Node, path: &Path, text: &str) -> Result<(), LabError> {
+    let outside = node.outside(path);
+    if let Some(folder) = outside.parent() {
+        fs::create_dir_all(folder).map_err(LabError::file("create", folder))?;
+    }
+    fs::write(&outside, text).map_err(LabError::file("write", outside))
+}
+
 /// A program that says by making a file that it is called: hooks of clients take one.
-fn hook(node: &Node, name: &str) -> Result<(PathBuf, Done), LabError> {
-    let mark = node.scratch().join(name);
-    let script = mark.with_extension("sh");
-    let text = format!("#!/bin/sh\n: >'{}'\n", mark.display());
+fn hook(node: &Node) -> Result<(PathBuf, Done), LabError> {
+    let mark = node.scratch().join("done");
+    let script = node.scratch().join("done.sh");
+    write(node, &script, &format!("#!/bin/sh\n: >'{}'\n", mark.display()))?;
     let outside = node.outside(&script);
-    fs::write(&outside, text).map_err(LabError::file("write", &outside))?;
     fs::set_permissions(&outside, fs::Permissions::from_mode(0o755))
-        .map_err(LabError::file("make executable", &outside))?;
+        .map_err(LabError::file("make executable", outside))?;
     Ok((script, Done::file(node.outside(&mark))))
 }

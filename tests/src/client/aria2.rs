@@ -9,15 +9,15 @@ use crate::process::Cmd;
 use crate::tool::Tool;
 
 /// aria2.
-pub const ARIA2: Tool = Tool::new("aria2c", "a foreign peer", "aria2", "aria2");
+pub(super) const ARIA2: Tool = Tool::new("aria2c", "a foreign peer", "aria2", "aria2");
 
 pub(super) fn leecher(node: &Node, offer: &Offer) -> Result<Launch, LabError> {
     // its hook is called with arguments of its own
-    let (script, done) = hook(node, "done")?;
+    let (script, done) = hook(node)?;
     let command = base(&node.scratch())?
         .arg(format!("--on-bt-download-complete={}", script.display()))
         .arg(&offer.torrent);
-    Ok(Launch { command: command.folder(node.scratch()), done })
+    Ok(Launch::new(command.folder(node.scratch()), done))
 }
 
 pub(super) fn seeder(offer: &Offer, folder: &Path) -> Result<Cmd, LabError> {

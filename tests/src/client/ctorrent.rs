@@ -2,20 +2,20 @@
 
 use std::path::Path;
 
-use super::{Done, Launch, Offer, PORT, hook};
+use super::{Launch, Offer, PORT, hook};
 use crate::error::LabError;
 use crate::node::Node;
 use crate::process::Cmd;
 use crate::tool::Tool;
 
 /// ctorrent.
-pub const CTORRENT: Tool =
+pub(super) const CTORRENT: Tool =
     Tool::new("ctorrent", "a foreign peer, the client of 2015", "ctorrent", "ctorrent");
 
 pub(super) fn leecher(node: &Node, offer: &Offer) -> Result<Launch, LabError> {
-    let (script, done): (_, Done) = hook(node, "done")?;
+    let (script, done) = hook(node)?;
     let command = base()?.arg("-X").arg(script).arg("-s").arg(node.scratch().join(&offer.file));
-    Ok(Launch { command: command.arg(&offer.torrent).folder(node.scratch()), done })
+    Ok(Launch::new(command.arg(&offer.torrent).folder(node.scratch()), done))
 }
 
 pub(super) fn seeder(offer: &Offer, folder: &Path) -> Result<Cmd, LabError> {
@@ -27,5 +27,5 @@ pub(super) fn seeder(offer: &Offer, folder: &Path) -> Result<Cmd, LabError> {
 const SEEDING_HOURS: &str = "100";
 
 fn base() -> Result<Cmd, LabError> {
-    Ok(Cmd::new(CTORRENT.find()?).args(["-e", SEEDING_HOURS, "-p", PORT]))
+    Ok(Cmd::new(CTORRENT.find()?).args(["-e", SEEDING_HOURS, "-p", &PORT.to_string()]))
 }

@@ -1,8 +1,8 @@
 //! opentracker, the tracker beside the foreign clients.
 
 use std::fmt::Display;
-use std::fs;
 
+use super::write;
 use crate::error::LabError;
 use crate::node::Node;
 use crate::process::Cmd;
@@ -19,8 +19,7 @@ pub const OPENTRACKER: Tool =
 pub fn opentracker(node: &Node, info_hash: impl Display) -> Result<Cmd, LabError> {
     // Debian's serves none that is not listed, and reads the list as nobody
     let whitelist = node.scratch().join("whitelist");
-    let outside = node.outside(&whitelist);
-    fs::write(&outside, format!("{info_hash}\n")).map_err(LabError::file("write", &outside))?;
+    write(node, &whitelist, &format!("{info_hash}\n"))?;
     Ok(Cmd::new(OPENTRACKER.find()?)
         .args(["-p", "6969", "-P", "6969", "-d", "/", "-u", "nobody", "-w"])
         .arg(whitelist))

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
 use clap::ValueEnum;
-use lab::client::{Done, Foreign, Launch, Offer, opentracker};
+use lab::client::{Done, Foreign, Launch, curl, nginx, opentracker};
 use lab::{Cmd, Node};
 
 use super::content::Content;
+use super::crowd::ADMIN_IP;
 use crate::workspace;
 
 /// A contender.
@@ -20,6 +21,22 @@ pub(crate) enum Client {
     Ctorrent,
     /// opentracker and aria2
     Aria2,
+    /// opentracker and transmission
+    Transmission,
+    /// opentracker and libtorrent-rasterbar
+    Libtorrent,
+    /// opentracker and rqbit
+    Librqbit,
+    /// no swarm: nginx on the admin host, curl on every node
+    Nginx,
+}
+
+/// How a contender distributes.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Ours,
+    Foreign(Foreign),
+    Http,
 }
 
 /// What runs on the admin host.
@@ -51,11 +68,15 @@ impl Client {
         format!("{self:?}").to_lowercase()
     }
 
-    fn foreign(self) -> Option<Foreign> {
+    fn kind(self) -> Kind {
         match self {
-            Self::Beeswarm => None,
-            Self::Ctorrent => Some(Foreign::Ctorrent),
-            Self::Aria2 => Some(Foreign::Aria2),
+            Self::Beeswarm => Kind::Ours,
+            Self::Ctorrent => Kind::Foreign(Foreign::Ctorrent),
+            Self::Aria2 => Kind::Foreign(Foreign::Aria2),
+            Self::Transmission => Kind::Foreign(Foreign::Transmission),
+            Self::Libtorrent => Kind::Foreign(Foreign::Libtorrent),
+            Self::Librqbit => Kind::Foreign(Foreign::Librqbit),
+            Self::Nginx => Kind::Http,
         }
     }
 
@@ -71,37 +92,44 @@ impl Client {
         let image = folder.join(&content.offer.file);
         fs::create_dir_all(admin.outside(&folder))?;
         fs::copy(&content.image, admin.outside(&image)).context("copying the image")?;
-        let Some(foreign) = self.foreign() else {
-            let tracker = Cmd::new(programs.join("bee-tracker")).args(["--listen", "0.0.0.0:6969"]);
-            let seeder = Cmd::new(programs.join("bee-seeder"))
-                .args(["seed", "--listen", "0.0.0.0:6881", "--torrent"])
-                .arg(&content.offer.torrent)
-                .arg("--data")
-                .arg(image);
-            return Ok(Services { tracker: Some(tracker), seeder });
+        let (tracker, seeder) = match self.kind() {
+            Kind::Ours => (
+                Some(Cmd::new(programs.join("bee-tracker")).args(["--listen", "0.0.0.0:6969"])),
+                Cmd::new(programs.join("bee-seeder"))
+                    .args(["seed", "--listen", "0.0.0.0:6881", "--torrent"])
+                    .arg(&content.offer.torrent)
+                    .arg("--data")
+                    .arg(image),
+            ),
+            Kind::Foreign(client) => (
+                Some(opentracker(admin, content.info_hash)?),
+                client.seeder(admin, &content.offer, &folder)?,
+            ),
+            Kind::Http => (None, nginx(admin, &folder)?),
         };
-        let tracker = opentracker(admin, content.info_hash)?;
-        let seeder = foreign.seeder(admin, &content.offer, &folder)?;
-        Ok(Services { tracker: Some(tracker), seeder })
+        Ok(Services { tracker, seeder })
     }
 
-    /// One node's command: it fetches to [`target`], and goes on seeding.
+    /// One node's command: it fetches to [`target`], and goes on seeding if it can.
     pub(crate) fn node(
         self,
         node: &Node,
         programs: &Path,
         content: &Content,
     ) -> anyhow::Result<Launch> {
-        let Offer { torrent, .. } = &content.offer;
-        if let Some(foreign) = self.foreign() {
-            return Ok(foreign.leecher(node, &content.offer)?);
-        }
-        let command = Cmd::new(programs.join("bee-initrd-client"))
-            .args(["fetch", "--keep-seeding", "--json", "--listen", "0.0.0.0:6881", "--torrent"])
-            .arg(torrent)
-            .arg("--output")
-            .arg(target(node, content));
-        Ok(Launch { command, done: Done::line("\"event\":\"complete\"") })
+        Ok(match self.kind() {
+            Kind::Foreign(client) => client.leecher(node, &content.offer)?,
+            Kind::Http => curl(node, ADMIN_IP, &content.offer.file)?,
+            Kind::Ours => {
+                let command = Cmd::new(programs.join("bee-initrd-client"))
+                    .args(["fetch", "--keep-seeding", "--json", "--listen", "0.0.0.0:6881"])
+                    .arg("--torrent")
+                    .arg(&content.offer.torrent)
+                    .arg("--output")
+                    .arg(target(node, content));
+                Launch::new(command, Done::line("\"event\":\"complete\""))
+            }
+        })
     }
 }
 

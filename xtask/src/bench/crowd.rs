@@ -132,16 +132,9 @@ fn member(
     barrier: &Path,
 ) -> anyhow::Result<Member> {
     let target = contender::target(&node, content);
-    let launch = client.node(&node, programs, content)?;
-    let command = behind_barrier(launch.command.log(node.name()), barrier);
-    let proc = node.spawn(&command.folder(node.scratch()))?;
+    let launch = client.node(&node, programs, content)?.behind(barrier);
+    let proc = node.spawn(&launch.command.folder(node.scratch()).log(node.name()))?;
     Ok(Member { node, proc, target, sign: launch.done, done: None })
-}
-
-/// The command, started once the barrier opens: opening a pipe for reading waits for a writer.
-fn behind_barrier(command: Cmd, barrier: &Path) -> Cmd {
-    let script = format!(": <'{}'; exec \"$@\"", barrier.display());
-    command.wrapped_by("sh", ["-c", &script, "sh"])
 }
 
 fn open_barrier(lab: &Lab, barrier: &Path) -> anyhow::Result<()> {
