@@ -11,6 +11,7 @@ use clap::{Parser, Subcommand};
 use lab::BitRate;
 use proto::units::ByteSize;
 
+use crate::rqbit;
 use contender::Client;
 
 mod contender;
@@ -78,6 +79,9 @@ fn swarm(args: &SwarmArgs) -> anyhow::Result<()> {
         }
         None => contender::build_programs()?,
     };
+    if args.clients.contains(&Client::Librqbit) {
+        rqbit::build()?;
+    }
     fs::create_dir_all(&args.output)
         .with_context(|| format!("cannot create {}", args.output.display()))?;
     let output = args.output.canonicalize()?;

@@ -56,10 +56,7 @@ pub(crate) fn build_programs() -> anyhow::Result<PathBuf> {
         .status()
         .context("cannot start cargo")?;
     ensure!(status.success(), "cargo build failed");
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
-    let target = workspace::root().join(target);
-    Ok(target.join("release").canonicalize()?)
+    Ok(workspace::target().join("release").canonicalize()?)
 }
 
 impl Client {
