@@ -30,6 +30,12 @@ pub enum LabError {
         /// Name of the program.
         name: &'static str,
     },
+    /// The one foreign client that no distribution has is not there.
+    #[error("rqbit {version} is not built: `cargo xtask test --install` builds it")]
+    MissingRqbit {
+        /// The version that is wanted.
+        version: &'static str,
+    },
     /// The holder process did not come up.
     #[error("the lab's holder process did not start: {output}")]
     Holder {

@@ -26,6 +26,7 @@
 //! # Ok(()) }
 //! ```
 
+pub mod client;
 mod contain;
 pub mod dnsmasq;
 mod error;

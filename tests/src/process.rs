@@ -219,9 +219,14 @@ impl Proc {
         }
     }
 
-    /// What it has used up to now; after its end, what the last look saw.
+    /// What it has used up to now, together with what it has started and still runs (the workers of a
+    /// server); after its end, what the last look saw.
     pub fn usage(&mut self) -> Usage {
-        self.sample();
+        if self.status.is_none()
+            && let Some(now) = Usage::read_family(self.child.id())
+        {
+            self.usage = self.usage.max(now);
+        }
         self.usage
     }
 

@@ -31,6 +31,21 @@ impl Usage {
         })
     }
 
+    /// Reads the figures of a living process and of all that it has started and that live: memory and
+    /// time are the sums. `None` when it has ended.
+    pub(crate) fn read_family(pid: u32) -> Option<Usage> {
+        let own = Usage::read(pid)?;
+        Some(children(pid).into_iter().filter_map(Usage::read_family).fold(own, Usage::plus))
+    }
+
+    fn plus(self, other: Usage) -> Usage {
+        Usage {
+            peak_memory: self.peak_memory + other.peak_memory,
+            anonymous: self.anonymous + other.anonymous,
+            cpu: self.cpu + other.cpu,
+        }
+    }
+
     /// The larger of each figure: samples of one process only grow.
     #[must_use]
     pub fn max(self, other: Usage) -> Usage {
@@ -40,6 +55,17 @@ impl Usage {
             cpu: self.cpu.max(other.cpu),
         }
     }
+}
+
+/// Processes that were started by a process, from any of its threads.
+fn children(pid: u32) -> Vec<u32> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    threads
+        .filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok())
+        .flat_map(|text| {
+            text.split_whitespace().filter_map(|id| id.parse().ok()).collect::<Vec<u32>>()
+        })
+        .collect()
 }
 
 fn status_bytes(status: &str, key: &str) -> Option<u64> {
@@ -72,6 +98,19 @@ mod tests {
         let status = "Name:\tx\nVmHWM:\t    2048 kB\nRssAnon:\t 12 kB\n";
         assert_eq!(status_bytes(status, "VmHWM:"), Some(2 << 20));
         assert_eq!(status_bytes(status, "VmSwap:"), None);
+    }
+
+    #[test]
+    fn a_family_uses_what_its_members_use() {
+        let mut child = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+        let is_there = children(std::process::id()).contains(&child.id());
+        let one = Usage::read(child.id()).unwrap();
+        let sum = Usage::read_family(std::process::id()).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(is_there);
+        assert!(sum.peak_memory >= one.peak_memory && sum.anonymous >= one.anonymous);
+        assert_eq!(one.plus(one).peak_memory, 2 * one.peak_memory);
     }
 
     #[test]

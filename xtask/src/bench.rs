@@ -7,9 +7,12 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, ensure};
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 use lab::BitRate;
 use proto::units::ByteSize;
+
+use crate::rqbit;
+use contender::Client;
 
 mod contender;
 mod content;
@@ -61,17 +64,6 @@ pub(crate) struct SwarmArgs {
     pub(crate) patience: u32,
 }
 
-/// A BitTorrent client in the benchmark.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Client {
-    /// bee-tracker, bee-seeder and bee-initrd-client
-    Beeswarm,
-    /// opentracker and ctorrent, the system of 2015
-    Ctorrent,
-    /// opentracker and aria2
-    Aria2,
-}
-
 /// Runs the benchmark.
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     match args.what {
@@ -87,6 +79,9 @@ fn swarm(args: &SwarmArgs) -> anyhow::Result<()> {
         }
         None => contender::build_programs()?,
     };
+    if args.clients.contains(&Client::Librqbit) {
+        rqbit::build()?;
+    }
     fs::create_dir_all(&args.output)
         .with_context(|| format!("cannot create {}", args.output.display()))?;
     let output = args.output.canonicalize()?;
@@ -96,7 +91,7 @@ fn swarm(args: &SwarmArgs) -> anyhow::Result<()> {
     for number in 1..=args.runs {
         for client in &args.clients {
             report::progress(&format!("run {number}: {client:?} …"));
-            let logs = output.join(format!("{client:?}-{number}").to_lowercase());
+            let logs = output.join(format!("{}-{number}", client.name()));
             let result = crowd::run(args, *client, &programs, &content, &logs)?;
             report::progress(&format!("run {number}: {}", report::line(&result)));
             results.push(result);

@@ -13,6 +13,7 @@ mod demo;
 mod dist;
 mod interrupt;
 mod lab_shell;
+mod rqbit;
 mod steps;
 mod sudo;
 mod test;

@@ -8,17 +8,19 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use clap::Parser;
+use lab::client::{Foreign, OPENTRACKER};
 use lab::tool::Tool;
 
 use crate::check;
 use crate::check::tools::{self, Program};
 use crate::demo::packages::NEEDS;
+use crate::rqbit;
 use crate::steps::{Outcome, Steps};
 use crate::workspace::say;
 use executables::Executable;
 
 mod executables;
-mod limited;
+pub(crate) mod limited;
 
 /// The crate whose tests are labs: network namespaces, shaped links, QEMU.
 const LAB_PACKAGE: &str = "tests";
@@ -32,8 +34,7 @@ const CALLED_BY_TESTS: &[Program] = &[
         "libcap2-bin",
         "libcap",
     )),
-    Program::System(Tool::new("ctorrent", "a foreign peer, as in 2015", "ctorrent", "ctorrent")),
-    Program::System(Tool::new("aria2c", "another foreign peer", "aria2", "aria2")),
+    Program::System(OPENTRACKER),
     Program::System(Tool::new("losetup", "loop devices", "mount", "util-linux")),
     Program::System(Tool::new("tar", "roots that come as an archive", "tar", "tar")),
     Program::System(Tool::new("ps", "processes that labs leave behind", "procps", "procps-ng")),
@@ -78,6 +79,9 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let mut steps = Steps::default();
     steps.run("packages", || packages(args));
+    if !args.quick {
+        steps.run("rqbit, a foreign client", || foreign(args));
+    }
     check::run_into(&check::Args::default(), &mut steps)?;
     let mut programs = Vec::new();
     steps.run(BUILD, || {
@@ -102,6 +106,8 @@ fn packages(args: &Args) -> anyhow::Result<Outcome> {
     let missing = || {
         let demo = NEEDS.iter().filter(|need| !need.is_met());
         let ours = CALLED_BY_TESTS.iter().filter_map(Program::missing_tool);
+        let foreign = Foreign::ALL.into_iter().filter_map(Foreign::missing).chain(rqbit::missing());
+        let ours = ours.chain(foreign.filter(|_| !args.quick));
         demo.map(|need| (need.what(), need.why, need.debian, need.fedora))
             .chain(ours.map(|tool| (tool.program, tool.why, tool.debian, tool.fedora)))
             .collect::<Vec<_>>()
@@ -117,6 +123,14 @@ fn packages(args: &Args) -> anyhow::Result<Outcome> {
         problems.push("on Debian, `cargo xtask test --install` as root installs them".into());
     }
     Ok(Outcome::of(problems))
+}
+
+/// The client of the interop tests that has to be built.
+fn foreign(args: &Args) -> anyhow::Result<Outcome> {
+    if args.install || tools::in_ci() {
+        rqbit::build()?;
+    }
+    Ok(Outcome::of(lab::client::rqbit::find().err().iter().map(ToString::to_string).collect()))
 }
 
 fn run_tests(args: &Args, programs: &[Executable], steps: &mut Steps) {

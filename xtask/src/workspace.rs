@@ -21,6 +21,11 @@ pub(crate) fn lab_folder() -> PathBuf {
     root().join(".lab")
 }
 
+/// Cargo's target folder.
+pub(crate) fn target() -> PathBuf {
+    root().join(env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from))
+}
+
 /// The cargo that runs us, at the repository's root. It ends, compilers and all, when we end.
 ///
 /// Under sudo it runs as the user who called sudo: root's files in that user's build folder would

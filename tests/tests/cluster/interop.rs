@@ -1,113 +1,205 @@
-//! Clients that nobody here wrote: they fetch from us, and we fetch from them.
+//! Clients that nobody here wrote: each fetches from us and we from each, three of them at a time
+//! share a swarm with us, under our tracker and under opentracker.
+//!
+//! All are set up as the benchmark sets them up. Two of them (ctorrent, transmission) decide every
+//! ten seconds whom they serve: that is where most of the time here goes.
 
 use std::fs;
-use std::path::Path;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use lab::tool::Tool;
-use lab::{BitRate, Cmd, Node, Proc};
+use lab::client::{Done, Foreign, Offer, opentracker};
+use lab::{BitRate, Node, Proc};
+use proto::hash::{InfoHash, Sha256Digest};
+use proto::metainfo::Metainfo;
 
-use super::fixture::{Cluster, LIMIT, Revision, wait_complete};
+use super::fixture::{ADMIN, Cluster, LIMIT, Revision, wait_complete};
 
-const CTORRENT: Tool = Tool::new(
-    "ctorrent",
-    "the client of the 2015 system, as a foreign peer",
-    "ctorrent",
-    "ctorrent",
-);
-const ARIA2: Tool = Tool::new("aria2c", "a foreign peer", "aria2", "aria2");
+const IMAGE: usize = 8 << 20;
 
-const IMAGE: usize = 6 << 20;
+/// How long a program may take to end when asked to; then it is killed.
+const GRACE: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Clone, Copy)]
-enum Foreign {
-    Ctorrent,
-    Aria2,
+enum Tracker {
+    Ours,
+    Opentracker,
 }
 
-impl Foreign {
-    /// Runs the client on a node; it seeds when it is complete. `have` says that the file is there.
-    fn run(self, node: &Node, torrent: &Path, have: bool) -> Proc {
-        let command = match self {
-            Self::Ctorrent => {
-                let force = if have { ["-f", "-v"] } else { ["-v", "-v"] };
-                Cmd::new(CTORRENT.find().unwrap())
-                    .args(force)
-                    .args(["-e", "1", "-p", "6881", "-s", "rootimg.sfs"])
-                    .arg(torrent)
+/// A cluster with one revision, for clients that take its torrent as a file.
+struct Bed {
+    cluster: Cluster,
+    revision: Revision,
+    offer: Offer,
+    info_hash: InfoHash,
+    digest: Sha256Digest,
+}
+
+/// A client that fetches, and how one learns that it is done.
+struct Fetch {
+    proc: Proc,
+    done: Done,
+}
+
+impl Bed {
+    fn new(test: &str, nodes: u32) -> Bed {
+        let cluster = Cluster::start(test, nodes, BitRate::mbit(100));
+        let revision = cluster.publish(30, IMAGE);
+        let torrent = revision.torrent.clone();
+        let info_hash = Metainfo::parse(&fs::read(&torrent).unwrap()).unwrap().info_hash;
+        let digest = Sha256Digest::of(&revision.image);
+        let offer = Offer { torrent, file: "rootimg.sfs".to_owned() };
+        Bed { cluster, revision, offer, info_hash, digest }
+    }
+
+    fn tracker(&self, kind: Tracker) -> Proc {
+        match kind {
+            Tracker::Ours => self.cluster.tracker(),
+            Tracker::Opentracker => {
+                let admin = &self.cluster.admin;
+                admin.spawn(&opentracker(admin, self.info_hash).unwrap()).unwrap()
             }
-            Self::Aria2 => Cmd::new(ARIA2.find().unwrap())
-                .args(["--seed-ratio=0.0", "--enable-dht=false", "--enable-dht6=false"])
-                .args(["--bt-enable-lpd=false", "--listen-port=6881", "--allow-overwrite=true"])
-                .args(["--check-integrity=true", "--bt-tracker-interval=3"])
-                .arg(torrent),
-        };
-        node.spawn(&command.folder(node.scratch())).unwrap()
+        }
+    }
+
+    /// Our seeder; returns when a tracker that runs knows it.
+    fn seeder(&self) -> Proc {
+        let mut seeder = self.cluster.seeder(&[]);
+        self.cluster.wait_seeding(&mut seeder, &self.revision);
+        self.wait_for_seeds(1);
+        seeder
+    }
+
+    /// Waits until the tracker knows of this many complete peers (BEP 48).
+    fn wait_for_seeds(&self, wanted: u32) {
+        let hash: String = self.info_hash.0.iter().map(|byte| format!("%{byte:02x}")).collect();
+        let path = format!("/scrape?info_hash={hash}");
+        let tracker: SocketAddr = format!("{ADMIN}:6969").parse().unwrap();
+        let deadline = Instant::now() + LIMIT;
+        let wanted = format!("8:completei{wanted}e");
+        loop {
+            let limit = Duration::from_secs(5);
+            let reply = lab::http::get(&self.cluster.admin, tracker, &path, limit);
+            let text = reply.map(|reply| String::from_utf8_lossy(&reply.body).into_owned());
+            match text {
+                Ok(text) if text.contains(&wanted) => return,
+                other => assert!(Instant::now() < deadline, "no seed in: {other:?}"),
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn fetch(&self, client: Foreign, node: &Node) -> Fetch {
+        let launch = client.leecher(node, &self.offer).unwrap();
+        Fetch { proc: node.spawn(&launch.command).unwrap(), done: launch.done }
+    }
+
+    /// Waits for a foreign client and compares what it has.
+    fn wait(&self, client: Foreign, node: &Node, fetch: &mut Fetch) {
+        let deadline = Instant::now() + LIMIT;
+        while !fetch.done.reached(&mut fetch.proc).unwrap() {
+            let ended = fetch.proc.try_wait().unwrap();
+            if ended.is_some() || Instant::now() > deadline {
+                let log = fs::read_to_string(fetch.proc.log_path()).unwrap_or_default();
+                panic!("{client:?} on {} is not done (ended: {ended:?})\n{log}", node.name());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert_eq!(self.digest_of(self.theirs(node)), self.digest, "{client:?}, {}", node.name());
+    }
+
+    /// Where a foreign client has the image.
+    fn theirs(&self, node: &Node) -> PathBuf {
+        self.cluster.outside(&node.scratch().join(&self.offer.file))
+    }
+
+    fn digest_of(&self, file: PathBuf) -> Sha256Digest {
+        Sha256Digest::of(&fs::read(file).unwrap())
     }
 }
 
-fn wait_for_image(cluster: &Cluster, node: &Node, proc: &mut Proc, revision: &Revision) {
-    let file = cluster.outside(&node.scratch().join("rootimg.sfs"));
-    let deadline = Instant::now() + LIMIT;
-    while fs::read(&file).ok().as_ref() != Some(&revision.image) {
-        let ended = proc.try_wait().unwrap();
-        let output = || fs::read_to_string(proc.out_path()).unwrap_or_default();
-        assert!(ended.is_none(), "the client ended: {}", output());
-        assert!(Instant::now() < deadline, "not complete after {LIMIT:?}: {}", output());
-        std::thread::sleep(Duration::from_millis(100));
+/// The client fetches from our seeder; then it is the only one that has the image, and we fetch it.
+fn both_directions(test: &str, client: Foreign, tracker: Tracker) {
+    let bed = Bed::new(test, 2);
+    let [theirs, ours] = &bed.cluster.nodes[..] else { panic!("two nodes") };
+    {
+        let _tracker = bed.tracker(tracker);
+        let mut seeder = bed.seeder();
+        let mut fetch = bed.fetch(client, theirs);
+        bed.wait(client, theirs, &mut fetch);
+        seeder.terminate(GRACE).unwrap();
+        fetch.proc.terminate(GRACE).unwrap();
     }
-}
-
-fn both_directions(test: &str, client: Foreign) {
-    let cluster = Cluster::start(test, 2, BitRate::mbit(100));
-    let revision = cluster.publish(30, IMAGE);
-    let _tracker = cluster.tracker();
-    let mut seeder = cluster.seeder(&[]);
-    cluster.wait_seeding(&mut seeder, &revision);
-    let [theirs, ours] = &cluster.nodes[..] else { panic!("two nodes") };
-    // it fetches from our seeder …
-    let mut foreign = client.run(theirs, &revision.torrent, false);
-    wait_for_image(&cluster, theirs, &mut foreign, &revision);
-    // … and is then the only one that has the image
-    seeder.terminate(Duration::from_secs(5)).unwrap();
-    foreign.terminate(Duration::from_secs(5)).unwrap();
-    let _foreign = client.run(theirs, &revision.torrent, true);
-    let done = wait_complete(&mut cluster.fetch(ours, revision.torrent.to_str().unwrap()));
+    // a tracker that knows nobody yet
+    let _tracker = bed.tracker(tracker);
+    let seeder = client.seeder(theirs, &bed.offer, &theirs.scratch()).unwrap();
+    let _seeder = theirs.spawn(&seeder).unwrap();
+    bed.wait_for_seeds(1);
+    let done = wait_complete(&mut bed.cluster.fetch(ours, bed.offer.torrent.to_str().unwrap()));
     assert_eq!(done["sources"]["peers"].as_u64(), Some(IMAGE as u64), "{done}");
-    assert!(cluster.image_on(ours) == revision.image);
+    let got = bed.digest_of(bed.cluster.outside(&ours.scratch().join("image")));
+    assert_eq!(got, bed.digest);
 }
 
-#[test]
-fn ctorrent_fetches_from_us_and_we_from_it() {
-    both_directions("ctorrent", Foreign::Ctorrent);
-}
-
-#[test]
-fn aria2_fetches_from_us_and_we_from_it() {
-    both_directions("aria2", Foreign::Aria2);
-}
-
-#[test]
-fn a_swarm_of_both_kinds_completes() {
-    let cluster = Cluster::start("mixed", 6, BitRate::mbit(50));
-    let revision = cluster.publish(31, IMAGE);
-    let _tracker = cluster.tracker();
-    let mut seeder = cluster.seeder(&[]);
-    cluster.wait_seeding(&mut seeder, &revision);
-    let (theirs, ours) = cluster.nodes.split_at(3);
-    let kinds = [Foreign::Ctorrent, Foreign::Aria2, Foreign::Ctorrent];
-    let mut foreign: Vec<_> = theirs
-        .iter()
-        .zip(kinds)
-        .map(|(node, kind)| kind.run(node, &revision.torrent, false))
-        .collect();
-    let mut fetches: Vec<_> =
-        ours.iter().map(|node| cluster.fetch(node, &revision.url())).collect();
+/// Three kinds of clients and two of ours share a swarm that starts with our seeder alone.
+fn mixed(test: &str, kinds: [Foreign; 3], tracker: Tracker) {
+    let bed = Bed::new(test, 5);
+    let _tracker = bed.tracker(tracker);
+    let _seeder = bed.seeder();
+    let (theirs, ours) = bed.cluster.nodes.split_at(kinds.len());
+    let mut foreign: Vec<_> =
+        kinds.iter().zip(theirs).map(|(kind, node)| bed.fetch(*kind, node)).collect();
+    let torrent = bed.offer.torrent.to_str().unwrap();
+    let mut fetches: Vec<_> = ours.iter().map(|node| bed.cluster.fetch(node, torrent)).collect();
     for (fetch, node) in fetches.iter_mut().zip(ours) {
         wait_complete(fetch);
-        assert!(cluster.image_on(node) == revision.image);
+        let got = bed.digest_of(bed.cluster.outside(&node.scratch().join("image")));
+        assert_eq!(got, bed.digest, "{}", node.name());
     }
-    for (proc, node) in foreign.iter_mut().zip(theirs) {
-        wait_for_image(&cluster, node, proc, &revision);
+    for ((fetch, kind), node) in foreign.iter_mut().zip(kinds).zip(theirs) {
+        bed.wait(kind, node, fetch);
     }
+}
+
+/// A test for each client with each tracker, and for each three that follow each other in the list
+/// of clients: so each two meet.
+macro_rules! matrix {
+    ($($name:ident: $client:ident with $second:ident, $third:ident;)*) => {$(
+        mod $name {
+            use super::*;
+
+            const KINDS: [Foreign; 3] = [Foreign::$client, Foreign::$second, Foreign::$third];
+
+            #[test]
+            fn both_directions_with_our_tracker() {
+                both_directions(concat!(stringify!($name), "-ours"), KINDS[0], Tracker::Ours);
+            }
+
+            #[test]
+            fn both_directions_with_opentracker() {
+                let test = concat!(stringify!($name), "-opentracker");
+                both_directions(test, KINDS[0], Tracker::Opentracker);
+            }
+
+            #[test]
+            fn a_mixed_swarm_with_our_tracker() {
+                mixed(concat!(stringify!($name), "-mixed-ours"), KINDS, Tracker::Ours);
+            }
+
+            #[test]
+            fn a_mixed_swarm_with_opentracker() {
+                let test = concat!(stringify!($name), "-mixed-opentracker");
+                mixed(test, KINDS, Tracker::Opentracker);
+            }
+        }
+    )*};
+}
+
+matrix! {
+    ctorrent: Ctorrent with Aria2, Transmission;
+    aria2: Aria2 with Transmission, Libtorrent;
+    transmission: Transmission with Libtorrent, Librqbit;
+    libtorrent: Libtorrent with Librqbit, Ctorrent;
+    librqbit: Librqbit with Ctorrent, Aria2;
 }

@@ -1,28 +1,52 @@
-//! How each client is started: as tracker, as seeder, as one of the crowd.
+//! Who takes part: how each contender is started as tracker, as seeder, as one of the crowd.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
-use lab::Cmd;
-use lab::tool::Tool;
+use clap::ValueEnum;
+use lab::client::{Done, Foreign, Launch, curl, nginx, opentracker};
+use lab::{Cmd, Node};
 
-use super::Client;
 use super::content::Content;
+use super::crowd::ADMIN_IP;
 use crate::workspace;
 
-const OPENTRACKER: Tool = Tool::new(
-    "opentracker",
-    "the tracker of the 2015 system, for the benchmark",
-    "opentracker",
-    "opentracker",
-);
-const CTORRENT: Tool = Tool::new(
-    "ctorrent",
-    "the client of the 2015 system, for the benchmark",
-    "ctorrent",
-    "ctorrent",
-);
-const ARIA2: Tool = Tool::new("aria2c", "a client to compare with", "aria2", "aria2");
+/// A contender.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Client {
+    /// bee-tracker, bee-seeder and bee-initrd-client
+    Beeswarm,
+    /// opentracker and ctorrent, the system of 2015
+    Ctorrent,
+    /// opentracker and aria2
+    Aria2,
+    /// opentracker and transmission
+    Transmission,
+    /// opentracker and libtorrent-rasterbar
+    Libtorrent,
+    /// opentracker and rqbit
+    Librqbit,
+    /// no swarm: nginx on the admin host, curl on every node
+    Nginx,
+}
+
+/// How a contender distributes.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Ours,
+    Foreign(Foreign),
+    Http,
+}
+
+/// What runs on the admin host.
+#[derive(Debug)]
+pub(crate) struct Services {
+    /// Where peers learn of each other; `None` for a contender that has no swarm.
+    pub(crate) tracker: Option<Cmd>,
+    /// The one that has the image from the start.
+    pub(crate) seeder: Cmd,
+}
 
 /// Builds our programs in release mode; the folder they are in.
 pub(crate) fn build_programs() -> anyhow::Result<PathBuf> {
@@ -32,99 +56,81 @@ pub(crate) fn build_programs() -> anyhow::Result<PathBuf> {
         .status()
         .context("cannot start cargo")?;
     ensure!(status.success(), "cargo build failed");
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
-    let target = workspace::root().join(target);
-    Ok(target.join("release").canonicalize()?)
+    Ok(workspace::target().join("release").canonicalize()?)
 }
 
 impl Client {
-    /// The tracker's command. `whitelist` holds the info-hash, readable for everybody.
-    pub(crate) fn tracker(self, programs: &Path, whitelist: &Path) -> anyhow::Result<Cmd> {
-        Ok(match self {
-            Self::Beeswarm => {
-                Cmd::new(programs.join("bee-tracker")).args(["--listen", "0.0.0.0:6969"])
-            }
-            Self::Ctorrent | Self::Aria2 => Cmd::new(OPENTRACKER.find()?)
-                .args(["-p", "6969", "-P", "6969", "-d", "/", "-u", "nobody", "-w"])
-                .arg(whitelist),
-        })
+    /// Its name in tables and files.
+    pub(crate) fn name(self) -> String {
+        format!("{self:?}").to_lowercase()
     }
 
-    /// The seeder's command; the complete image lies at `content.image`.
-    pub(crate) fn seeder(self, programs: &Path, content: &Content) -> anyhow::Result<Cmd> {
-        let (torrent, image) = (&content.torrent, &content.image);
-        Ok(match self {
-            Self::Beeswarm => Cmd::new(programs.join("bee-seeder"))
-                .arg("seed")
-                .arg("--torrent")
-                .arg(torrent)
-                .arg("--data")
-                .arg(image)
-                .args(["--listen", "0.0.0.0:6881"]),
-            Self::Ctorrent => Cmd::new(CTORRENT.find()?)
-                .args(["-f", "-e", "100", "-p", "6881", "-s"])
-                .arg(image)
-                .arg(torrent),
-            Self::Aria2 => aria2()?
-                .arg(folder_flag(image))
-                .args(["--check-integrity=true", "--bt-hash-check-seed=true"])
-                .arg(torrent),
-        })
+    fn kind(self) -> Kind {
+        match self {
+            Self::Beeswarm => Kind::Ours,
+            Self::Ctorrent => Kind::Foreign(Foreign::Ctorrent),
+            Self::Aria2 => Kind::Foreign(Foreign::Aria2),
+            Self::Transmission => Kind::Foreign(Foreign::Transmission),
+            Self::Libtorrent => Kind::Foreign(Foreign::Libtorrent),
+            Self::Librqbit => Kind::Foreign(Foreign::Librqbit),
+            Self::Nginx => Kind::Http,
+        }
     }
 
-    /// One node's command: it fetches to `target`, and goes on seeding.
-    pub(crate) fn node(
+    /// The commands for the admin host. The image is copied to its scratch folder, so that every
+    /// contender reads it from memory and none can spoil the original.
+    pub(crate) fn services(
         self,
+        admin: &Node,
         programs: &Path,
         content: &Content,
-        target: &Path,
-        done: &Path,
-    ) -> anyhow::Result<Cmd> {
-        let torrent = &content.torrent;
-        Ok(match self {
-            Self::Beeswarm => Cmd::new(programs.join("bee-initrd-client"))
-                .arg("fetch")
-                .arg("--torrent")
-                .arg(torrent)
-                .arg("--output")
-                .arg(target)
-                .args(["--keep-seeding", "--json", "--listen", "0.0.0.0:6881"]),
-            Self::Ctorrent => Cmd::new(CTORRENT.find()?)
-                .args(["-e", "100", "-p", "6881", "-X"])
-                .arg(format!("touch {}", done.display()))
-                .arg("-s")
-                .arg(target)
-                .arg(torrent),
-            Self::Aria2 => {
-                // aria2 calls its hook with arguments of its own; the node's folder is its cwd
-                aria2()?.arg(folder_flag(target)).arg(hook_flag(done)).arg(torrent)
+    ) -> anyhow::Result<Services> {
+        let folder = admin.scratch().join("seed");
+        let image = folder.join(&content.offer.file);
+        fs::create_dir_all(admin.outside(&folder))?;
+        fs::copy(&content.image, admin.outside(&image)).context("copying the image")?;
+        let (tracker, seeder) = match self.kind() {
+            Kind::Ours => (
+                Some(Cmd::new(programs.join("bee-tracker")).args(["--listen", "0.0.0.0:6969"])),
+                Cmd::new(programs.join("bee-seeder"))
+                    .args(["seed", "--listen", "0.0.0.0:6881", "--torrent"])
+                    .arg(&content.offer.torrent)
+                    .arg("--data")
+                    .arg(image),
+            ),
+            Kind::Foreign(client) => (
+                Some(opentracker(admin, content.info_hash)?),
+                client.seeder(admin, &content.offer, &folder)?,
+            ),
+            Kind::Http => (None, nginx(admin, &folder)?),
+        };
+        Ok(Services { tracker, seeder })
+    }
+
+    /// One node's command: it fetches to [`target`], and goes on seeding if it can.
+    pub(crate) fn node(
+        self,
+        node: &Node,
+        programs: &Path,
+        content: &Content,
+    ) -> anyhow::Result<Launch> {
+        Ok(match self.kind() {
+            Kind::Foreign(client) => client.leecher(node, &content.offer)?,
+            Kind::Http => curl(node, ADMIN_IP, &content.offer.file)?,
+            Kind::Ours => {
+                let command = Cmd::new(programs.join("bee-initrd-client"))
+                    .args(["fetch", "--keep-seeding", "--json", "--listen", "0.0.0.0:6881"])
+                    .arg("--torrent")
+                    .arg(&content.offer.torrent)
+                    .arg("--output")
+                    .arg(target(node, content));
+                Launch::new(command, Done::line("\"event\":\"complete\""))
             }
         })
     }
 }
 
-fn aria2() -> anyhow::Result<Cmd> {
-    Ok(Cmd::new(ARIA2.find()?).args([
-        "--seed-ratio=0.0",
-        "--enable-dht=false",
-        "--enable-dht6=false",
-        "--bt-enable-lpd=false",
-        "--enable-peer-exchange=false",
-        "--listen-port=6881",
-        "--allow-overwrite=true",
-        "--file-allocation=none",
-        "--bt-max-peers=100",
-        "--bt-request-peer-speed-limit=0",
-        "--bt-tracker-interval=3",
-        "--summary-interval=0",
-    ]))
-}
-
-fn folder_flag(file: &Path) -> String {
-    format!("--dir={}", file.parent().unwrap_or(Path::new("/")).display())
-}
-
-fn hook_flag(done: &Path) -> String {
-    format!("--on-bt-download-complete={}", done.with_extension("sh").display())
+/// Where a node has its image, as the lab sees it.
+pub(crate) fn target(node: &Node, content: &Content) -> PathBuf {
+    node.scratch().join(&content.offer.file)
 }

@@ -4,15 +4,20 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use lab::client::Offer;
 use proto::geometry::Geometry;
 use proto::hash::{InfoHash, PieceHash};
 use proto::metainfo::{Info, Metainfo};
+
+/// Name of the image, on disk and in the torrent.
+const NAME: &str = "image";
 
 /// An image and its torrent.
 #[derive(Debug)]
 pub(crate) struct Content {
     pub(crate) image: PathBuf,
-    pub(crate) torrent: PathBuf,
+    /// What clients take: the torrent, and the name that the image has in it.
+    pub(crate) offer: Offer,
     /// Debian's opentracker serves none that is not listed.
     pub(crate) info_hash: InfoHash,
     pub(crate) bytes: Vec<u8>,
@@ -29,13 +34,14 @@ pub(crate) fn make(
     let bytes = noise(usize::try_from(length)?);
     let piece_length = usize::try_from(geometry.piece_length())?;
     let pieces = bytes.chunks(piece_length).map(PieceHash::of).collect();
-    let info = Info::new("image", geometry, true, pieces)?;
+    let info = Info::new(NAME, geometry, true, pieces)?;
     let metainfo = Metainfo::new(info, vec![vec![tracker.to_owned()]], Vec::new(), None)?;
-    let (image, torrent) = (folder.join("image"), folder.join("image.torrent"));
+    let (image, torrent) = (folder.join(NAME), folder.join("image.torrent"));
     fs::write(&image, &bytes).with_context(|| format!("cannot write {}", image.display()))?;
     fs::write(&torrent, metainfo.to_bytes()?)
         .with_context(|| format!("cannot write {}", torrent.display()))?;
-    Ok(Content { image, torrent, info_hash: metainfo.info_hash, bytes })
+    let offer = Offer { torrent, file: NAME.to_owned() };
+    Ok(Content { image, offer, info_hash: metainfo.info_hash, bytes })
 }
 
 /// Bytes without structure (xorshift64*), so that nothing on the way can compress them.

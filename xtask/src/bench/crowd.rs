@@ -2,16 +2,17 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
+use lab::client::Done;
 use lab::{Cmd, Lab, LabConfig, Link, Node, Proc, Scratch};
 use serde::Serialize;
 
+use super::SwarmArgs;
+use super::contender::{self, Client};
 use super::content::Content;
-use super::{Client, SwarmArgs};
 
 /// Address of the first node of every lab.
 pub(crate) const ADMIN_IP: &str = "10.87.1.1";
@@ -43,7 +44,7 @@ struct Member {
     node: Node,
     proc: Proc,
     target: PathBuf,
-    done_file: PathBuf,
+    sign: Done,
     done: Option<Duration>,
 }
 
@@ -63,17 +64,16 @@ pub(crate) fn run(
     let link = Link::rate(args.rate);
     let admin = lab.add_node("admin", link)?;
     ensure!(admin.ip().to_string() == ADMIN_IP, "the lab's address plan has changed");
-    // opentracker reads it as nobody, who may not enter the folder of the results
-    let whitelist = admin.scratch().join("whitelist");
-    fs::write(lab.outside(&whitelist), format!("{}\n", content.info_hash))?;
-    let mut tracker = admin.spawn(&client.tracker(programs, &whitelist)?.log("tracker"))?;
-    let mut seeder = admin.spawn(&client.seeder(programs, content)?.log("seeder"))?;
+    let services = client.services(&admin, programs, content)?;
+    let mut tracker =
+        services.tracker.map(|command| admin.spawn(&command.log("tracker"))).transpose()?;
+    let mut seeder = admin.spawn(&services.seeder.log("seeder"))?;
     let barrier = admin.scratch().join("barrier");
     run_ok(&admin, &Cmd::new("mkfifo").arg(&barrier))?;
     let mut crowd = Vec::new();
     for number in 1..=args.nodes {
         let node = lab.add_node(&format!("n{number}"), link)?;
-        crowd.push(member(client, programs, content, &lab, node, &barrier)?);
+        crowd.push(member(client, programs, content, node, &barrier)?);
     }
     // all are started and blocked in opening the pipe; the seeder has announced
     std::thread::sleep(Duration::from_secs(3));
@@ -85,7 +85,7 @@ pub(crate) fn run(
     let start = Instant::now();
     while crowd.iter().any(|m| m.done.is_none()) && start.elapsed() < limit {
         for member in crowd.iter_mut().filter(|m| m.done.is_none()) {
-            look(client, &lab, member, start)?;
+            look(member, start)?;
         }
         if let Some(status) = seeder.try_wait()? {
             bail!("the seeder ended with {status}; see {}", seeder.log_path().display());
@@ -94,7 +94,8 @@ pub(crate) fn run(
     }
     let (idle_after, all_after) = machine_ticks()?;
     let sent = sent_bytes(&admin)? - sent_before;
-    let mut cpu = tracker.usage().cpu + seeder.usage().cpu;
+    let mut cpu =
+        seeder.usage().cpu + tracker.as_mut().map_or(Duration::ZERO, |tracker| tracker.usage().cpu);
     let (mut peak, mut wrong, mut delivered) = (0, 0, 0u64);
     for member in &mut crowd {
         let usage = member.proc.usage();
@@ -111,7 +112,7 @@ pub(crate) fn run(
     done_seconds.sort_by(f64::total_cmp);
     lab.stop();
     Ok(RunResult {
-        client: format!("{client:?}").to_lowercase(),
+        client: client.name(),
         nodes: args.nodes,
         done_seconds,
         wrong,
@@ -127,26 +128,13 @@ fn member(
     client: Client,
     programs: &Path,
     content: &Content,
-    lab: &Lab,
     node: Node,
     barrier: &Path,
 ) -> anyhow::Result<Member> {
-    let target = node.scratch().join("image");
-    let done_file = node.scratch().join("done");
-    if client == Client::Aria2 {
-        let hook = lab.outside(&done_file.with_extension("sh"));
-        fs::write(&hook, format!("#!/bin/sh\ntouch {}\n", done_file.display()))?;
-        fs::set_permissions(&hook, fs::Permissions::from_mode(0o755))?;
-    }
-    let command = client.node(programs, content, &target, &done_file)?.log(node.name());
-    let proc = node.spawn(&behind_barrier(command, barrier).folder(node.scratch()))?;
-    Ok(Member { node, proc, target, done_file, done: None })
-}
-
-/// The command, started once the barrier opens: opening a pipe for reading waits for a writer.
-fn behind_barrier(command: Cmd, barrier: &Path) -> Cmd {
-    let script = format!(": <'{}'; exec \"$@\"", barrier.display());
-    command.wrapped_by("sh", ["-c", &script, "sh"])
+    let target = contender::target(&node, content);
+    let launch = client.node(&node, programs, content)?.behind(barrier);
+    let proc = node.spawn(&launch.command.folder(node.scratch()).log(node.name()))?;
+    Ok(Member { node, proc, target, sign: launch.done, done: None })
 }
 
 fn open_barrier(lab: &Lab, barrier: &Path) -> anyhow::Result<()> {
@@ -155,15 +143,8 @@ fn open_barrier(lab: &Lab, barrier: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn look(client: Client, lab: &Lab, member: &mut Member, start: Instant) -> anyhow::Result<()> {
-    let finished = match client {
-        Client::Beeswarm => {
-            let text = fs::read_to_string(member.proc.out_path()).unwrap_or_default();
-            text.lines().rev().take(5).any(|line| line.contains("\"event\":\"complete\""))
-        }
-        Client::Ctorrent | Client::Aria2 => lab.outside(&member.done_file).exists(),
-    };
-    if finished {
+fn look(member: &mut Member, start: Instant) -> anyhow::Result<()> {
+    if member.sign.reached(&mut member.proc)? {
         member.done = Some(start.elapsed());
         return Ok(());
     }

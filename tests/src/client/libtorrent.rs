@@ -1,0 +1,48 @@
+//! libtorrent-rasterbar, by its Python binding: the library has no client of its own.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use super::{Done, Launch, Offer, PORT, write};
+use crate::error::LabError;
+use crate::node::Node;
+use crate::process::Cmd;
+use crate::tool::Tool;
+
+/// The interpreter of the distribution: its package of the binding is for that one, whatever other
+/// is first in `PATH`.
+const PYTHON: &str = "/usr/bin/python3";
+
+const LIBTORRENT: Tool = Tool::new(
+    "libtorrent for python3",
+    "a foreign peer",
+    "python3-libtorrent",
+    "rb_libtorrent-python3",
+);
+
+/// The client: settings, and why each is as it is, are in there.
+const CLIENT: &str = include_str!("libtorrent.py");
+
+/// The package, when the binding cannot be loaded.
+pub(super) fn missing() -> Option<Tool> {
+    let mut command = Command::new(PYTHON);
+    command.args(["-c", "import libtorrent"]).stdin(Stdio::null()).stderr(Stdio::null());
+    let there = command.status().is_ok_and(|status| status.success());
+    (!there).then_some(LIBTORRENT)
+}
+
+pub(super) fn leecher(node: &Node, offer: &Offer) -> Result<Launch, LabError> {
+    let command = base(node, offer, &node.scratch())?.arg("leech");
+    Ok(Launch::waiting(command, Done::line("complete")))
+}
+
+pub(super) fn seeder(node: &Node, offer: &Offer, folder: &Path) -> Result<Cmd, LabError> {
+    Ok(base(node, offer, folder)?.arg("seed"))
+}
+
+fn base(node: &Node, offer: &Offer, folder: &Path) -> Result<Cmd, LabError> {
+    // not under its own name, by which it would be imported
+    let client = node.scratch().join("client.py");
+    write(node, &client, CLIENT)?;
+    Ok(Cmd::new(PYTHON).arg(client).arg(&offer.torrent).arg(folder).arg(PORT.to_string()))
+}
