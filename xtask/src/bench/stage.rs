@@ -14,6 +14,7 @@ use super::member::{Member, Parts};
 use super::options::Settings;
 use super::outcome::Case;
 use super::scenario::{Role, SLOWER, Scenario, Seat};
+use crate::interrupt::Interrupt;
 
 /// Address of the first node of every lab.
 pub(crate) const ADMIN_IP: &str = "10.87.1.1";
@@ -23,7 +24,7 @@ pub(crate) const ADMIN_IP: &str = "10.87.1.1";
 const SETTLE: Duration = Duration::from_secs(3);
 
 /// What one run is about.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(crate) struct Run<'a> {
     pub(crate) settings: &'a Settings,
     pub(crate) case: Case,
@@ -31,6 +32,7 @@ pub(crate) struct Run<'a> {
     pub(crate) parts: Parts<'a>,
     /// Folder for the processes' logs.
     pub(crate) logs: &'a Path,
+    pub(crate) interrupt: &'a Interrupt,
 }
 
 /// The lab and who is in it.
@@ -71,6 +73,8 @@ impl Run<'_> {
         let room = u64::from(case.nodes + 2) * (length + (8 << 20));
         let config = LabConfig::new(self.logs).scratch(Scratch::Memory(room));
         let lab = Lab::start(config.expect_nodes(case.nodes + 1))?;
+        let stopper = lab.stopper();
+        self.interrupt.undo(move || stopper.stop());
         let admin = lab.add_node("admin", self.link(Role::Plain))?;
         ensure!(admin.ip().to_string() == ADMIN_IP, "the lab's address plan has changed");
         if case.scenario == Scenario::TwoSubnets {

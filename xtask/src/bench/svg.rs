@@ -22,7 +22,7 @@ const COLOURS: [(&str, &str); 8] = [
 /// Text and grid.
 const STYLE: &str = "\
     .bg{fill:#ffffff}.ink{fill:#1c1c1e}.soft{fill:#5a5a60}.grid{stroke:#e2e2e6}.axis{stroke:#8a8a90}\
-    .mark{stroke:#5a5a60;stroke-dasharray:5 4;fill:none}\
+    .mark{stroke:#5a5a60;stroke-width:1.4;fill:none}.m0{stroke-dasharray:6 4}.m1{stroke-dasharray:2 4}\
     text{font:13px system-ui,'DejaVu Sans',sans-serif}.title{font-size:16px;font-weight:600}\
     .line{fill:none;stroke-width:2.2;stroke-linejoin:round}.first{stroke-width:3.4}";
 const DARK_STYLE: &str = "\
@@ -118,8 +118,9 @@ impl Chart {
         text(&mut out, "ink title", left, 24.0, "start", &self.title);
         text(&mut out, "soft", left, 43.0, "start", &self.subtitle);
         self.grid(&mut out);
-        for mark in &self.marks {
-            let _ = writeln!(out, "<path class=\"mark\" d=\"{}\"/>", self.path(&mark.points));
+        for (number, mark) in self.marks.iter().enumerate() {
+            let path = self.path(&mark.points);
+            let _ = writeln!(out, "<path class=\"mark m{}\" d=\"{path}\"/>", number % 2);
         }
         for series in &self.series {
             let class = format!("c{}", series.colour % COLOURS.len());
@@ -188,8 +189,8 @@ impl Chart {
             text(out, "ink", x + 32.0, y + 4.5, "start", &series.name);
             y += 22.0;
         }
-        for mark in &self.marks {
-            line(out, "mark", (x, y), (x + 24.0, y));
+        for (number, mark) in self.marks.iter().enumerate() {
+            line(out, &format!("mark m{}", number % 2), (x, y), (x + 24.0, y));
             text(out, "soft", x + 32.0, y + 4.5, "start", &mark.name);
             y += 22.0;
         }

@@ -17,6 +17,7 @@ use super::report::{self, Skipped};
 use super::stage::{ADMIN_IP, Run};
 use super::summary::{Summary, summaries};
 use super::{publish, scenario::Scenario};
+use crate::interrupt::{CtrlC, Interrupt};
 use crate::workspace;
 
 /// The JSON document, beside facts.
@@ -47,6 +48,7 @@ pub(crate) fn run(args: &SwarmArgs) -> anyhow::Result<()> {
     let tracker = format!("http://{ADMIN_IP}:6969/announce");
     let content = content::make(&output, settings.image.0, settings.piece.0, &tracker)?;
     let parts = Parts { programs: &programs, content: &content };
+    let interrupt = Interrupt::install(CtrlC::Ends)?;
     let mut facts = Facts::gather();
     let (mut runs, mut skipped) = (Vec::new(), Vec::new());
     for case in &settings.cases {
@@ -62,10 +64,19 @@ pub(crate) fn run(args: &SwarmArgs) -> anyhow::Result<()> {
                     continue;
                 }
                 let logs = output.join(logs_name(*case, &name, number));
-                let run =
-                    Run { settings: &settings, case: *case, client: *client, parts, logs: &logs };
-                let (result, commands) =
-                    run.run().with_context(|| format!("{name}, {}", case.scenario))?;
+                let run = Run {
+                    settings: &settings,
+                    case: *case,
+                    client: *client,
+                    parts,
+                    logs: &logs,
+                    interrupt: &interrupt,
+                };
+                // after a signal everything fails because the lab has gone
+                let (result, commands) = run
+                    .run()
+                    .inspect_err(|_| interrupt.give_way())
+                    .with_context(|| format!("{name}, {}", case.scenario))?;
                 let result = RunResult { run: number, ..result };
                 facts.programs.note(&name, &commands, &[(&output, "OUTPUT/"), (&programs, "")]);
                 report::progress(&format!("run {number}: {}", report::lines(&result)));
