@@ -102,6 +102,14 @@ pub enum LabError {
         #[source]
         source: io::Error,
     },
+    /// A table of the kernel lacks what is read from it.
+    #[error("{file} has no {field}")]
+    Counters {
+        /// The file.
+        file: &'static str,
+        /// What is missing.
+        field: &'static str,
+    },
     /// The relay from the host could not listen.
     #[error("cannot listen on this host's loopback address")]
     Relay(#[source] io::Error),

@@ -14,10 +14,10 @@ use nix::unistd::Pid;
 use crate::error::LabError;
 use crate::holder::{Holder, ScratchSource};
 use crate::inside::Inside;
-use crate::link::Link;
+use crate::link::{Direction, Link};
 use crate::logs::Logs;
 use crate::neighbours::RaisedLimits;
-use crate::node::{self, Node};
+use crate::node::{self, Node, Port, Switch};
 
 /// Largest number of nodes: the address plan uses 10.87.1.1 to 10.87.40.250.
 const MAX_NODES: u32 = 10_000;
@@ -142,7 +142,39 @@ impl Lab {
     /// [`LabError::Name`] for a name that is taken or has other characters than `a-z0-9-`;
     /// [`LabError::Setup`] with what `ip` or `tc` said.
     pub fn add_node(&self, name: &str, link: Link) -> Result<Node, LabError> {
-        node::add(&self.inner, name, link, node::Port::Interface)
+        node::add(&self.inner, name, link, Port::Interface, Switch::Near)
+    }
+
+    /// Adds a second switch, joined to the first one by `link`. Call it once, before
+    /// [`Lab::add_far_node`].
+    ///
+    /// # Errors
+    /// [`LabError::Setup`] with what `ip` or `tc` said.
+    pub fn add_far_subnet(&self, link: Link) -> Result<(), LabError> {
+        let far = Switch::Far.bridge();
+        let mut script = format!(
+            "ip link add {far} type bridge stp_state 0 forward_delay 0 mcast_snooping 0\n\
+             ip link set {far} up\n\
+             ip link add trunk0 type veth peer name trunk1\n\
+             ip link set trunk0 master {} up\n\
+             ip link set trunk1 master {far} up\n",
+            Switch::Near.bridge()
+        );
+        for (device, direction) in [("trunk0", Direction::Down), ("trunk1", Direction::Up)] {
+            for line in link.tc_lines(device, direction) {
+                script.push_str(&format!("tc {line}\n"));
+            }
+        }
+        self.inner.shell("making the second switch", &script)
+    }
+
+    /// Adds a node on the second switch. Its address is 10.88.x.y, with x.y as [`Lab::add_node`]
+    /// counts them.
+    ///
+    /// # Errors
+    /// As [`Lab::add_node`]; and when there is no second switch.
+    pub fn add_far_node(&self, name: &str, link: Link) -> Result<Node, LabError> {
+        node::add(&self.inner, name, link, Port::Interface, Switch::Far)
     }
 
     /// Adds the place for a machine: a namespace in which the tap device `tap0` is bridged to a link
@@ -152,7 +184,7 @@ impl Lab {
     /// # Errors
     /// As [`Lab::add_node`].
     pub fn add_machine_port(&self, name: &str, link: Link) -> Result<Node, LabError> {
-        node::add(&self.inner, name, link, node::Port::Tap)
+        node::add(&self.inner, name, link, Port::Tap, Switch::Near)
     }
 
     /// Runs a command in the switch's namespace with the caller's terminal, to its end.
@@ -246,21 +278,28 @@ impl Inner {
     }
 
     /// The next node's number (from 0), address and MAC address.
-    pub(crate) fn next_identity(&self) -> Result<(u32, Ipv4Addr, String), LabError> {
+    pub(crate) fn next_identity(
+        &self,
+        switch: Switch,
+    ) -> Result<(u32, Ipv4Addr, String), LabError> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        identity(number).map(|(ip, mac)| (number, ip, mac)).ok_or(LabError::Full(MAX_NODES))
+        identity(number, switch).map(|(ip, mac)| (number, ip, mac)).ok_or(LabError::Full(MAX_NODES))
     }
 }
 
 /// Address and MAC address of the node with this number; the same in every lab.
-fn identity(number: u32) -> Option<(Ipv4Addr, String)> {
+fn identity(number: u32, switch: Switch) -> Option<(Ipv4Addr, String)> {
     if number >= MAX_NODES {
         return None;
     }
     let third = u8::try_from(number / 250 + 1).ok()?;
     let fourth = u8::try_from(number % 250 + 1).ok()?;
     let [_, _, high, low] = number.to_be_bytes();
-    Some((Ipv4Addr::new(10, 87, third, fourth), format!("52:54:00:be:{high:02x}:{low:02x}")))
+    let second = match switch {
+        Switch::Near => 87,
+        Switch::Far => 88,
+    };
+    Some((Ipv4Addr::new(10, second, third, fourth), format!("52:54:00:be:{high:02x}:{low:02x}")))
 }
 
 #[cfg(test)]
@@ -270,12 +309,16 @@ mod tests {
     #[test]
     fn identities_are_distinct_and_bounded() {
         assert_eq!(
-            identity(0),
+            identity(0, Switch::Near),
             Some((Ipv4Addr::new(10, 87, 1, 1), "52:54:00:be:00:00".to_owned()))
         );
-        assert_eq!(identity(250).map(|(ip, _)| ip), Some(Ipv4Addr::new(10, 87, 2, 1)));
-        let all: std::collections::HashSet<_> = (0..MAX_NODES).map(identity).collect();
+        assert_eq!(
+            identity(250, Switch::Near).map(|(ip, _)| ip),
+            Some(Ipv4Addr::new(10, 87, 2, 1))
+        );
+        let all: std::collections::HashSet<_> =
+            (0..MAX_NODES).map(|number| identity(number, Switch::Far)).collect();
         assert_eq!(all.len(), MAX_NODES as usize);
-        assert_eq!(identity(MAX_NODES), None);
+        assert_eq!(identity(MAX_NODES, Switch::Near), None);
     }
 }

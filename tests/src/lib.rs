@@ -28,6 +28,7 @@
 
 pub mod client;
 mod contain;
+mod counters;
 pub mod dnsmasq;
 mod error;
 mod holder;
@@ -49,10 +50,11 @@ mod usage;
 mod vm;
 
 pub use contain::contained;
+pub use counters::{Counters, neighbour_overflows};
 pub use error::LabError;
 pub use kvm::Accelerator;
 pub use lab::{Lab, LabConfig, Scratch, Stopper};
-pub use link::{BitRate, Link, ParseRateError};
+pub use link::{BitRate, Link, Loss, ParseLossError, ParseRateError};
 pub use node::Node;
 pub use process::{Cmd, Proc};
 pub use program::program;

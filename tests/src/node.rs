@@ -8,10 +8,11 @@ use std::process::{Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::counters::Counters;
 use crate::error::LabError;
 use crate::inside::in_network;
 use crate::lab::Inner;
-use crate::link::Link;
+use crate::link::{Direction, Link};
 use crate::process::{Cmd, Proc, log_file};
 
 /// What a node's namespace has on the near end of its link.
@@ -21,6 +22,40 @@ pub(crate) enum Port {
     Interface,
     /// A bridge between the link and a tap device.
     Tap,
+}
+
+/// Which of the lab's switches a node is on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Switch {
+    /// The one that every lab has.
+    Near,
+    /// The one behind a link of its own ([`crate::Lab::add_far_subnet`]).
+    Far,
+}
+
+impl Switch {
+    /// Its bridge.
+    pub(crate) fn bridge(self) -> &'static str {
+        match self {
+            Switch::Near => "lan",
+            Switch::Far => "far",
+        }
+    }
+
+    /// The first two bytes of its nodes' addresses.
+    pub(crate) fn prefix(self) -> &'static str {
+        match self {
+            Switch::Near => "10.87",
+            Switch::Far => "10.88",
+        }
+    }
+
+    fn other(self) -> Switch {
+        match self {
+            Switch::Near => Switch::Far,
+            Switch::Far => Switch::Near,
+        }
+    }
 }
 
 /// A node. Clones are the same node.
@@ -39,6 +74,7 @@ pub(crate) fn add(
     name: &str,
     link: Link,
     port: Port,
+    switch: Switch,
 ) -> Result<Node, LabError> {
     check_name(name)?;
     let inside = PathBuf::from("/run/netns").join(name);
@@ -46,8 +82,8 @@ pub(crate) fn add(
     if net.exists() {
         return Err(LabError::Name { name: name.to_owned(), reason: "it is taken" });
     }
-    let (number, ip, mac) = inner.next_identity()?;
-    let script = set_up_script(name, number, ip, &mac, link, port);
+    let (number, ip, mac) = inner.next_identity(switch)?;
+    let script = set_up_script(name, number, ip, &mac, link, port, switch);
     inner.shell(&format!("adding node {name}"), &script)?;
     let node = Node { inner: Arc::clone(inner), name: name.into(), ip, mac: mac.into(), net };
     let scratch = inner.outside(&node.scratch());
@@ -74,17 +110,21 @@ fn set_up_script(
     mac: &str,
     link: Link,
     port: Port,
+    switch: Switch,
 ) -> String {
+    let bridge = switch.bridge();
     let mut script = format!(
         "ip netns add {name}\n\
          ip link add sw{number} type veth peer name eth0 netns {name}\n\
-         ip link set sw{number} master lan up\n\
+         ip link set sw{number} master {bridge} up\n\
          ip -n {name} link set lo up\n"
     );
     let rest = match port {
         Port::Interface => format!(
             "ip -n {name} link set eth0 address {mac} up\n\
-             ip -n {name} addr add {ip}/16 dev eth0\n"
+             ip -n {name} addr add {ip}/16 dev eth0\n\
+             ip -n {name} route add {}.0.0/16 dev eth0\n",
+            switch.other().prefix()
         ),
         Port::Tap => format!(
             "ip -n {name} link add br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0\n\
@@ -99,12 +139,19 @@ fn set_up_script(
     script.push_str(&format!(
         "ip netns exec {name} sh -c 'echo 1 >/proc/sys/net/ipv4/tcp_no_metrics_save'\n"
     ));
-    for line in link.tc_lines(&format!("sw{number}")) {
+    for line in link.tc_lines(&format!("sw{number}"), Direction::Down) {
         // writing to a String cannot fail
         let _ = writeln!(script, "tc {line}");
     }
-    for line in link.tc_lines("eth0") {
+    for line in link.tc_lines("eth0", Direction::Up) {
         let _ = writeln!(script, "tc -n {name} {line}");
+    }
+    // what the node sends comes in at the switch's end, and the other way round
+    if let Some(rules) = link.nft_rules(&format!("sw{number}")) {
+        let _ = writeln!(script, "nft '{rules}'");
+    }
+    if let Some(rules) = link.nft_rules("eth0") {
+        let _ = writeln!(script, "ip netns exec {name} nft '{rules}'");
     }
     script
 }
@@ -176,6 +223,15 @@ impl Node {
         child.wait_with_output().map_err(|source| LabError::Wait { program, source })
     }
 
+    /// What its interface has carried and how its TCP fared since the node was made.
+    ///
+    /// # Errors
+    /// [`LabError::Enter`] when the lab has ended, [`LabError::Counters`] when the kernel's tables
+    /// do not have what is expected.
+    pub fn counters(&self) -> Result<Counters, LabError> {
+        in_network(&self.net, Counters::read)?
+    }
+
     /// Opens a TCP connection from this node; the socket belongs to the caller's process.
     ///
     /// # Errors
@@ -218,7 +274,8 @@ mod tests {
     fn both_directions_of_a_link_are_shaped() {
         let link = Link::rate(BitRate::mbit(10));
         let ip = Ipv4Addr::new(10, 87, 1, 4);
-        let script = set_up_script("n", 3, ip, "52:54:00:be:00:03", link, Port::Interface);
+        let mac = "52:54:00:be:00:03";
+        let script = set_up_script("n", 3, ip, mac, link, Port::Interface, Switch::Near);
         assert!(script.contains("tc qdisc add dev sw3 root"), "{script}");
         assert!(script.contains("tc -n n qdisc add dev eth0 root"), "{script}");
     }

@@ -1,6 +1,7 @@
 //! Processes on the lab's nodes.
 
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -10,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 
 use crate::error::LabError;
@@ -29,6 +31,24 @@ pub struct Cmd {
     env: Vec<(OsString, OsString)>,
     folder: PathBuf,
     log: Option<String>,
+}
+
+/// As one would type it into a shell.
+impl fmt::Display for Cmd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", quoted(&self.program))?;
+        self.args.iter().try_for_each(|arg| write!(f, " {}", quoted(arg)))
+    }
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &OsStr) -> String {
+    let word = word.to_string_lossy();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_=+:,./@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.into_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
 }
 
 impl Cmd {
@@ -150,6 +170,16 @@ impl Proc {
         &self.out
     }
 
+    /// Whether it has ended. Cheaper than [`Proc::try_wait`]: nothing is sampled while it runs, for
+    /// callers that look at hundreds of processes many times a second.
+    pub fn has_ended(&self) -> bool {
+        let Ok(pid) = i32::try_from(self.child.id()) else { return false };
+        let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        // an error means that it has been waited for
+        self.status.is_some()
+            || !matches!(waitid(Id::Pid(Pid::from_raw(pid)), look), Ok(WaitStatus::StillAlive))
+    }
+
     /// Its exit status, or `None` while it runs. Samples [`Proc::usage`] as well.
     ///
     /// # Errors
@@ -253,4 +283,15 @@ impl Drop for Proc {
 /// Opens a log file and hands it to a child.
 pub(crate) fn log_file(path: &Path) -> Result<Stdio, LabError> {
     File::create(path).map(Stdio::from).map_err(LabError::file("create", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_reads_as_in_a_shell() {
+        let command = Cmd::new("/bin/echo").args(["a b", "it's", "--x=1", ""]);
+        assert_eq!(command.to_string(), r"/bin/echo 'a b' 'it'\''s' --x=1 ''");
+    }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 /// `sysconf(_SC_CLK_TCK)`).
 const TICKS_PER_SECOND: u64 = 100;
 
-/// Resources that a process has used up to now.
+/// Resources that a process has used up to now; processor time with its children's.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Largest resident set so far, in bytes (`VmHWM`).
@@ -15,8 +15,10 @@ pub struct Usage {
     /// Largest anonymous resident set seen at a sample, in bytes (`RssAnon`): what the process
     /// itself holds, without mapped files.
     pub anonymous: u64,
-    /// Processor time, user and system.
-    pub cpu: Duration,
+    /// Processor time in the program's own code.
+    pub user: Duration,
+    /// Processor time in the kernel, on its behalf.
+    pub system: Duration,
 }
 
 impl Usage {
@@ -24,10 +26,12 @@ impl Usage {
     pub(crate) fn read(pid: u32) -> Option<Usage> {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let (user, system) = cpu_time(&stat)?;
         Some(Usage {
             peak_memory: status_bytes(&status, "VmHWM:").unwrap_or(0),
             anonymous: status_bytes(&status, "RssAnon:").unwrap_or(0),
-            cpu: cpu_time(&stat)?,
+            user,
+            system,
         })
     }
 
@@ -42,8 +46,15 @@ impl Usage {
         Usage {
             peak_memory: self.peak_memory + other.peak_memory,
             anonymous: self.anonymous + other.anonymous,
-            cpu: self.cpu + other.cpu,
+            user: self.user + other.user,
+            system: self.system + other.system,
         }
+    }
+
+    /// Processor time, user and system.
+    #[must_use]
+    pub fn cpu(self) -> Duration {
+        self.user + self.system
     }
 
     /// The larger of each figure: samples of one process only grow.
@@ -52,7 +63,8 @@ impl Usage {
         Usage {
             peak_memory: self.peak_memory.max(other.peak_memory),
             anonymous: self.anonymous.max(other.anonymous),
-            cpu: self.cpu.max(other.cpu),
+            user: self.user.max(other.user),
+            system: self.system.max(other.system),
         }
     }
 }
@@ -74,12 +86,17 @@ fn status_bytes(status: &str, key: &str) -> Option<u64> {
     Some(kib * 1024)
 }
 
-fn cpu_time(stat: &str) -> Option<Duration> {
+/// User and system time of a process and of those children that it has waited for (proc(5),
+/// fields 14 to 17).
+fn cpu_time(stat: &str) -> Option<(Duration, Duration)> {
     // the name in brackets may hold spaces and brackets: fields count from after the last one
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    let user: u64 = fields.get(11)?.parse().ok()?;
-    let system: u64 = fields.get(12)?.parse().ok()?;
-    Some(Duration::from_millis((user + system) * 1000 / TICKS_PER_SECOND))
+    let time = |first: usize, second: usize| {
+        let ticks =
+            fields.get(first)?.parse::<u64>().ok()? + fields.get(second)?.parse::<u64>().ok()?;
+        Some(Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND))
+    };
+    Some((time(11, 13)?, time(12, 14)?))
 }
 
 #[cfg(test)]
@@ -89,7 +106,8 @@ mod tests {
     #[test]
     fn fields_are_found_behind_an_awkward_name() {
         let stat = "12 (a) b c) S 1 12 12 0 -1 4194304 1 2 3 4 150 50 7 8 20 0 1 0 99 1 1";
-        assert_eq!(cpu_time(stat), Some(Duration::from_secs(2)));
+        let time = (Duration::from_millis(1_570), Duration::from_millis(580));
+        assert_eq!(cpu_time(stat), Some(time), "its own and its children's");
         assert_eq!(cpu_time("nothing"), None);
     }
 

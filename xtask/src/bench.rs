@@ -3,21 +3,29 @@
 //! These machines are shared and noisy, so a figure alone says little: every run measures us and
 //! another client on the same links with the same torrent, and prints ratios.
 
-use std::fs;
-use std::path::PathBuf;
-
-use anyhow::{Context as _, ensure};
 use clap::{Parser, Subcommand};
-use lab::BitRate;
-use proto::units::ByteSize;
 
-use crate::rqbit;
-use contender::Client;
-
+mod barrier;
 mod contender;
 mod content;
 mod crowd;
+mod events;
+mod facts;
+mod figures;
+mod goals;
+mod liar;
+mod member;
+mod meter;
+mod options;
+mod outcome;
+mod publish;
 mod report;
+mod scenario;
+mod stage;
+mod stats;
+mod summary;
+mod svg;
+mod swarm;
 
 /// Arguments of `cargo xtask bench`.
 #[derive(Debug, Parser)]
@@ -28,74 +36,17 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// A flash crowd: N nodes start together and fetch one image from one seeder
-    Swarm(SwarmArgs),
-}
-
-/// Arguments of `cargo xtask bench swarm`.
-#[derive(Debug, Parser)]
-pub(crate) struct SwarmArgs {
-    /// Nodes that fetch
-    #[arg(long, default_value_t = 30)]
-    pub(crate) nodes: u32,
-    /// Rate of every link, each direction
-    #[arg(long, default_value = "50Mbit")]
-    pub(crate) rate: BitRate,
-    /// Size of the image
-    #[arg(long, default_value = "32MB")]
-    pub(crate) image: ByteSize,
-    /// Length of a piece
-    #[arg(long, default_value = "32KiB")]
-    pub(crate) piece: ByteSize,
-    /// Runs of each client, in turn; the table shows each and the median
-    #[arg(long, default_value_t = 1)]
-    pub(crate) runs: u32,
-    /// Who takes part
-    #[arg(long, value_enum, value_delimiter = ',', default_values = ["beeswarm", "ctorrent"])]
-    pub(crate) clients: Vec<Client>,
-    /// Where the programs of Beeswarm are; built in release mode when not given
-    #[arg(long)]
-    pub(crate) programs: Option<PathBuf>,
-    /// Folder for logs and results
-    #[arg(long, default_value = "target/bench/swarm")]
-    pub(crate) output: PathBuf,
-    /// Gives up on a run after this many times the ideal
-    #[arg(long, default_value_t = 12)]
-    pub(crate) patience: u32,
+    /// N nodes fetch one image from one seeder: a flash crowd, or something nastier
+    Swarm(Box<options::SwarmArgs>),
+    /// A peer that sends wrong data, for the benchmark's own use
+    #[command(hide = true)]
+    Liar(liar::LiarArgs),
 }
 
 /// Runs the benchmark.
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     match args.what {
-        What::Swarm(args) => swarm(&args),
+        What::Swarm(args) => swarm::run(&args),
+        What::Liar(args) => liar::run(&args),
     }
-}
-
-fn swarm(args: &SwarmArgs) -> anyhow::Result<()> {
-    ensure!(args.nodes > 0 && args.runs > 0, "--nodes and --runs must be at least 1");
-    let programs = match &args.programs {
-        Some(folder) => {
-            folder.canonicalize().with_context(|| format!("--programs {}", folder.display()))?
-        }
-        None => contender::build_programs()?,
-    };
-    if args.clients.contains(&Client::Librqbit) {
-        rqbit::build()?;
-    }
-    fs::create_dir_all(&args.output)
-        .with_context(|| format!("cannot create {}", args.output.display()))?;
-    let output = args.output.canonicalize()?;
-    let tracker = format!("http://{}:6969/announce", crowd::ADMIN_IP);
-    let content = content::make(&output, args.image.0, args.piece.0, &tracker)?;
-    let mut results = Vec::new();
-    for number in 1..=args.runs {
-        for client in &args.clients {
-            report::progress(&format!("run {number}: {client:?} …"));
-            let logs = output.join(format!("{}-{number}", client.name()));
-            let result = crowd::run(args, *client, &programs, &content, &logs)?;
-            report::progress(&format!("run {number}: {}", report::line(&result)));
-            results.push(result);
-        }
-    }
-    report::finish(args, &results, &output.join("result.json"))
 }

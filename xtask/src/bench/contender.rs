@@ -9,7 +9,7 @@ use lab::client::{Done, Foreign, Launch, curl, nginx, opentracker};
 use lab::{Cmd, Node};
 
 use super::content::Content;
-use super::crowd::ADMIN_IP;
+use super::stage::ADMIN_IP;
 use crate::workspace;
 
 /// A contender.
@@ -63,6 +63,11 @@ impl Client {
     /// Its name in tables and files.
     pub(crate) fn name(self) -> String {
         format!("{self:?}").to_lowercase()
+    }
+
+    /// Whether its nodes hand on what they have.
+    pub(crate) fn has_swarm(self) -> bool {
+        !matches!(self.kind(), Kind::Http)
     }
 
     fn kind(self) -> Kind {

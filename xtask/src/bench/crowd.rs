@@ -1,178 +1,137 @@
-//! One run of a flash crowd: build the lab, open the barrier, time every node.
+//! One run: open the barrier, let happen what the scenario says, time every node, add up.
 
-use std::fs;
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail, ensure};
-use lab::client::Done;
-use lab::{Cmd, Lab, LabConfig, Link, Node, Proc, Scratch};
-use serde::Serialize;
+use lab::{Counters, Proc, Usage, neighbour_overflows};
 
-use super::SwarmArgs;
-use super::contender::{self, Client};
-use super::content::Content;
+use super::events::Events;
+use super::member::Member;
+use super::meter::{MachineUse, Ticks};
+use super::outcome::RunResult;
+use super::scenario::{Role, SLOWER};
+use super::stage::{Run, Stage};
 
-/// Address of the first node of every lab.
-pub(crate) const ADMIN_IP: &str = "10.87.1.1";
+/// How often memory is sampled. Finer would cost processor time that the run is to have.
+const SAMPLE: Duration = Duration::from_millis(500);
 
-/// What one run measured.
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct RunResult {
-    /// Name of the client.
-    pub(crate) client: String,
-    /// Nodes that took part.
-    pub(crate) nodes: u32,
-    /// Seconds after the start at which each finished node was done, ascending.
-    pub(crate) done_seconds: Vec<f64>,
-    /// Nodes whose file is not the image.
-    pub(crate) wrong: u32,
-    /// Seconds that the image takes over one link, without any header.
-    pub(crate) ideal_seconds: f64,
-    /// Bytes that left the admin host, headers included, divided by the image's size.
-    pub(crate) seeder_images: f64,
-    /// Processor seconds of all clients, the seeder and the tracker, per GB delivered.
-    pub(crate) cpu_seconds_per_gb: f64,
-    /// Share of the machine's processor time that nobody used.
-    pub(crate) cpu_idle: f64,
-    /// Largest resident set of a node without mapped files, in bytes.
-    pub(crate) peak_anonymous: u64,
+/// Time beyond the ideal's multiple until a run is given up, for images that take next to none.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// What the machine as a whole showed during a run.
+struct Gauges {
+    machine: MachineUse,
+    neighbour_overflows: Option<u64>,
+    /// Of each member, when the barrier opened.
+    before: Vec<Counters>,
+    notes: Vec<String>,
 }
 
-struct Member {
-    node: Node,
-    proc: Proc,
-    target: PathBuf,
-    sign: Done,
-    done: Option<Duration>,
-}
-
-/// Runs one client once.
-pub(crate) fn run(
-    args: &SwarmArgs,
-    client: Client,
-    programs: &Path,
-    content: &Content,
-    logs: &Path,
-) -> anyhow::Result<RunResult> {
-    let length = content.bytes.len();
-    let room = u64::from(args.nodes + 2) * (length as u64 + (8 << 20));
-    let lab = Lab::start(
-        LabConfig::new(logs).scratch(Scratch::Memory(room)).expect_nodes(args.nodes + 1),
-    )?;
-    let link = Link::rate(args.rate);
-    let admin = lab.add_node("admin", link)?;
-    ensure!(admin.ip().to_string() == ADMIN_IP, "the lab's address plan has changed");
-    let services = client.services(&admin, programs, content)?;
-    let mut tracker =
-        services.tracker.map(|command| admin.spawn(&command.log("tracker"))).transpose()?;
-    let mut seeder = admin.spawn(&services.seeder.log("seeder"))?;
-    let barrier = admin.scratch().join("barrier");
-    run_ok(&admin, &Cmd::new("mkfifo").arg(&barrier))?;
-    let mut crowd = Vec::new();
-    for number in 1..=args.nodes {
-        let node = lab.add_node(&format!("n{number}"), link)?;
-        crowd.push(member(client, programs, content, node, &barrier)?);
+impl Run<'_> {
+    /// Runs one client once. Also returns the command lines of tracker, seeder and a node.
+    pub(crate) fn run(&self) -> anyhow::Result<(RunResult, Vec<String>)> {
+        let mut stage = self.stage()?;
+        let gauges = self.play(&mut stage)?;
+        let result = self.tally(&mut stage, gauges)?;
+        stage.lab.stop();
+        Ok((result, stage.commands))
     }
-    // all are started and blocked in opening the pipe; the seeder has announced
-    std::thread::sleep(Duration::from_secs(3));
-    let sent_before = sent_bytes(&admin)?;
-    let (idle_before, all_before) = machine_ticks()?;
-    let ideal = length as f64 / args.rate.bytes() as f64;
-    let limit = Duration::from_secs_f64(ideal * f64::from(args.patience) + 5.0);
-    open_barrier(&lab, &barrier)?;
-    let start = Instant::now();
-    while crowd.iter().any(|m| m.done.is_none()) && start.elapsed() < limit {
-        for member in crowd.iter_mut().filter(|m| m.done.is_none()) {
-            look(member, start)?;
+
+    /// Seconds below which no node with a common link can be done.
+    fn ideal(&self) -> f64 {
+        let length = self.parts.content.bytes.len() as u64;
+        self.case.scenario.ideal_seconds(length, self.case.rate().bytes(), self.case.nodes)
+    }
+
+    /// From the barrier to the last node's completion, or to the end of patience.
+    fn play(&self, stage: &mut Stage) -> anyhow::Result<Gauges> {
+        let length = self.parts.content.bytes.len() as u64;
+        let mut events = Events::of(self.case.scenario, length, &stage.crowd);
+        let mut notes = Vec::new();
+        let slowest = if stage.crowd.iter().any(|m| m.role() == Role::Slow) { SLOWER } else { 1 };
+        let ideal = self.ideal() * f64::from(slowest);
+        let patience = Duration::from_secs_f64(ideal * f64::from(self.settings.patience))
+            + GRACE
+            + stage.crowd.iter().map(Member::delay).max().unwrap_or_default();
+        // fine enough to measure half a percent of the ideal
+        let interval = Duration::from_secs_f64((self.ideal() / 200.0).clamp(0.01, 0.1));
+        let before = stage.crowd.iter().map(Member::counters).collect::<anyhow::Result<_>>()?;
+        stage.admin_before = stage.admin.counters()?;
+        let (overflows, ticks) = (neighbour_overflows(), Ticks::now()?);
+        stage.barrier.open()?;
+        let start = Instant::now();
+        for member in stage.crowd.iter_mut().filter(|member| member.role() != Role::Late) {
+            member.starts(Duration::ZERO);
         }
-        if let Some(status) = seeder.try_wait()? {
-            bail!("the seeder ended with {status}; see {}", seeder.log_path().display());
+        let (mut deadline, mut sampled) = (patience, start);
+        loop {
+            let now = start.elapsed();
+            for member in &mut stage.crowd {
+                member.look(now)?;
+            }
+            if let Some(note) = events.happen(stage, self.parts, now)? {
+                notes.push(note);
+                deadline = now + patience;
+            }
+            if stage.crowd.iter().all(Member::is_settled) || now > deadline {
+                break;
+            }
+            if sampled.elapsed() > SAMPLE {
+                stage.sample();
+                sampled = Instant::now();
+            }
+            std::thread::sleep(interval);
         }
-        std::thread::sleep(Duration::from_millis(15));
+        let machine = Ticks::now()?.since(ticks);
+        notes.extend(events.leftovers());
+        let neighbour_overflows = neighbour_overflows()
+            .zip(overflows)
+            .map(|(after, before)| after.saturating_sub(before));
+        Ok(Gauges { machine, neighbour_overflows, before, notes })
     }
-    let (idle_after, all_after) = machine_ticks()?;
-    let sent = sent_bytes(&admin)? - sent_before;
-    let mut cpu =
-        seeder.usage().cpu + tracker.as_mut().map_or(Duration::ZERO, |tracker| tracker.usage().cpu);
-    let (mut peak, mut wrong, mut delivered) = (0, 0, 0u64);
-    for member in &mut crowd {
-        let usage = member.proc.usage();
-        cpu += usage.cpu;
-        peak = peak.max(usage.anonymous);
-        if member.done.is_some() {
-            delivered += length as u64;
-            let got = fs::read(lab.outside(&member.target)).context("reading a node's image")?;
-            wrong += u32::from(got != content.bytes);
+
+    /// Adds up what everybody did.
+    fn tally(&self, stage: &mut Stage, gauges: Gauges) -> anyhow::Result<RunResult> {
+        let content = self.parts.content;
+        let length = content.bytes.len() as f64;
+        let admin = stage.admin.counters()?.since(stage.admin_before);
+        let mut spent: Vec<Usage> = vec![stage.seeder.usage()];
+        spent.extend(stage.tracker.as_mut().map(Proc::usage));
+        let (mut members, mut wrong, mut notes) = (Vec::new(), 0, gauges.notes);
+        let (mut retransmits, mut listen_overflows) = (admin.retransmits, admin.listen_overflows);
+        for (member, before) in stage.crowd.iter_mut().zip(gauges.before) {
+            spent.push(member.usage());
+            let slower = if member.role() == Role::Slow { SLOWER } else { 1 };
+            members.push(member.result(content, self.ideal(), slower));
+            wrong += u32::from(member.is_done() && !member.has_image(content)?);
+            let counted = member.counters()?.since(before);
+            retransmits += counted.retransmits;
+            listen_overflows += counted.listen_overflows;
         }
+        let done = members.iter().filter(|node| node.done.is_some()).count();
+        if let Some(first) = members.iter().find_map(|node| node.ended.clone()) {
+            let count = members.iter().filter(|node| node.ended.is_some()).count();
+            notes.push(format!("{count} ended before they were done: {first}, …"));
+        }
+        let per_gb = |part: fn(&Usage) -> Duration| {
+            let seconds = spent.iter().map(part).sum::<Duration>().as_secs_f64();
+            seconds / (done.max(1) as f64 * length / 1e9)
+        };
+        Ok(RunResult {
+            client: self.client.name(),
+            case: self.case,
+            run: 1,
+            ideal_seconds: self.ideal(),
+            members,
+            liars: u32::try_from(stage.liars.len())?,
+            wrong,
+            admin_images: admin.sent as f64 / length,
+            cpu_user_per_gb: per_gb(|usage| usage.user),
+            cpu_system_per_gb: per_gb(|usage| usage.system),
+            machine: gauges.machine,
+            retransmits,
+            listen_overflows,
+            neighbour_overflows: gauges.neighbour_overflows,
+            notes,
+        })
     }
-    let mut done_seconds: Vec<f64> =
-        crowd.iter().filter_map(|m| m.done).map(|d| d.as_secs_f64()).collect();
-    done_seconds.sort_by(f64::total_cmp);
-    lab.stop();
-    Ok(RunResult {
-        client: client.name(),
-        nodes: args.nodes,
-        done_seconds,
-        wrong,
-        ideal_seconds: ideal,
-        seeder_images: sent as f64 / length as f64,
-        cpu_seconds_per_gb: cpu.as_secs_f64() / (delivered.max(1) as f64 / 1e9),
-        cpu_idle: (idle_after - idle_before) as f64 / (all_after - all_before).max(1) as f64,
-        peak_anonymous: peak,
-    })
-}
-
-fn member(
-    client: Client,
-    programs: &Path,
-    content: &Content,
-    node: Node,
-    barrier: &Path,
-) -> anyhow::Result<Member> {
-    let target = contender::target(&node, content);
-    let launch = client.node(&node, programs, content)?.behind(barrier);
-    let proc = node.spawn(&launch.command.folder(node.scratch()).log(node.name()))?;
-    Ok(Member { node, proc, target, sign: launch.done, done: None })
-}
-
-fn open_barrier(lab: &Lab, barrier: &Path) -> anyhow::Result<()> {
-    let mut pipe = fs::OpenOptions::new().write(true).open(lab.outside(barrier))?;
-    pipe.write_all(b"go\n")?;
-    Ok(())
-}
-
-fn look(member: &mut Member, start: Instant) -> anyhow::Result<()> {
-    if member.sign.reached(&mut member.proc)? {
-        member.done = Some(start.elapsed());
-        return Ok(());
-    }
-    if let Some(status) = member.proc.try_wait()? {
-        let log = member.proc.log_path().display();
-        bail!("{} ended with {status} before it was done; see {log}", member.node.name());
-    }
-    Ok(())
-}
-
-/// Bytes that the node's interface has sent, Ethernet headers included.
-fn sent_bytes(node: &Node) -> anyhow::Result<u64> {
-    let text = run_ok(node, &Cmd::new("ip").args(["-s", "-j", "link", "show", "eth0"]))?;
-    let links: serde_json::Value = serde_json::from_str(&text)?;
-    links[0]["stats64"]["tx"]["bytes"].as_u64().context("`ip -s -j link` shows no sent bytes")
-}
-
-fn run_ok(node: &Node, command: &Cmd) -> anyhow::Result<String> {
-    let output = node.run(command)?;
-    let errors = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "a command on {} failed: {errors}", node.name());
-    Ok(String::from_utf8(output.stdout)?)
-}
-
-/// Idle and total ticks of the machine since its start (proc(5), `/proc/stat`).
-fn machine_ticks() -> anyhow::Result<(u64, u64)> {
-    let stat = fs::read_to_string("/proc/stat")?;
-    let line = stat.lines().next().context("/proc/stat is empty")?;
-    let ticks: Vec<u64> = line.split_whitespace().skip(1).filter_map(|t| t.parse().ok()).collect();
-    Ok((ticks.get(3).copied().unwrap_or(0), ticks.iter().take(8).sum()))
 }

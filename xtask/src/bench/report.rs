@@ -1,15 +1,28 @@
-//! Tables and JSON of a benchmark.
+//! Results for people: lines while it runs, a table in Markdown at the end.
 
-use std::fs;
+use std::fmt::Write as _;
 use std::io::Write as _;
-use std::path::Path;
 
-use anyhow::{Context as _, bail};
+use lab::BitRate;
 use proto::units::ByteSize;
-use serde_json::json;
 
-use super::SwarmArgs;
-use super::crowd::RunResult;
+use super::goals::{Goal, Verdict};
+use super::options::Settings;
+use super::outcome::{Case, RunResult};
+use super::summary::Summary;
+
+/// Said of a run in which the processors were the limit.
+pub(crate) const CPU_BOUND: &str = "CPU-bound: the links were not the limit";
+
+/// A combination that was not measured.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub(crate) struct Skipped {
+    pub(crate) client: String,
+    #[serde(flatten)]
+    pub(crate) case: Case,
+    /// Why it makes no sense.
+    pub(crate) reason: &'static str,
+}
 
 /// Prints a line about what is going on.
 pub(crate) fn progress(line: &str) {
@@ -17,73 +30,210 @@ pub(crate) fn progress(line: &str) {
     let _ = writeln!(std::io::stderr(), "bench: {line}");
 }
 
-impl RunResult {
-    /// Last node's completion, divided by the ideal; `None` when one did not finish.
-    fn ratio(&self) -> Option<f64> {
-        let all = self.done_seconds.len() == usize::try_from(self.nodes).unwrap_or(usize::MAX);
-        self.done_seconds.last().filter(|_| all).map(|last| last / self.ideal_seconds)
-    }
-
-    fn median_ratio(&self) -> Option<f64> {
-        self.done_seconds.get(self.done_seconds.len() / 2).map(|s| s / self.ideal_seconds)
-    }
-}
-
-/// One run in a line.
-pub(crate) fn line(run: &RunResult) -> String {
-    let number = |value: Option<f64>| value.map_or("–".to_owned(), |v| format!("{v:.2}"));
-    format!(
-        "{:<10} {:>3}/{:<3} done  ratio {:>5} (median node {})  admin sent {:.2} images  \
-         {:.1} CPU s/GB  idle {:.0} %  memory {}{}",
+/// One run in a few lines.
+pub(crate) fn lines(run: &RunResult) -> String {
+    let mut text = format!(
+        "{:<12} {}/{} done, ratio {} (median node {}), admin sent {:.2} images, \
+         {:.1} CPU s/GB, idle {:.0} %",
         run.client,
-        run.done_seconds.len(),
-        run.nodes,
+        run.done(),
+        run.members.len(),
         number(run.ratio()),
         number(run.median_ratio()),
-        run.seeder_images,
-        run.cpu_seconds_per_gb,
-        run.cpu_idle * 100.0,
-        ByteSize(run.peak_anonymous),
-        if run.wrong > 0 { format!("  {} WRONG", run.wrong) } else { String::new() },
+        run.admin_images,
+        run.cpu_per_gb(),
+        run.machine.idle * 100.0,
+    );
+    let mut note = |line: &str| {
+        // writing to a String cannot fail
+        let _ = write!(text, "\n       {line}");
+    };
+    if run.wrong > 0 {
+        note(&format!("{} nodes have WRONG bytes", run.wrong));
+    }
+    if run.machine.is_cpu_bound() {
+        note(CPU_BOUND);
+    }
+    if let Some(overflows @ 1..) = run.neighbour_overflows {
+        note(&format!("the machine's neighbour table was full {overflows} times: no result"));
+    }
+    run.notes.iter().for_each(|line| note(line));
+    text
+}
+
+/// The circumstances of a case, for headings.
+pub(crate) fn heading(case: Case, settings: &Settings) -> String {
+    let mut text = format!(
+        "{}: {} nodes, {} links, image {}, pieces {}",
+        case.scenario,
+        case.nodes,
+        BitRate::from_bits(case.bits_per_second),
+        settings.image,
+        settings.piece
+    );
+    if !settings.delay.is_zero() {
+        let _ = write!(text, ", delay {:?}", settings.delay);
+    }
+    if settings.loss != lab::Loss::NONE {
+        let _ = write!(text, ", loss {}", settings.loss);
+    }
+    if !settings.jitter.is_zero() {
+        let _ = write!(text, ", starts spread over {:?}", settings.jitter);
+    }
+    text
+}
+
+/// All tables, in Markdown.
+pub(crate) fn markdown(
+    settings: &Settings,
+    rows: &[Summary],
+    skipped: &[Skipped],
+    goals: &[Goal],
+) -> String {
+    let mut text = String::from(
+        "Ratio: from a node's start to its completion, divided by image ÷ link rate; of the last node \
+         (median of the runs; best–worst run) and of the median node. Admin: bytes that left the \
+         admin host, headers included, in images. Duplicates: mean share of the image that a node \
+         got twice or wrong; for clients that do not count it, all that its interface received less \
+         one image, headers included, as an upper bound (≤).\n",
+    );
+    for case in &settings.cases {
+        let _ = write!(
+            text,
+            "\n### {}\n\n\
+             | client | done | ratio: last | median node | others | admin | duplicates | \
+             CPU s/GB (user + system) | idle | memory | TCP again | remarks |\n\
+             |---|---|---|---|---|---|---|---|---|---|---|---|\n",
+            heading(*case, settings)
+        );
+        for row in rows.iter().filter(|row| row.case == *case) {
+            let _ = writeln!(text, "{}", table_row(row));
+        }
+        for skip in skipped.iter().filter(|skip| skip.case == *case) {
+            let dashes = " – |".repeat(10);
+            let _ = writeln!(text, "| {} |{dashes} not applicable: {} |", skip.client, skip.reason);
+        }
+        let mut goals = goals.iter().filter(|goal| goal.case == *case).peekable();
+        if goals.peek().is_some() {
+            text.push_str("\n| goal | wanted | measured | |\n|---|---|---|---|\n");
+        }
+        for goal in goals {
+            let verdict = match goal.verdict {
+                Verdict::Met => "met",
+                Verdict::Missed => "**missed**",
+            };
+            let _ =
+                writeln!(text, "| {} | {} | {} | {verdict} |", goal.what, goal.wanted, goal.got);
+        }
+    }
+    text
+}
+
+fn table_row(row: &Summary) -> String {
+    let mut remarks = Vec::new();
+    if row.wrong > 0 {
+        remarks.push(format!("**{} nodes with wrong bytes**", row.wrong));
+    }
+    match row.cpu_bound_runs {
+        0 => {}
+        all if all == row.runs => remarks.push(CPU_BOUND.to_owned()),
+        some => remarks.push(format!("{CPU_BOUND} in {some} of {} runs", row.runs)),
+    }
+    if let Some(overflows @ 1..) = row.neighbour_overflows {
+        remarks.push(format!("neighbour table full {overflows} times"));
+    }
+    if row.listen_overflows > 0.0 {
+        remarks.push(format!("{:.0} listen overflows", row.listen_overflows));
+    }
+    let range = match row.range {
+        Some((best, worst)) if row.runs > 1 => format!(" ({best:.2}–{worst:.2})"),
+        _ => String::new(),
+    };
+    let special =
+        row.special.map_or("–".to_owned(), |(role, ratio)| format!("{role} {}", number(ratio)));
+    let duplicates = match (row.duplicates, row.received_images) {
+        (Some(share), _) => format!("{:.2} %", share * 100.0),
+        (None, Some(images)) => format!("≤ {:.1} %", (images - 1.0).max(0.0) * 100.0),
+        (None, None) => "–".to_owned(),
+    };
+    format!(
+        "| {} | {} | **{}**{range} | {} | {special} | {:.2} | {duplicates} | \
+         {:.1} ({:.1} + {:.1}) | {:.0} % | {} | {:.0} | {} |",
+        row.client,
+        match row.unfinished {
+            0 => "all".to_owned(),
+            some => format!("{some} of {} not", row.expected),
+        },
+        number(row.ratio),
+        number(row.median_node),
+        row.admin_images,
+        row.cpu_per_gb(),
+        row.cpu_user_per_gb,
+        row.cpu_system_per_gb,
+        row.idle * 100.0,
+        ByteSize(row.anonymous),
+        row.retransmits,
+        remarks.join("; "),
     )
 }
 
-/// Prints the table, writes the JSON, and fails when one of ours did not finish or has wrong bytes.
-pub(crate) fn finish(args: &SwarmArgs, runs: &[RunResult], file: &Path) -> anyhow::Result<()> {
-    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let document = json!({
-        "scenario": "flash-crowd", "nodes": args.nodes, "link_bits_per_second": args.rate.bits(),
-        "image_bytes": args.image.0, "piece_bytes": args.piece.0, "kernel": kernel.trim(),
-        "cpus": std::thread::available_parallelism().map_or(0, usize::from), "runs": runs,
-    });
-    fs::write(file, serde_json::to_vec_pretty(&document)?)
-        .with_context(|| format!("cannot write {}", file.display()))?;
-    let mut out = std::io::stdout().lock();
-    writeln!(
-        out,
-        "\nflash crowd: {} nodes, {} links, image {}, pieces {}\n(ratio: last node's completion ÷ \
-         (image ÷ link rate), from the moment all are started)\n",
-        args.nodes, args.rate, args.image, args.piece
-    )?;
-    for run in runs {
-        writeln!(out, "{}", line(run))?;
-    }
-    let mut clients: Vec<&str> = runs.iter().map(|run| run.client.as_str()).collect();
-    clients.sort_unstable();
-    clients.dedup();
-    for client in clients {
-        let mut ratios: Vec<f64> =
-            runs.iter().filter(|run| run.client == client).filter_map(RunResult::ratio).collect();
-        ratios.sort_by(f64::total_cmp);
-        if let Some(median) = ratios.get(ratios.len() / 2) {
-            writeln!(out, "median of {} runs: {client:<10} {median:.2}", ratios.len())?;
+fn number(value: Option<f64>) -> String {
+    value.map_or("–".to_owned(), |value| format!("{value:.2}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::goals::goals;
+    use super::super::options::tests::settings;
+    use super::super::outcome::tests::{case, node, run};
+    use super::super::scenario::{Role, Scenario};
+    use super::super::summary::summaries;
+    use super::*;
+
+    #[test]
+    fn every_row_of_a_table_has_its_columns() {
+        let settings =
+            settings("--nodes 30 --rate 25Mbit --scenario slow-tenth,seeder-dies").unwrap();
+        let mut one = run("beeswarm", case(Scenario::SlowTenth, 30), &[1.1, 1.2]);
+        one.members.push(node(Role::Slow, Some(1.4)));
+        one.machine.idle = 0.05;
+        let mut two = run("ctorrent", case(Scenario::SlowTenth, 30), &[3.0]);
+        two.members.push(node(Role::Plain, None));
+        two.members.iter_mut().for_each(|node| node.duplicates = None);
+        let skipped = [Skipped {
+            client: "nginx".to_owned(),
+            case: case(Scenario::SeederDies, 30),
+            reason: "no server, no image",
+        }];
+        let rows = summaries(&[one, two]);
+        let text = markdown(&settings, &rows, &skipped, &goals(&rows));
+        for table in text.split("\n\n").filter(|part| part.starts_with('|')) {
+            let columns: Vec<usize> = table.lines().map(|l| l.matches('|').count()).collect();
+            assert!(columns.windows(2).all(|pair| pair[0] == pair[1]), "{table}");
+        }
+        for part in [
+            "slow-tenth: 30 nodes, 25Mbit links",
+            "slow 1.40",
+            CPU_BOUND,
+            "≤ 5.0 %",
+            "1 of 2 not",
+            "not applicable: no server",
+            "| met |",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
         }
     }
-    writeln!(out, "\nresults: {}", file.display())?;
-    let ours_failed =
-        runs.iter().any(|run| run.client == "beeswarm" && (run.ratio().is_none() || run.wrong > 0));
-    if ours_failed {
-        bail!("a node of ours did not finish, or has wrong bytes");
+
+    #[test]
+    fn a_run_says_when_it_is_no_result() {
+        let mut run = run("beeswarm", case(Scenario::FlashCrowd, 2), &[1.1, 1.2]);
+        assert!(!lines(&run).contains('\n'), "nothing to remark");
+        run.machine.idle = 0.1;
+        run.neighbour_overflows = Some(3);
+        run.wrong = 1;
+        let text = lines(&run);
+        for part in [CPU_BOUND, "full 3 times", "WRONG"] {
+            assert!(text.contains(part), "{text}");
+        }
     }
-    Ok(())
 }

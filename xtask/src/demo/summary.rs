@@ -173,7 +173,7 @@ fn machine_readable(scene: &mut Scene, steps: &Steps) -> Value {
                 "fetch_seconds": complete.map(|complete| complete.fetch_seconds),
                 "sources": complete.map(|complete| complete.sources),
                 "peak_memory": usage.peak_memory,
-                "cpu_seconds": usage.cpu.as_secs_f64(),
+                "cpu_seconds": usage.cpu().as_secs_f64(),
             })
         })
         .collect();

@@ -1,0 +1,152 @@
+//! `cargo xtask bench swarm`: every case, every client in turn, then tables and pictures.
+
+use std::fs;
+
+use anyhow::{Context as _, bail};
+use serde::Serialize;
+
+use super::contender::{self, Client};
+use super::content;
+use super::facts::Facts;
+use super::figures::figures;
+use super::goals::{Goal, OURS, goals};
+use super::member::Parts;
+use super::options::SwarmArgs;
+use super::outcome::{Case, RunResult};
+use super::report::{self, Skipped};
+use super::stage::{ADMIN_IP, Run};
+use super::summary::{Summary, summaries};
+use super::{publish, scenario::Scenario};
+use crate::interrupt::{CtrlC, Interrupt};
+use crate::{rqbit, workspace};
+
+/// The JSON document, beside facts.
+#[derive(Debug, Serialize)]
+struct Results<'a> {
+    image_bytes: u64,
+    piece_bytes: u64,
+    summaries: &'a [Summary],
+    goals: &'a [Goal],
+    skipped: &'a [Skipped],
+    runs: &'a [RunResult],
+}
+
+/// Measures what the arguments say.
+pub(crate) fn run(args: &SwarmArgs) -> anyhow::Result<()> {
+    let settings = args.settings()?;
+    let published =
+        args.publish.as_ref().map(|name| publish::folder(workspace::root(), name)).transpose()?;
+    let programs = match &args.programs {
+        Some(folder) => {
+            folder.canonicalize().with_context(|| format!("--programs {}", folder.display()))?
+        }
+        None => contender::build_programs()?,
+    };
+    if settings.clients.contains(&Client::Librqbit) {
+        rqbit::build()?;
+    }
+    fs::create_dir_all(&args.output)
+        .with_context(|| format!("cannot create {}", args.output.display()))?;
+    let output = args.output.canonicalize()?;
+    let tracker = format!("http://{ADMIN_IP}:6969/announce");
+    let content = content::make(&output, settings.image.0, settings.piece.0, &tracker)?;
+    let parts = Parts { programs: &programs, content: &content };
+    let interrupt = Interrupt::install(CtrlC::Ends)?;
+    let mut facts = Facts::gather();
+    let (mut runs, mut skipped) = (Vec::new(), Vec::new());
+    for case in &settings.cases {
+        report::progress(&report::heading(*case, &settings));
+        for number in 1..=settings.runs {
+            for client in &settings.clients {
+                let name = client.name();
+                if let Some(reason) = not_applicable(case.scenario, *client, settings.mixed_with) {
+                    if number == 1 {
+                        report::progress(&format!("{name}: not applicable: {reason}"));
+                        skipped.push(Skipped { client: name, case: *case, reason });
+                    }
+                    continue;
+                }
+                let logs = output.join(logs_name(*case, &name, number));
+                let run = Run {
+                    settings: &settings,
+                    case: *case,
+                    client: *client,
+                    parts,
+                    logs: &logs,
+                    interrupt: &interrupt,
+                };
+                // after a signal everything fails because the lab has gone
+                let (result, commands) = run
+                    .run()
+                    .inspect_err(|_| interrupt.give_way())
+                    .with_context(|| format!("{name}, {}", case.scenario))?;
+                let result = RunResult { run: number, ..result };
+                facts.programs.note(&name, &commands, &[(&output, "OUTPUT/"), (&programs, "")]);
+                report::progress(&format!("run {number}: {}", report::lines(&result)));
+                runs.push(result);
+            }
+        }
+    }
+    let clients: Vec<String> = settings.clients.iter().map(|client| client.name()).collect();
+    let rows = summaries(&runs);
+    let goals = goals(&rows);
+    let figures = figures(&clients, &runs, &rows);
+    let tables = report::markdown(&settings, &rows, &skipped, &goals);
+    workspace::say(format_args!("\n{tables}"));
+    let results = Results {
+        image_bytes: settings.image.0,
+        piece_bytes: settings.piece.0,
+        summaries: &rows,
+        goals: &goals,
+        skipped: &skipped,
+        runs: &runs,
+    };
+    for folder in [Some(output), published].into_iter().flatten() {
+        publish::write(&folder, "Benchmark of the swarm", &facts, &results, &tables, &figures)?;
+        workspace::say(format_args!("results: {}", folder.display()));
+    }
+    if rows.iter().any(|row| row.client == OURS && !row.is_complete()) {
+        bail!("a node of ours did not finish, or has wrong bytes");
+    }
+    Ok(())
+}
+
+/// Why a client cannot be measured in a case.
+fn not_applicable(scenario: Scenario, client: Client, mixed_with: Client) -> Option<&'static str> {
+    if !client.has_swarm() {
+        return scenario.without_swarm();
+    }
+    let is_alone = client == mixed_with || !mixed_with.has_swarm();
+    (scenario == Scenario::Mixed && is_alone).then_some("it would be mixed with nothing else")
+}
+
+fn logs_name(case: Case, client: &str, number: u32) -> String {
+    let Case { scenario, nodes, bits_per_second } = case;
+    format!(
+        "logs/{scenario}-{nodes}-{}-{client}-{number}",
+        lab::BitRate::from_bits(bits_per_second)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::outcome::tests::case;
+    use super::*;
+
+    #[test]
+    fn what_makes_no_sense_is_left_out() {
+        let reason = |scenario, client| not_applicable(scenario, client, Client::Ctorrent);
+        assert_eq!(reason(Scenario::SeederDies, Client::Beeswarm), None);
+        assert!(reason(Scenario::SeederDies, Client::Nginx).is_some());
+        assert_eq!(reason(Scenario::FlashCrowd, Client::Nginx), None);
+        assert!(reason(Scenario::Mixed, Client::Ctorrent).is_some());
+        assert_eq!(reason(Scenario::Mixed, Client::Aria2), None);
+        assert!(not_applicable(Scenario::Mixed, Client::Beeswarm, Client::Nginx).is_some());
+    }
+
+    #[test]
+    fn logs_of_two_runs_never_meet() {
+        let name = logs_name(case(Scenario::FlashCrowd, 30), "aria2", 2);
+        assert_eq!(name, "logs/flash-crowd-30-25Mbit-aria2-2");
+    }
+}
