@@ -28,10 +28,14 @@ pub struct SessionConfig {
     pub role: Role,
     /// Upper bound of what is sent to peers, over all torrents.
     pub upload_limit: Option<ByteRate>,
+    /// Find peers on this network by multicast (BEP 14); never for private torrents.
+    pub local_discovery: bool,
     /// Connections per torrent that the dialer aims at.
     pub target_peers: usize,
     /// Most connections per torrent.
     pub max_peers: usize,
+    /// Most connections per torrent with one address; loopback is not counted.
+    pub max_per_address: usize,
     /// Dials under way at once, per torrent.
     pub max_dials: usize,
     /// Time for a connection and its handshake.
@@ -49,16 +53,19 @@ impl SessionConfig {
     /// Defaults for a role: 20 to 40 connections for a node, up to 1000 for the admin seeder.
     #[must_use]
     pub fn new(role: Role) -> Self {
-        let (target_peers, max_peers) = match role {
-            Role::Admin => (40, 1000),
-            Role::Node => (20, 40),
+        // nodes behind one router share an address
+        let (target_peers, max_peers, max_per_address) = match role {
+            Role::Admin => (40, 1000, 100),
+            Role::Node => (20, 40, 16),
         };
         Self {
             listen: SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 6881),
             role,
             upload_limit: None,
+            local_discovery: true,
             target_peers,
             max_peers,
+            max_per_address,
             max_dials: 16,
             connect_timeout: Duration::from_secs(5),
             peer_timeout: Duration::from_secs(150),

@@ -8,13 +8,17 @@
 mod announce;
 mod book;
 mod dial;
+mod door;
 pub(crate) mod handle;
 mod handshake;
 mod hashing;
 mod limiter;
 mod link;
+mod lsd;
+mod pex;
 pub(crate) mod session;
 mod stall;
 mod state;
 mod torrent;
+mod udp_tracker;
 mod webseed;

@@ -9,8 +9,10 @@ use proto::event::{Event, EventBatch, EventKind, FetchProgress, Stall, StallCaus
 use proto::extension::ExtendedHandshake;
 use proto::geometry::{Block, Geometry, PieceIndex};
 use proto::hash::{InfoHash, PeerId, PeerRole, PieceHash, Sha256Digest};
+use proto::lsd::{self as lsd_codec, Announcement};
 use proto::manifest::{Artefact, ArtefactKind, Manifest};
 use proto::metainfo::{Info, Metainfo};
+use proto::pex::{Contact, PexMessage};
 use proto::wire::{Features, Handshake, Message};
 
 /// Seeds of a target; at least one.
@@ -30,6 +32,9 @@ pub(crate) fn of(target: &str) -> Vec<Vec<u8>> {
         "handshake" => vec![hello().to_vec()],
         "wire_stream" => vec![messages()],
         "extended_handshake" => vec![extended()],
+        "pex" => vec![pex()],
+        "lsd" => vec![lsd().into_bytes()],
+        "udp_reply" => udp_replies(),
         "manifest" => vec![manifest()],
         "event_batch" => vec![events()],
         "boot_record" => vec![BOOT_RECORD.as_bytes().to_vec()],
@@ -193,4 +198,32 @@ fn events() -> Vec<u8> {
     let events = (1..).zip(kinds).map(|(seq, kind)| Event { seq, uptime_ms: seq, kind }).collect();
     let batch = EventBatch { version: 1, boot_id: "b".into(), events };
     serde_json::to_vec(&batch).unwrap()
+}
+
+fn pex() -> Vec<u8> {
+    let contact = |address: &str, complete| Contact {
+        address: address.parse().unwrap(),
+        complete,
+        reachable: true,
+    };
+    let message = PexMessage {
+        added: vec![contact("10.0.0.1:6881", true), contact("[fd00::1]:6881", false)],
+        dropped: vec!["10.0.0.2:6881".parse().unwrap()],
+    };
+    message.encode().unwrap()
+}
+
+fn lsd() -> String {
+    let info_hashes = vec![InfoHash([7; 20]), InfoHash([8; 20])];
+    let message = Announcement { port: 6881, info_hashes, cookie: Some("c00c1e".into()) };
+    message.encode((lsd_codec::GROUP_V4, lsd_codec::PORT).into())
+}
+
+fn udp_replies() -> Vec<Vec<u8>> {
+    let head = |action: u8| vec![0, 0, 0, action, 0, 0, 0, 7];
+    vec![
+        [head(0), vec![3; 8]].concat(),
+        [head(1), vec![0, 0, 0, 60, 0, 0, 0, 1, 0, 0, 0, 2], vec![9; 36]].concat(),
+        [head(3), b"torrent not registered".to_vec()].concat(),
+    ]
 }

@@ -14,9 +14,12 @@ use proto::event::{EventBatch, MAX_BATCH_LEN};
 use proto::extension::ExtendedHandshake;
 use proto::hash::{InfoHash, Sha256Digest};
 use proto::kernel_args::{KernelArgs, is_for_us};
+use proto::lsd::{self as lsd_codec, Announcement};
 use proto::manifest::{MAX_MANIFEST_LEN, Manifest};
 use proto::metainfo::Metainfo;
 use proto::node_id::NodeId;
+use proto::pex::{MAX_PEERS as MAX_PEX, PexMessage};
+use proto::udp_tracker::{self, Family, Reply};
 use proto::units::{ByteRate, ByteSize};
 use proto::wire::{Handshake, Message};
 use proto::{peers, query};
@@ -25,7 +28,7 @@ use proto::{peers, query};
 pub(crate) type Target = fn(&[u8]) -> bool;
 
 /// Every target by name; the name is also that of the libFuzzer binary.
-pub(crate) const ALL: [(&str, Target); 14] = [
+pub(crate) const ALL: [(&str, Target); 17] = [
     ("bencode", bencode),
     ("metainfo", metainfo),
     ("announce_query", announce_query),
@@ -35,6 +38,9 @@ pub(crate) const ALL: [(&str, Target); 14] = [
     ("handshake", handshake),
     ("wire_stream", wire_stream),
     ("extended_handshake", extended_handshake),
+    ("pex", pex),
+    ("lsd", lsd),
+    ("udp_reply", udp_reply),
     ("manifest", manifest),
     ("event_batch", event_batch),
     ("boot_record", boot_record),
@@ -192,6 +198,52 @@ pub(crate) fn extended_handshake(data: &[u8]) -> bool {
     let bytes = parsed.encode().expect("what was read can be written");
     assert_eq!(ExtendedHandshake::parse(&bytes).expect("own output"), parsed);
     true
+}
+
+/// A message of peer exchange.
+pub(crate) fn pex(data: &[u8]) -> bool {
+    let Ok(parsed) = PexMessage::parse(data) else { return false };
+    assert!(parsed.added.len() <= MAX_PEX && parsed.dropped.len() <= MAX_PEX);
+    assert!(parsed.added.iter().all(|contact| contact.address.port() != 0));
+    let bytes = parsed.encode().expect("what was read can be written");
+    let again = PexMessage::parse(&bytes).expect("own output");
+    let sorted = |message: PexMessage| {
+        let PexMessage { mut added, mut dropped } = message;
+        added.sort();
+        dropped.sort();
+        (added, dropped)
+    };
+    // IPv4 written as IPv6 changes its place
+    assert_eq!(sorted(again), sorted(parsed));
+    true
+}
+
+/// A datagram of local service discovery.
+pub(crate) fn lsd(data: &[u8]) -> bool {
+    let Ok(parsed) = Announcement::parse(data) else { return false };
+    assert!(parsed.port != 0 && !parsed.info_hashes.is_empty());
+    let group = SocketAddr::from((lsd_codec::GROUP_V4, lsd_codec::PORT));
+    let text = parsed.encode(group);
+    if text.len() <= lsd_codec::MAX_LEN {
+        assert_eq!(Announcement::parse(text.as_bytes()).expect("own output"), parsed);
+    }
+    true
+}
+
+/// A reply of a UDP tracker to transaction 7.
+pub(crate) fn udp_reply(data: &[u8]) -> bool {
+    let replies = [Family::V4, Family::V6].map(|family| udp_tracker::parse(data, 7, family));
+    for reply in replies.iter().flatten() {
+        match reply {
+            Reply::Peers(reply) => {
+                assert!(reply.peers.len() <= peers::MAX_PEERS);
+                assert!(reply.peers.iter().all(|peer| peer.address.port() != 0));
+            }
+            Reply::Refused(text) => assert!(text.len() <= 4 * 500),
+            Reply::Connected(_) => {}
+        }
+    }
+    replies.iter().any(Result::is_ok)
 }
 
 /// `manifest.json`.

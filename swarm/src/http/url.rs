@@ -30,7 +30,6 @@ impl Target {
                     "https is not supported; use http, what is fetched is verified anyway",
                 ));
             }
-            Some("udp") => return Err(error(url, "udp trackers are not supported; use http")),
             _ => return Err(error(url, "it does not start with http://")),
         }
         let host =

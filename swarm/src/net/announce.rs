@@ -1,5 +1,6 @@
-//! Tells trackers about us and learns of peers: tiers as in BEP 12, over HTTP.
+//! Tells trackers about us and learns of peers: tiers as in BEP 12, over HTTP and UDP.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use proto::event::{Stall, StallCause};
 use super::book::jittered;
 use super::stall;
 use super::torrent::Shared;
+use super::udp_tracker::{self, UdpTracker};
 use crate::config::Role;
 use crate::http::{self, HttpError, Limits};
 
@@ -33,8 +35,9 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         tracing::warn!(info_hash = %shared.metainfo.info_hash, "the torrent names no tracker");
         return;
     }
-    let key = format!("{:08x}", fastrand::u32(..));
-    let mut announcer = Announcer { key, shared, tiers, told_complete: false };
+    let key = fastrand::u32(..);
+    let udp = BTreeMap::new();
+    let mut announcer = Announcer { key, shared, tiers, udp, told_complete: false };
     announcer.run().await;
     announcer.stopped().await;
 }
@@ -42,7 +45,9 @@ pub(crate) async fn run(shared: Arc<Shared>) {
 struct Announcer {
     shared: Arc<Shared>,
     tiers: Vec<Vec<String>>,
-    key: String,
+    /// UDP trackers by URL, with their connections.
+    udp: BTreeMap<String, UdpTracker>,
+    key: u32,
     /// The tracker knows that we are complete, or we were from the start.
     told_complete: bool,
 }
@@ -119,12 +124,13 @@ impl Announcer {
 
     /// One announce: the first tracker that answers, by tiers; it moves to the front of its tier.
     async fn announce(&mut self, event: Option<AnnounceEvent>) -> Result<AnnouncePeers, Stall> {
-        let query = self.query(event);
+        let request = self.request(event);
+        let waits = if self.shared.is_done() { udp_tracker::PATIENT } else { udp_tracker::HURRIED };
         let mut first_error = None;
         for tier in 0..self.tiers.len() {
             for at in 0..self.tiers[tier].len() {
                 let url = self.tiers[tier][at].clone();
-                match ask(&url, &query, Limits::default()).await {
+                match self.ask(&url, &request, Limits::default(), waits).await {
                     Ok(reply) => {
                         let winner = self.tiers[tier].remove(at);
                         self.tiers[tier].insert(0, winner);
@@ -162,7 +168,26 @@ impl Announcer {
         tracing::debug!(%url, peers = addresses.len(), seeds = reply.complete, "announced");
     }
 
-    fn query(&self, event: Option<AnnounceEvent>) -> String {
+    async fn ask(
+        &mut self,
+        url: &str,
+        request: &AnnounceRequest,
+        limits: Limits,
+        waits: &[Duration],
+    ) -> Result<AnnouncePeers, Stall> {
+        if !self.udp.contains_key(url) {
+            match UdpTracker::of(url) {
+                Some(tracker) => self.udp.insert(url.to_owned(), tracker?),
+                None => return ask(url, &request.to_query(), limits).await,
+            };
+        }
+        match self.udp.get_mut(url) {
+            Some(tracker) => tracker.announce(request, self.key, waits).await,
+            None => ask(url, &request.to_query(), limits).await,
+        }
+    }
+
+    fn request(&self, event: Option<AnnounceEvent>) -> AnnounceRequest {
         let shared = &self.shared;
         let state = shared.lock();
         let (totals, have, done) = match &state.core {
@@ -176,7 +201,7 @@ impl Announcer {
             (_, true, Role::Node) => 5,
             _ => NUMWANT,
         };
-        let request = AnnounceRequest {
+        AnnounceRequest {
             info_hash: shared.metainfo.info_hash,
             peer_id: shared.session.peer_id,
             port: shared.session.local.port(),
@@ -187,24 +212,25 @@ impl Announcer {
             numwant: Some(numwant),
             compact: true,
             no_peer_id: true,
-            key: Some(self.key.clone()),
+            key: Some(format!("{:08x}", self.key)),
             ip: None,
-        };
-        request.to_query()
+        }
     }
 
     /// Says good-bye, in bounded time, to the tracker that answered last; a fetch that completed
     /// just now is told first.
-    async fn stopped(&self) {
+    async fn stopped(&mut self) {
         let limit = self.shared.session.config.stop_timeout;
         let limits = Limits { connect: limit, idle: limit, total: limit, ..Limits::default() };
         let completed =
             (!self.told_complete && self.shared.is_done()).then_some(AnnounceEvent::Completed);
         let both = async {
             for event in completed.into_iter().chain([AnnounceEvent::Stopped]) {
-                let query = self.query(Some(event));
-                for url in self.tiers.iter().filter_map(|tier| tier.first()) {
-                    match ask(url, &query, limits).await {
+                let request = self.request(Some(event));
+                let urls: Vec<String> =
+                    self.tiers.iter().filter_map(|tier| tier.first().cloned()).collect();
+                for url in urls {
+                    match self.ask(&url, &request, limits, &[limit / 4; 4]).await {
                         Ok(_) => break,
                         Err(stall) => {
                             tracing::debug!(detail = %stall.detail, "last announce failed")

@@ -14,7 +14,8 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::book::canonical;
+use super::book::{canonical, with_port};
+use super::pex::{self, Exchange};
 use super::state::{Link, State, Todo};
 use super::torrent::Shared;
 use crate::config::Role;
@@ -44,6 +45,7 @@ enum LinkError {
 /// Takes over a connection after the handshake; returns when it is closed.
 pub(crate) async fn run(shared: Arc<Shared>, stream: TcpStream, theirs: Handshake, outgoing: bool) {
     let Ok(address) = stream.peer_addr().map(canonical) else { return };
+    let Ok(local) = stream.local_addr().map(canonical) else { return };
     let identity = Identity { ip: address.ip(), id: theirs.peer_id };
     let cancel = shared.cancel.child_token();
     let wake = Arc::new(Notify::new());
@@ -55,9 +57,7 @@ pub(crate) async fn run(shared: Arc<Shared>, stream: TcpStream, theirs: Handshak
             state.book.forget(address);
             return;
         }
-        if let Err(reason) =
-            state.admit(identity, outgoing, own_id, shared.session.config.max_peers, now)
-        {
+        if let Err(reason) = state.admit(identity, outgoing, own_id, &shared.session.config, now) {
             tracing::debug!(peer = %address, reason, "peer refused");
             if outgoing {
                 state.book.failed(address, now);
@@ -70,6 +70,9 @@ pub(crate) async fn run(shared: Arc<Shared>, stream: TcpStream, theirs: Handshak
             peer_id: theirs.peer_id,
             outgoing,
             client: None,
+            local,
+            listens: outgoing.then_some(address),
+            pex: Exchange::default(),
             out: std::collections::VecDeque::new(),
             wake: wake.clone(),
             cancel: cancel.clone(),
@@ -97,6 +100,9 @@ pub(crate) async fn run(shared: Arc<Shared>, stream: TcpStream, theirs: Handshak
             if let Err(error) = result {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
                 tracing::debug!(peer = %address, %error, cause, "peer dropped");
+                if !matches!(error, LinkError::Read(_)) {
+                    shared.session.door.strike(address.ip(), shared.now());
+                }
             }
         }
         () = writer.run(write, theirs.features.extended) => {}
@@ -172,8 +178,8 @@ fn receive(
         Message::Request(block) => Control::Request(block),
         Message::Cancel(block) => Control::Cancel(block),
         Message::Reject(block) => Control::Reject(block),
-        Message::Extended { id: 0, payload } => {
-            extended(state, key, payload);
+        Message::Extended { id, payload } => {
+            extended(shared, state, now, key, id, payload);
             return Ok(());
         }
         // advice and what we do not know
@@ -185,17 +191,28 @@ fn receive(
     }
 }
 
-fn extended(state: &mut State, key: PeerKey, payload: &[u8]) {
+fn extended(shared: &Shared, state: &mut State, now: Moment, key: PeerKey, id: u8, payload: &[u8]) {
+    let private = shared.metainfo.info.private;
+    if id == pex::ID && !private && pex::receive(state, now, key, payload) {
+        shared.ticker.notify_one();
+    }
+    if id != 0 {
+        return;
+    }
     // a broken one says nothing about the data it sends
     let Ok(hello) = ExtendedHandshake::parse(payload) else { return };
     if let Some(core) = &mut state.core {
         core.extension(key, hello.request_queue, hello.upload_only);
     }
     if let Some(link) = state.links.get_mut(&key) {
+        if !private {
+            link.pex.greeted(&hello, now);
+        }
         link.client = hello.client;
         if let Some(port) = hello.port.filter(|_| !link.outgoing) {
-            let listens = std::net::SocketAddr::new(link.address.ip(), port);
-            state.book.connected(listens, key);
+            let listens = with_port(link.address, port);
+            link.listens = Some(listens);
+            state.book.listens(listens, key, now);
         }
     }
 }
@@ -287,6 +304,7 @@ impl Writer<'_> {
         for message in link.out.drain(..) {
             encode(&message, &mut self.buffer);
         }
+        link.pex.flush(&mut self.buffer);
         let closing = link.closing.is_some();
         drop(state);
         self.shared.carry_out(todo);
@@ -300,12 +318,16 @@ impl Writer<'_> {
             Role::Node => "node",
         };
         let done = self.shared.lock().core.as_ref().is_some_and(crate::core::Torrent::is_done);
+        let private = self.shared.metainfo.info.private;
         let hello = ExtendedHandshake {
+            extensions: (!private)
+                .then(|| (proto::pex::NAME.to_owned(), pex::ID))
+                .into_iter()
+                .collect(),
             client: Some(format!("Beeswarm {} {role}", env!("CARGO_PKG_VERSION"))),
             port: Some(self.shared.session.local.port()),
             request_queue: Some(config.core.reqq),
             upload_only: done,
-            ..ExtendedHandshake::default()
         };
         if let Ok(payload) = hello.encode() {
             Message::Extended { id: 0, payload: &payload }.encode(&mut self.buffer);

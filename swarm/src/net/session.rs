@@ -2,29 +2,32 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use proto::hash::{InfoHash, PeerId, PeerRole};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::door::{Door, Pass};
 use super::handle::Torrent;
-use super::handshake;
+use super::handshake::{self, HandshakeError};
 use super::limiter::Limiter;
 use super::link;
+use super::lsd;
 use super::torrent::Shared;
 use crate::config::{Role, SessionConfig, TorrentSpec};
 
 /// Connections the kernel holds for us: a whole cluster connects within a second.
 const BACKLOG: u32 = 1024;
 
-/// Incoming connections whose handshake is under way, at most.
-const MAX_HANDSHAKES: usize = 512;
+/// While no descriptor is left: how often to try, and to say so.
+const NO_DESCRIPTOR_PAUSE: Duration = Duration::from_millis(100);
+const NO_DESCRIPTOR_WARNING: Duration = Duration::from_secs(30);
 
 /// Why a session or a torrent could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +72,9 @@ pub(crate) struct SessionShared {
     pub(crate) peer_id: PeerId,
     pub(crate) started: Instant,
     pub(crate) limiter: Limiter,
+    pub(crate) door: Arc<Door>,
+    /// Wakes local discovery: there is another torrent.
+    pub(crate) lsd_wake: Notify,
     pub(crate) cancel: CancellationToken,
     torrents: Mutex<BTreeMap<InfoHash, Arc<Shared>>>,
 }
@@ -78,7 +84,11 @@ impl SessionShared {
         self.torrents.lock().unwrap_or_else(PoisonError::into_inner).remove(&info_hash);
     }
 
-    fn find(&self, info_hash: InfoHash) -> Option<Arc<Shared>> {
+    pub(crate) fn torrents(&self) -> Vec<Arc<Shared>> {
+        self.torrents.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    pub(crate) fn find(&self, info_hash: InfoHash) -> Option<Arc<Shared>> {
         self.torrents.lock().unwrap_or_else(PoisonError::into_inner).get(&info_hash).cloned()
     }
 }
@@ -101,12 +111,17 @@ impl Session {
             peer_id: PeerId::new(role, std::array::from_fn(|_| fastrand::u8(..))),
             started: Instant::now(),
             limiter: Limiter::new(config.upload_limit),
+            door: Arc::default(),
+            lsd_wake: Notify::new(),
             cancel: CancellationToken::new(),
             torrents: Mutex::new(BTreeMap::new()),
             config,
         });
         let tasks = TaskTracker::new();
         tasks.spawn(accept(shared.clone(), listener, tasks.clone()));
+        if shared.config.local_discovery {
+            tasks.spawn(lsd::run(shared.clone()));
+        }
         Ok(Self { shared, tasks })
     }
 
@@ -188,43 +203,70 @@ fn open(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 async fn accept(session: Arc<SessionShared>, listener: TcpListener, tasks: TaskTracker) {
-    let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+    let mut warned: Option<Instant> = None;
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = session.cancel.cancelled() => return,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, address) = match accepted {
+            Ok((stream, address)) => (stream, address.ip()),
+            Err(error) if is_out_of_descriptors(&error) => {
+                if warned.is_none_or(|at| at.elapsed() >= NO_DESCRIPTOR_WARNING) {
+                    warned = Some(Instant::now());
+                    tracing::warn!(
+                        %error,
+                        "no file descriptor is left for another peer; those connected are served. \
+                         Raise the limit: LimitNOFILE= in the unit, or ulimit -n"
+                    );
+                }
+                tokio::time::sleep(NO_DESCRIPTOR_PAUSE).await;
+                continue;
+            }
             Err(error) => {
-                // out of descriptors, or a connection that was gone before we took it
+                // a connection that was gone before we took it
                 tracing::debug!(%error, "accept failed");
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 continue;
             }
         };
-        let Ok(permit) = handshakes.clone().try_acquire_owned() else { continue };
+        let pass = match session.door.enter(address, session.started.elapsed()) {
+            Ok(pass) => pass,
+            Err(reason) => {
+                tracing::debug!(%address, %reason, "connection turned away");
+                continue;
+            }
+        };
         let session = session.clone();
         tasks.spawn(async move {
             tokio::select! {
-                () = incoming(&session, stream, permit) => {}
+                () = incoming(&session, stream, address, pass) => {}
                 () = session.cancel.cancelled() => {}
             }
         });
     }
 }
 
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    use nix::libc::{EMFILE, ENFILE};
+    matches!(error.raw_os_error(), Some(EMFILE | ENFILE))
+}
+
 async fn incoming(
     session: &Arc<SessionShared>,
     mut stream: TcpStream,
-    permit: tokio::sync::OwnedSemaphorePermit,
+    address: IpAddr,
+    pass: Pass,
 ) {
     handshake::prepare(&stream);
     let limit = session.config.connect_timeout * 2;
-    let theirs = match tokio::time::timeout(limit, handshake::read(&mut stream)).await {
-        Ok(Ok(theirs)) => theirs,
-        Ok(Err(error)) => return tracing::debug!(%error, "incoming handshake failed"),
-        Err(_) => return,
+    let read = tokio::time::timeout(limit, handshake::read(&mut stream)).await;
+    let theirs = match read.unwrap_or(Err(HandshakeError::Timeout(limit))) {
+        Ok(theirs) => theirs,
+        Err(error) => {
+            tracing::debug!(%address, %error, "incoming handshake failed");
+            return session.door.strike(address, session.started.elapsed());
+        }
     };
     let Some(torrent) = session.find(theirs.info_hash) else {
         return tracing::debug!(info_hash = %theirs.info_hash, "a peer asks for an unknown torrent");
@@ -233,7 +275,7 @@ async fn incoming(
     if !matches!(tokio::time::timeout(limit, stream.write_all(&reply)).await, Ok(Ok(()))) {
         return;
     }
-    drop(permit);
+    drop(pass);
     let tasks = torrent.tasks.clone();
     // the torrent's own task: it is joined when the torrent is removed
     tasks.spawn(link::run(torrent, stream, theirs, false));

@@ -88,7 +88,7 @@ pub(crate) fn of_http(url: &str, error: &HttpError) -> Stall {
     Stall { cause, detail }
 }
 
-fn no_route(error: &std::io::Error) -> bool {
+pub(crate) fn no_route(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{HostUnreachable, NetworkDown, NetworkUnreachable};
     matches!(error.kind(), HostUnreachable | NetworkDown | NetworkUnreachable)
 }

@@ -7,11 +7,14 @@ use std::sync::Arc;
 use proto::bitfield::Bitfield;
 use proto::geometry::{BLOCK_LEN, Block, Geometry, PieceIndex};
 use proto::hash::{PeerId, PieceHash};
+use proto::priority::canonical as canonical_priority;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::book::Book;
+use super::pex::Exchange;
 use super::stall::Trouble;
+use crate::config::SessionConfig;
 use crate::core::{self, Action, CloseReason, Control, Identity, Moment, PeerKey};
 
 /// One connected peer.
@@ -21,6 +24,11 @@ pub(crate) struct Link {
     pub(crate) peer_id: PeerId,
     pub(crate) outgoing: bool,
     pub(crate) client: Option<String>,
+    /// Our end of the connection.
+    pub(crate) local: SocketAddr,
+    /// Where the peer takes connections, as far as is known.
+    pub(crate) listens: Option<SocketAddr>,
+    pub(crate) pex: Exchange,
     /// Messages that wait for the writer.
     pub(crate) out: VecDeque<Control>,
     /// Wakes the writer.
@@ -186,7 +194,7 @@ impl State {
         identity: Identity,
         outgoing: bool,
         own_id: PeerId,
-        max_peers: usize,
+        config: &SessionConfig,
         now: Moment,
     ) -> Result<(), &'static str> {
         let Some(core) = &mut self.core else { return Err("still checking what is on disk") };
@@ -206,18 +214,28 @@ impl State {
             let key = *key;
             self.close(key, CloseReason::Violation);
         }
-        if self.links.len() >= max_peers && !self.evict(now) {
+        let from_there = self.links.values().filter(|link| link.address.ip() == identity.ip);
+        // on one host everybody has the same address
+        if !identity.ip.is_loopback() && from_there.count() >= config.max_per_address {
+            return Err("too many peers at this address");
+        }
+        if self.links.len() >= config.max_peers && !self.evict(now) {
             return Err("no room for more peers");
         }
         Ok(())
     }
 
-    /// Makes room by closing a peer that is of no use in either direction.
+    /// Makes room by closing a peer that is of no use in either direction: of several, the one of
+    /// lowest priority, as its other end would choose (BEP 40).
     fn evict(&mut self, now: Moment) -> bool {
         let Some(core) = &self.core else { return false };
-        let useless = self.links.iter().find(|(key, link)| {
-            now.saturating_sub(link.since).as_secs() >= 30
+        let useless = self.links.iter().filter(|(key, link)| {
+            link.closing.is_none()
+                && now.saturating_sub(link.since).as_secs() >= 30
                 && core.peer(**key, now).is_some_and(|p| !p.interested && p.useful == 0)
+        });
+        let useless = useless.min_by_key(|(_, link)| {
+            canonical_priority(link.local, link.listens.unwrap_or(link.address))
         });
         let Some(key) = useless.map(|(key, _)| *key) else { return false };
         self.close(key, CloseReason::Violation);

@@ -15,7 +15,7 @@ use super::hashing::Disk;
 use super::session::SessionShared;
 use super::stall::View;
 use super::state::{State, Todo};
-use super::{announce, dial, webseed};
+use super::{announce, dial, pex, webseed};
 use crate::config::{InitialHave, TorrentSpec, Verify};
 use crate::core::{self, CoreConfig, Moment, PeerKey};
 use crate::progress::{Completed, Phase, Progress, TorrentError};
@@ -238,6 +238,7 @@ impl Shared {
             () = self.cancel.cancelled() => {}
         }
         if !self.cancel.is_cancelled() {
+            self.session.lsd_wake.notify_one();
             self.tasks.spawn(announce::run(self.clone()));
             if self.web_seeds && !self.metainfo.web_seeds.is_empty() {
                 self.tasks.spawn(webseed::run(self.clone()));
@@ -345,15 +346,17 @@ impl Shared {
         }
     }
 
-    /// Closes connections from which nothing was heard for too long.
+    /// Closes connections from which nothing was heard for too long; tells peers of each other.
     fn sweep(&self, now: Moment) {
         let timeout = self.session.config.peer_timeout;
-        for link in self.lock().links.values_mut() {
+        let mut state = self.lock();
+        for link in state.links.values_mut() {
             if now.saturating_sub(link.heard) >= timeout {
                 link.closing.get_or_insert(core::CloseReason::Silent);
                 link.cancel.cancel();
             }
         }
+        pex::exchange(&mut state, now);
     }
 
     fn publish(&self) {

@@ -3,8 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 mod basic;
+mod discovery;
 mod disk;
 mod hostile;
 mod http;
 mod support;
 mod trouble;
+mod udp;

@@ -1,0 +1,229 @@
+//! Announces to a UDP tracker (BEP 15, with the path as in BEP 41).
+//!
+//! A request goes out again when nothing comes back. BEP 15 waits 15·2ⁿ seconds; a node that boots
+//! cannot, so a fetch waits 1, 2, 4 and 8 seconds, and a seeder 15 and 30. The steps beyond that
+//! are the announcer's own growing pauses, in which other trackers get their turn.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use proto::announce::{AnnouncePeers, AnnounceRequest};
+use proto::event::{Stall, StallCause};
+use proto::udp_tracker::{self as codec, Family, MAX_REPLY_LEN, Reply};
+use tokio::net::UdpSocket;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::stall;
+
+/// Waits for an answer, one after the other.
+pub(crate) const HURRIED: &[Duration] = &[secs(1), secs(2), secs(4), secs(8)];
+pub(crate) const PATIENT: &[Duration] = &[secs(15), secs(30)];
+
+/// A client may use a connection id for this long.
+const CONNECTION_AGE: Duration = secs(60);
+
+/// For the name of the tracker.
+const RESOLVE: Duration = secs(5);
+
+const fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// What is kept about one tracker between announces.
+#[derive(Debug)]
+pub(crate) struct UdpTracker {
+    url: String,
+    /// `host:port`
+    authority: String,
+    /// Path and query.
+    path: String,
+    connection: Option<Connection>,
+}
+
+#[derive(Debug)]
+struct Connection {
+    socket: UdpSocket,
+    family: Family,
+    address: SocketAddr,
+    id: u64,
+    since: Instant,
+}
+
+impl UdpTracker {
+    /// A tracker, when the URL is one of UDP; `Err` when it is not usable.
+    pub(crate) fn of(url: &str) -> Option<Result<Self, Stall>> {
+        let rest = url.strip_prefix("udp://")?;
+        let (authority, path) = match rest.find(['/', '?']) {
+            Some(at) => rest.split_at(at),
+            None => (rest, ""),
+        };
+        let port = authority.rsplit_once(':').map(|(_, port)| port.parse().unwrap_or(0u16));
+        if port.is_none_or(|port| port == 0) {
+            return Some(Err(Stall {
+                cause: StallCause::TrackerRefuses,
+                detail: format!("announce to {url}: it is not of the form udp://host:port/path"),
+            }));
+        }
+        let (url, authority, path) = (url.to_owned(), authority.to_owned(), path.to_owned());
+        Some(Ok(Self { url, authority, path, connection: None }))
+    }
+
+    /// Announces; `waits` says how often and for how long an answer is waited for.
+    pub(crate) async fn announce(
+        &mut self,
+        request: &AnnounceRequest,
+        key: u32,
+        waits: &[Duration],
+    ) -> Result<AnnouncePeers, Stall> {
+        let known = self.connection.take().filter(|c| c.since.elapsed() < CONNECTION_AGE);
+        if let Some(connection) = known {
+            // a tracker that was started again does not know the id, and says so or nothing
+            let short = &waits[..waits.len().min(1)];
+            match connection.announce(self, request, key, short).await {
+                Ok(Reply::Peers(reply)) => {
+                    self.connection = Some(connection);
+                    return Ok(reply);
+                }
+                other => tracing::debug!(url = %self.url, ?other, "connecting to the tracker anew"),
+            }
+        }
+        let mut last = None;
+        for address in self.resolve().await? {
+            let connection = match Connection::open(self, address, waits).await {
+                Ok(connection) => connection,
+                Err(stall) => {
+                    last = Some(stall);
+                    continue;
+                }
+            };
+            match connection.announce(self, request, key, waits).await? {
+                Reply::Peers(reply) => {
+                    self.connection = Some(connection);
+                    return Ok(reply);
+                }
+                Reply::Refused(text) => return Err(self.refused(&text)),
+                Reply::Connected(_) => return Err(self.refused("(not an answer to an announce)")),
+            }
+        }
+        Err(last
+            .unwrap_or_else(|| self.stall(StallCause::NameResolution, "the name has no address")))
+    }
+
+    async fn resolve(&self) -> Result<Vec<SocketAddr>, Stall> {
+        let unknown = |what: String| self.stall(StallCause::NameResolution, &what);
+        let found = timeout(RESOLVE, tokio::net::lookup_host(&self.authority)).await;
+        match found {
+            Ok(Ok(addresses)) => Ok(addresses.collect()),
+            Ok(Err(error)) => Err(unknown(format!("cannot resolve the host name: {error}"))),
+            Err(_) => Err(unknown(format!("cannot resolve the host name within {RESOLVE:?}"))),
+        }
+    }
+
+    fn stall(&self, cause: StallCause, detail: &str) -> Stall {
+        Stall { cause, detail: format!("announce to {}: {detail}", self.url) }
+    }
+
+    fn refused(&self, text: &str) -> Stall {
+        self.stall(StallCause::TrackerRefuses, &format!("the tracker says: {text}"))
+    }
+
+    fn io(&self, address: SocketAddr, error: &io::Error) -> Stall {
+        let cause = if stall::no_route(error) {
+            StallCause::NoRoute
+        } else {
+            StallCause::TrackerUnreachable
+        };
+        self.stall(cause, &format!("{address}: {error}"))
+    }
+}
+
+impl Connection {
+    async fn open(
+        tracker: &UdpTracker,
+        address: SocketAddr,
+        waits: &[Duration],
+    ) -> Result<Self, Stall> {
+        let (any, family) = match address {
+            SocketAddr::V4(_) => ("0.0.0.0:0", Family::V4),
+            SocketAddr::V6(_) => ("[::]:0", Family::V6),
+        };
+        let open = async {
+            let socket = UdpSocket::bind(any).await?;
+            // from here on the kernel drops what comes from elsewhere
+            socket.connect(address).await?;
+            Ok(socket)
+        };
+        let socket = open.await.map_err(|error: io::Error| tracker.io(address, &error))?;
+        let since = Instant::now();
+        let mut connection = Self { socket, family, address, id: 0, since };
+        match connection.ask(tracker, waits, codec::connect).await? {
+            Reply::Connected(id) => connection.id = id,
+            Reply::Refused(text) => return Err(tracker.refused(&text)),
+            Reply::Peers(_) => return Err(tracker.refused("(not an answer to a connect)")),
+        }
+        connection.since = Instant::now();
+        Ok(connection)
+    }
+
+    async fn announce(
+        &self,
+        tracker: &UdpTracker,
+        request: &AnnounceRequest,
+        key: u32,
+        waits: &[Duration],
+    ) -> Result<Reply, Stall> {
+        let encode = |id| codec::announce(self.id, id, request, key, &tracker.path);
+        self.ask(tracker, waits, encode).await
+    }
+
+    /// Sends a request until it is answered; what is no answer to it is dropped.
+    async fn ask(
+        &self,
+        tracker: &UdpTracker,
+        waits: &[Duration],
+        encode: impl Fn(u32) -> Vec<u8>,
+    ) -> Result<Reply, Stall> {
+        let mut buffer = vec![0; MAX_REPLY_LEN];
+        let io = |error| tracker.io(self.address, &error);
+        for wait in waits {
+            // a new one each time: an answer tells which request it is for
+            let transaction = fastrand::u32(..);
+            self.socket.send(&encode(transaction)).await.map_err(io)?;
+            let by = Instant::now() + *wait;
+            while let Ok(received) = timeout_at(by, self.socket.recv(&mut buffer)).await {
+                let datagram = &buffer[..received.map_err(io)?];
+                match codec::parse(datagram, transaction, self.family) {
+                    Ok(reply) => return Ok(reply),
+                    Err(error) => tracing::debug!(url = %tracker.url, %error, "datagram ignored"),
+                }
+            }
+        }
+        let waited: Duration = waits.iter().sum();
+        let text = format!("{} did not answer within {waited:?}", self.address);
+        Err(tracker.stall(StallCause::TrackerUnreachable, &text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls() {
+        for (url, authority, path) in [
+            ("udp://h:1", "h:1", ""),
+            ("udp://10.0.0.1:6969/announce?x=y", "10.0.0.1:6969", "/announce?x=y"),
+            ("udp://[fd00::1]:6969/announce", "[fd00::1]:6969", "/announce"),
+            ("udp://h:5?x", "h:5", "?x"),
+        ] {
+            let tracker = UdpTracker::of(url).unwrap().unwrap();
+            assert_eq!((&*tracker.authority, &*tracker.path), (authority, path), "{url}");
+        }
+        assert!(UdpTracker::of("http://h:1/announce").is_none());
+        for bad in ["udp://", "udp://h", "udp://h/announce", "udp://h:0/", "udp://h:x/"] {
+            let stall = UdpTracker::of(bad).unwrap().unwrap_err();
+            assert!(stall.detail.contains("udp://host:port"), "{}", stall.detail);
+        }
+    }
+}
