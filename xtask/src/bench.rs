@@ -15,6 +15,7 @@ mod contender;
 mod content;
 mod crowd;
 mod report;
+mod sim;
 
 /// Arguments of `cargo xtask bench`.
 #[derive(Debug, Parser)]
@@ -27,6 +28,8 @@ pub(crate) struct Args {
 enum What {
     /// A flash crowd: N nodes start together and fetch one image from one seeder
     Swarm(SwarmArgs),
+    /// The engine's core in a swarm of thousands, on simulated links
+    Sim(Box<sim::SimArgs>),
 }
 
 /// Arguments of `cargo xtask bench swarm`.
@@ -76,6 +79,7 @@ pub(crate) enum Client {
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     match args.what {
         What::Swarm(args) => swarm(&args),
+        What::Sim(args) => sim::run(&args),
     }
 }
 
