@@ -21,6 +21,7 @@ mod outcome;
 mod publish;
 mod report;
 mod scenario;
+mod sim;
 mod stage;
 mod stats;
 mod summary;
@@ -38,6 +39,8 @@ pub(crate) struct Args {
 enum What {
     /// N nodes fetch one image from one seeder: a flash crowd, or something nastier
     Swarm(Box<options::SwarmArgs>),
+    /// The engine's core in a swarm of thousands, on simulated links
+    Sim(Box<sim::SimArgs>),
     /// A peer that sends wrong data, for the benchmark's own use
     #[command(hide = true)]
     Liar(liar::LiarArgs),
@@ -47,6 +50,7 @@ enum What {
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     match args.what {
         What::Swarm(args) => swarm::run(&args),
+        What::Sim(args) => sim::run(&args),
         What::Liar(args) => liar::run(&args),
     }
 }

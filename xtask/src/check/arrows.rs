@@ -21,7 +21,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("seeder", &["proto", "store", "swarm", "sys"]),
     ("initrd-client", &["proto", "swarm", "sys"]),
     ("tests", &["proto", "sys", "store", "swarm", "packer", "tracker", "seeder", "initrd-client"]),
-    ("xtask", &["tests", "proto"]),
+    ("sim", &["proto", "swarm"]),
+    ("xtask", &["tests", "proto", "sim", "swarm"]),
 ];
 
 /// Crates of others that a crate of ours must not have, directly or through others.

@@ -1,0 +1,185 @@
+//! One direction of a connection, and the two ends of a link.
+
+use std::collections::VecDeque;
+
+use proto::geometry::Block;
+use swarm::core::PeerKey;
+
+use crate::item::Item;
+use crate::node::NodeId;
+
+/// One direction of a connection: flows `2n` and `2n + 1` belong together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FlowId(pub(crate) u32);
+
+impl FlowId {
+    pub(crate) const NONE: FlowId = FlowId(u32::MAX);
+
+    /// The other direction of the same connection.
+    pub(crate) fn back(self) -> Self {
+        Self(self.0 ^ 1)
+    }
+
+    pub(crate) fn at(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// Where a flow waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Waits {
+    /// It has nothing to send.
+    Nowhere,
+    /// In its sender's round.
+    Uplink,
+    /// In front of its receiver, whose queue is full.
+    Downlink,
+}
+
+/// How a connection is being closed by the sender of a flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Closing {
+    No,
+    /// When what waits is sent.
+    Soon,
+    /// At once.
+    Now,
+}
+
+#[derive(Debug)]
+pub(crate) struct Flow {
+    pub(crate) from: NodeId,
+    pub(crate) to: NodeId,
+    /// The connection, as the sender's core knows it.
+    pub(crate) key: PeerKey,
+    /// The sender has the connection.
+    pub(crate) open: bool,
+    pub(crate) outgoing: bool,
+    /// In the list of flows whose writer must run.
+    pub(crate) dirty: bool,
+    /// The hello was written.
+    pub(crate) greeted: bool,
+    pub(crate) closing: Closing,
+    pub(crate) waits: Waits,
+    /// Bytes for which the receiver keeps room.
+    pub(crate) credit: u32,
+    /// Messages with the position of their last byte. The first `committed` are with the kernel or
+    /// in a write that it has not taken yet; the rest waits for the writer.
+    pub(crate) items: VecDeque<(u64, Item)>,
+    pub(crate) committed: usize,
+    /// Bytes handed over in writes, sent, delivered.
+    pub(crate) written: u64,
+    pub(crate) sent: u64,
+    pub(crate) delivered: u64,
+    /// Blocks of a write that the kernel has not taken whole.
+    pub(crate) writing: Vec<Block>,
+    pub(crate) blocked: bool,
+    /// Bursts under way.
+    pub(crate) in_flight: u32,
+    /// One-way delay, nanoseconds.
+    pub(crate) latency: u64,
+    /// Nothing arrives before: what was lost comes first.
+    pub(crate) held_until: u64,
+    /// When it came up.
+    pub(crate) since: u64,
+}
+
+impl Flow {
+    pub(crate) fn new(from: NodeId, to: NodeId) -> Self {
+        Self {
+            from,
+            to,
+            key: PeerKey(0),
+            open: false,
+            outgoing: false,
+            dirty: false,
+            greeted: false,
+            closing: Closing::No,
+            waits: Waits::Nowhere,
+            credit: 0,
+            items: VecDeque::new(),
+            committed: 0,
+            written: 0,
+            sent: 0,
+            delivered: 0,
+            writing: Vec::new(),
+            blocked: false,
+            in_flight: 0,
+            latency: 0,
+            held_until: 0,
+            since: 0,
+        }
+    }
+
+    /// Prepares a freed flow for its next connection; buffers keep their memory.
+    pub(crate) fn reuse(&mut self, from: NodeId, to: NodeId) {
+        let (mut items, mut writing) =
+            (std::mem::take(&mut self.items), std::mem::take(&mut self.writing));
+        items.clear();
+        writing.clear();
+        *self = Self { items, writing, dirty: self.dirty, ..Self::new(from, to) };
+    }
+
+    pub(crate) fn unsent(&self) -> u64 {
+        self.written - self.sent
+    }
+
+    /// Messages that wait for the writer.
+    pub(crate) fn waiting(&self) -> usize {
+        self.items.len() - self.committed
+    }
+}
+
+/// A node's link to the network.
+#[derive(Debug)]
+pub(crate) struct Port {
+    /// Bytes per second.
+    pub(crate) up_rate: u64,
+    pub(crate) down_rate: u64,
+    /// Most bytes that one flow sends in a row.
+    pub(crate) burst: u32,
+    /// Flows with something to send, in turn.
+    pub(crate) ready: VecDeque<FlowId>,
+    /// Flows that wait for room in front of the downlink.
+    pub(crate) parked: VecDeque<FlowId>,
+    pub(crate) up_busy: bool,
+    /// Acknowledgements to be sent, in bytes.
+    pub(crate) acks: u64,
+    /// Bytes on the way to, or in front of, the downlink, and the most there may be.
+    pub(crate) queued: u64,
+    pub(crate) limit: u64,
+    pub(crate) down_free: u64,
+    /// Bytes with headers, both ways.
+    pub(crate) sent: u64,
+    pub(crate) received: u64,
+}
+
+impl Port {
+    pub(crate) fn new(up_rate: u64, down_rate: u64, queue_nanos: u64, burst: u32) -> Self {
+        let limit = time_times_rate(queue_nanos, down_rate).max(8 * u64::from(burst));
+        Self {
+            up_rate,
+            down_rate,
+            burst,
+            ready: VecDeque::new(),
+            parked: VecDeque::new(),
+            up_busy: false,
+            acks: 0,
+            queued: 0,
+            limit,
+            down_free: 0,
+            sent: 0,
+            received: 0,
+        }
+    }
+}
+
+/// Bytes in a time in nanoseconds at a rate in bytes per second.
+pub(crate) fn time_times_rate(nanos: u64, rate: u64) -> u64 {
+    (nanos / 1_000).saturating_mul(rate) / 1_000_000
+}
+
+/// Nanoseconds that bytes take at a rate in bytes per second.
+pub(crate) fn nanos_for(bytes: u64, rate: u64) -> u64 {
+    bytes.saturating_mul(1_000_000_000) / rate.max(1)
+}

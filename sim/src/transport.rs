@@ -1,0 +1,188 @@
+//! How bytes get from one node to another: uplinks in turn, queues in front of downlinks.
+
+use crate::flow::{FlowId, Waits, nanos_for};
+use crate::node::NodeId;
+use crate::world::{Event, World};
+
+/// TCP payload of a full packet.
+const MSS: u32 = 1448;
+
+/// Ethernet, IPv4 and TCP headers with time stamps.
+const HEADER: u32 = 66;
+
+/// Bursts up to this size go ahead although a downlink's queue is full: they hardly lengthen it.
+const SMALL: u64 = 600;
+
+/// A loss shows after about this long on a local network (fast retransmission, or a timer).
+const LOSS_NANOS: u64 = 30_000_000;
+
+impl World {
+    fn wire_size(&self, bytes: u32) -> u64 {
+        let headers = if self.headers { HEADER * bytes.div_ceil(MSS) } else { 0 };
+        u64::from(bytes) + u64::from(headers)
+    }
+
+    /// A flow has bytes to send: it takes its turn.
+    pub(crate) fn enqueue(&mut self, id: FlowId) {
+        let flow = &mut self.flows[id.at()];
+        if flow.waits == Waits::Nowhere && flow.unsent() > 0 {
+            flow.waits = Waits::Uplink;
+            let from = flow.from;
+            self.nodes[from.at()].port.ready.push_back(id);
+            self.start_uplink(from);
+        }
+    }
+
+    /// Begins the next burst, if the uplink is free and somebody may send.
+    pub(crate) fn start_uplink(&mut self, node: NodeId) {
+        if self.nodes[node.at()].port.up_busy {
+            return;
+        }
+        while let Some(id) = self.nodes[node.at()].port.ready.pop_front() {
+            if self.flows[id.at()].credit > 0 || self.take_credit(id) {
+                self.send_burst(id);
+                return;
+            }
+        }
+    }
+
+    /// Reserves room in front of the receiver's downlink, or parks the flow there.
+    fn take_credit(&mut self, id: FlowId) -> bool {
+        let flow = &mut self.flows[id.at()];
+        let burst = self.nodes[flow.from.at()].port.burst;
+        let size = u32::try_from(flow.unsent()).unwrap_or(u32::MAX).min(burst);
+        if size == 0 {
+            flow.waits = Waits::Nowhere;
+            return false;
+        }
+        let port = &mut self.nodes[flow.to.at()].port;
+        let bytes = u64::from(size);
+        if port.queued > 0 && port.queued + bytes > port.limit && bytes > SMALL {
+            port.parked.push_back(id);
+            flow.waits = Waits::Downlink;
+            return false;
+        }
+        port.queued += bytes;
+        flow.credit = size;
+        true
+    }
+
+    fn send_burst(&mut self, id: FlowId) {
+        let size = self.flows[id.at()].credit;
+        let wire = self.wire_size(size);
+        let lost = self.loss > 0 && self.rng.u32(..1_000_000) < self.loss;
+        let now = self.now;
+        let flow = &mut self.flows[id.at()];
+        let port = &mut self.nodes[flow.from.at()].port;
+        flow.credit = 0;
+        flow.sent += u64::from(size);
+        flow.in_flight += 1;
+        let bytes = wire + std::mem::take(&mut port.acks) + if lost { wire } else { 0 };
+        let done = now + nanos_for(bytes, port.up_rate);
+        port.up_busy = true;
+        port.sent += bytes;
+        if lost {
+            flow.held_until = done + LOSS_NANOS + 3 * flow.latency;
+        }
+        let arrives = (done + flow.latency).max(flow.held_until);
+        let node = flow.from;
+        if flow.unsent() > 0 {
+            port.ready.push_back(id);
+        } else {
+            flow.waits = Waits::Nowhere;
+        }
+        let taken = flow.blocked && flow.unsent() <= self.send_buffer;
+        self.calendar.push(done, Event::UplinkFree(node));
+        self.calendar.push(arrives, Event::Arrive(id, size));
+        if taken {
+            self.write_done(id);
+        }
+    }
+
+    /// The uplink of a node has sent a burst.
+    pub(crate) fn uplink_free(&mut self, node: NodeId) {
+        self.nodes[node.at()].port.up_busy = false;
+        self.start_uplink(node);
+    }
+
+    /// A burst reached the queue of its receiver's downlink.
+    pub(crate) fn arrive(&mut self, id: FlowId, size: u32) {
+        let wire = self.wire_size(size);
+        let last_packet = self.wire_size(size.min(MSS));
+        let port = &mut self.nodes[self.flows[id.at()].to.at()].port;
+        port.received += wire;
+        // packet by packet: an idle downlink works while the burst still comes in
+        let behind_others = port.down_free + nanos_for(wire, port.down_rate);
+        let alone = self.now + nanos_for(last_packet, port.down_rate);
+        port.down_free = behind_others.max(alone);
+        self.calendar.push(port.down_free, Event::Deliver(id, size));
+    }
+
+    /// A burst is with the receiver's kernel: whole messages go to its engine.
+    pub(crate) fn deliver(&mut self, id: FlowId, size: u32) {
+        let flow = &mut self.flows[id.at()];
+        flow.in_flight -= 1;
+        flow.delivered += u64::from(size);
+        let (from, to) = (flow.from, flow.to);
+        self.give_room(to, u64::from(size));
+        if self.headers {
+            self.acknowledge(from, to, size);
+        }
+        self.read(id);
+        self.free_if_over(id);
+    }
+
+    /// One acknowledgement for two packets. On an idle link it costs nobody anything.
+    fn acknowledge(&mut self, from: NodeId, to: NodeId, size: u32) {
+        let bytes = u64::from(HEADER * size.div_ceil(MSS)) / 2;
+        let receiver = &mut self.nodes[to.at()].port;
+        if receiver.up_busy {
+            receiver.acks += bytes;
+        }
+        let sender = &mut self.nodes[from.at()].port;
+        if sender.down_free > self.now {
+            sender.down_free += nanos_for(bytes, sender.down_rate);
+        }
+    }
+
+    /// Bytes left the queue of a downlink: who waits for room may send.
+    fn give_room(&mut self, node: NodeId, bytes: u64) {
+        self.nodes[node.at()].port.queued -= bytes;
+        while let Some(id) = self.nodes[node.at()].port.parked.front().copied() {
+            let flow = &mut self.flows[id.at()];
+            let from = flow.from;
+            let burst = self.nodes[from.at()].port.burst;
+            let size = u32::try_from(flow.unsent()).unwrap_or(u32::MAX).min(burst);
+            let port = &mut self.nodes[node.at()].port;
+            if port.queued > 0 && port.queued + u64::from(size) > port.limit {
+                return;
+            }
+            port.parked.pop_front();
+            port.queued += u64::from(size);
+            flow.credit = size;
+            flow.waits = Waits::Uplink;
+            self.nodes[from.at()].port.ready.push_back(id);
+            self.start_uplink(from);
+        }
+    }
+
+    /// Nothing more of this flow is sent; what is under way still arrives.
+    pub(crate) fn silence(&mut self, id: FlowId) {
+        let flow = &mut self.flows[id.at()];
+        let (from, to, credit) = (flow.from, flow.to, std::mem::take(&mut flow.credit));
+        let waits = std::mem::replace(&mut flow.waits, Waits::Nowhere);
+        flow.sent = flow.written;
+        flow.items.clear();
+        flow.committed = 0;
+        flow.writing.clear();
+        flow.blocked = false;
+        match waits {
+            Waits::Nowhere => {}
+            Waits::Uplink => self.nodes[from.at()].port.ready.retain(|other| *other != id),
+            Waits::Downlink => self.nodes[to.at()].port.parked.retain(|other| *other != id),
+        }
+        if credit > 0 {
+            self.give_room(to, u64::from(credit));
+        }
+    }
+}

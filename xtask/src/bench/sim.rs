@@ -1,0 +1,261 @@
+//! `cargo xtask bench sim`: the real core of the engine in swarms of thousands, on simulated links.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use clap::Parser;
+use proto::units::{ByteRate, ByteSize};
+use sim::{Report, Setup, World};
+use swarm::core::CoreConfig;
+
+/// Arguments of `cargo xtask bench sim`.
+#[derive(Debug, Parser)]
+pub(crate) struct SimArgs {
+    /// Nodes that fetch
+    #[arg(long, default_value_t = 1000)]
+    nodes: u32,
+    /// Rate of every link, each direction
+    #[arg(long, default_value = "50Mbit")]
+    rate: ByteRate,
+    /// Size of the image
+    #[arg(long, default_value = "32MB")]
+    image: ByteSize,
+    /// Length of a piece, a power of two
+    #[arg(long, default_value = "32KiB")]
+    piece: ByteSize,
+    /// Seed of the first run; each run takes the next one
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Runs
+    #[arg(long, default_value_t = 1)]
+    runs: u32,
+    /// Runs at once, each on a thread
+    #[arg(long, default_value_t = 1)]
+    threads: u32,
+    /// The seeder shows all pieces to all from the start
+    #[arg(long)]
+    no_initial_seeding: bool,
+    /// Upload slots of every node
+    #[arg(long)]
+    slots: Option<usize>,
+    /// Bytes that a slot serves before it passes on
+    #[arg(long)]
+    quantum: Option<u32>,
+    /// Milliseconds without a request after which a slot is taken away
+    #[arg(long, value_name = "MS")]
+    idle: Option<u64>,
+    /// Milliseconds that Haves wait for data to ride on
+    #[arg(long, value_name = "MS")]
+    have_batch: Option<u64>,
+    /// Pieces shown to a peer and not yet fetched, while seeding initially
+    #[arg(long)]
+    open_reveals: Option<usize>,
+    /// Any policy of the core, by its field's name; times in milliseconds
+    #[arg(long = "set", value_name = "NAME=VALUE")]
+    set: Vec<String>,
+    /// Policies of the seeder alone, besides those of all
+    #[arg(long = "seeder-set", value_name = "NAME=VALUE")]
+    seeder_set: Vec<String>,
+    /// Connections that a node dials for
+    #[arg(long)]
+    target_peers: Option<usize>,
+    /// Most connections of a node
+    #[arg(long)]
+    max_peers: Option<usize>,
+    /// One-way delay between two nodes, in microseconds
+    #[arg(long, default_value_t = 300)]
+    latency: u64,
+    /// Further one-way delay, another for each pair, up to this many microseconds
+    #[arg(long, default_value_t = 0)]
+    latency_spread: u64,
+    /// Nodes start within this many milliseconds
+    #[arg(long, default_value_t = 100)]
+    start_spread: u64,
+    /// Queue in front of a downlink, in milliseconds at its rate
+    #[arg(long, default_value_t = 20)]
+    queue: u64,
+    /// Unsent bytes that the kernel takes per connection
+    #[arg(long, default_value = "64KiB")]
+    send_buffer: ByteSize,
+    /// Most packets that a connection sends in a row; by the rate when not given
+    #[arg(long)]
+    burst: Option<u32>,
+    /// Lost bursts in a million
+    #[arg(long, default_value_t = 0)]
+    loss: u32,
+    /// Leave out packet headers and acknowledgements
+    #[arg(long)]
+    no_headers: bool,
+    /// Uplinks are slower than downlinks, by this factor
+    #[arg(long, default_value_t = 1)]
+    slow_uplinks: u64,
+    /// Gives up on a run after this many times the ideal
+    #[arg(long, default_value_t = 12)]
+    patience: u32,
+    /// Print one JSON object per run instead of text
+    #[arg(long)]
+    json: bool,
+    /// Append the JSON of each run to this file
+    #[arg(long)]
+    output: Option<PathBuf>,
+}
+
+/// Runs the simulation as often as asked.
+pub(crate) fn run(args: &SimArgs) -> anyhow::Result<()> {
+    ensure!(
+        args.nodes > 0 && args.runs > 0 && args.threads > 0 && args.slow_uplinks > 0,
+        "--nodes, --runs, --threads and --slow-uplinks must be at least 1"
+    );
+    let setup = setup(args)?;
+    let seeds: Vec<u64> = (0..u64::from(args.runs)).map(|n| args.seed + n).collect();
+    let mut ratios = Vec::new();
+    let mut failed = 0;
+    for group in seeds.chunks(args.threads as usize) {
+        let results: Vec<anyhow::Result<(Report, Duration)>> = std::thread::scope(|scope| {
+            let runs: Vec<_> = group
+                .iter()
+                .map(|seed| {
+                    let setup = Setup { seed: *seed, ..setup.clone() };
+                    scope.spawn(move || one(args, setup))
+                })
+                .collect();
+            runs.into_iter()
+                .map(|run| run.join().map_err(|_| anyhow::anyhow!("a run panicked"))?)
+                .collect()
+        });
+        for result in results {
+            let (report, wall) = result?;
+            failed += usize::from(report.ratio.is_none() || !report.faults.is_empty());
+            ratios.extend(report.ratio);
+            tell(args, &report, wall)?;
+        }
+    }
+    if ratios.len() > 1 && !args.json {
+        ratios.sort_by(f64::total_cmp);
+        let median = ratios[ratios.len() / 2];
+        say(&format!("median ratio of {} runs: {median:.3}", ratios.len()))?;
+    }
+    ensure!(failed == 0, "{failed} of {} runs left a node behind or broke a rule", args.runs);
+    Ok(())
+}
+
+fn setup(args: &SimArgs) -> anyhow::Result<Setup> {
+    let mut core = CoreConfig::default();
+    let millis = Duration::from_millis;
+    core.upload_slots = args.slots.unwrap_or(core.upload_slots);
+    core.quantum = args.quantum.unwrap_or(core.quantum);
+    core.idle = args.idle.map_or(core.idle, millis);
+    core.have_batch = args.have_batch.map_or(core.have_batch, millis);
+    core.open_reveals = args.open_reveals.unwrap_or(core.open_reveals);
+    apply(&mut core, &args.set).context("--set")?;
+    let mut seeder = core.clone();
+    apply(&mut seeder, &args.seeder_set).context("--seeder-set")?;
+    let mut setup = Setup::new(args.seed, args.nodes, args.image.0, args.piece.0, args.rate.0);
+    setup.seeder_core = (!args.seeder_set.is_empty()).then_some(seeder);
+    setup.core = core;
+    setup.initial_seeding = !args.no_initial_seeding;
+    setup.samples = true;
+    setup.target_peers = args.target_peers.unwrap_or(setup.target_peers);
+    setup.max_peers = args.max_peers.unwrap_or(setup.max_peers);
+    let network = &mut setup.network;
+    network.latency = Duration::from_micros(args.latency);
+    network.latency_spread = Duration::from_micros(args.latency_spread);
+    network.queue = millis(args.queue);
+    network.send_buffer = u32::try_from(args.send_buffer.0).context("--send-buffer")?;
+    network.burst = args.burst;
+    network.loss = args.loss;
+    network.headers = !args.no_headers;
+    Ok(setup)
+}
+
+fn apply(core: &mut CoreConfig, settings: &[String]) -> anyhow::Result<()> {
+    for setting in settings {
+        let (name, value) =
+            setting.split_once('=').with_context(|| format!("{setting:?} is not NAME=VALUE"))?;
+        sim::set(core, name, value)?;
+    }
+    Ok(())
+}
+
+fn one(args: &SimArgs, setup: Setup) -> anyhow::Result<(Report, Duration)> {
+    let begin = Instant::now();
+    let ideal = args.image.0 as f64 / args.rate.0.max(1) as f64;
+    let slow = f64::from(args.patience) * args.slow_uplinks as f64;
+    let limit = Duration::from_secs_f64(ideal * slow + 5.0);
+    let mut world = World::new(setup)?;
+    if args.slow_uplinks > 1 {
+        let up = args.rate.0 / args.slow_uplinks;
+        (1..=args.nodes).for_each(|n| world.set_rates(sim::NodeId(n), up, args.rate.0));
+    }
+    world.start_all(Duration::from_millis(args.start_spread));
+    world.run(limit);
+    Ok((world.report(), begin.elapsed()))
+}
+
+fn tell(args: &SimArgs, report: &Report, wall: Duration) -> anyhow::Result<()> {
+    let mut json = serde_json::to_value(report)?;
+    json["wall_seconds"] = wall.as_secs_f64().into();
+    json["peak_memory_bytes"] = peak_memory().into();
+    if let Some(path) = &args.output {
+        let mut file = fs::OpenOptions::new().create(true).append(true).open(path);
+        let file = file.as_mut().map_err(|e| anyhow::anyhow!("{}: {e}", path.display()))?;
+        writeln!(file, "{json}").with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    if args.json { say(&json.to_string()) } else { say(&text(report, wall)) }
+}
+
+fn text(report: &Report, wall: Duration) -> String {
+    let ratio = |value: Option<f64>| value.map_or("–".to_owned(), |v| format!("{v:.3}"));
+    let mut text = format!(
+        "seed {}: {}/{} complete, ratio {} (median node {}, first {}), ideal {:.2} s\n\
+         \x20 admin sent {:.3} images ({:.3} of blocks), duplicates {:.2} %, wire {:.1} % of the image\n\
+         \x20 per node: {:.0} messages ({:.0} Haves), {:.1} connections (least {})\n\
+         \x20 first piece after {:.2} s (median), {:.2} s (last)\n",
+        report.seed,
+        report.complete,
+        report.nodes,
+        ratio(report.ratio),
+        ratio(report.median_ratio),
+        ratio(report.first_ratio),
+        report.ideal_seconds,
+        report.admin_images,
+        report.admin_payload_images,
+        report.duplicate_percent,
+        report.wire_percent,
+        report.messages,
+        report.haves,
+        report.connections_mean,
+        report.connections_least,
+        report.first_piece_median,
+        report.first_piece_most,
+    );
+    let links = [("downlink", &report.down), ("uplink", &report.up)];
+    for (name, seconds) in links.into_iter().chain([("admin uplink", &report.admin_up)]) {
+        let all: f64 = seconds.0.iter().map(|(_, s)| s).sum();
+        text += &format!("  {name}: {all:.2} s\n");
+        for (cause, spent) in seconds.0.iter().filter(|(_, s)| *s > 0.0) {
+            text += &format!("    {:<34} {spent:>7.3} s {:>5.1} %\n", cause, 100.0 * spent / all);
+        }
+    }
+    for fault in &report.faults {
+        text += &format!("  FAULT {fault}\n");
+    }
+    let mega = peak_memory() as f64 / 1e6;
+    let millions = report.events as f64 / 1e6;
+    text + &format!("  {:.1} s wall, {mega:.0} MB, {millions:.1} M events", wall.as_secs_f64())
+}
+
+/// Largest resident set of this process, in bytes (proc(5), `VmHWM`); 0 when it cannot be read.
+fn peak_memory() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kilobytes = line.and_then(|l| l.trim().trim_end_matches(" kB").parse::<u64>().ok());
+    kilobytes.unwrap_or(0) * 1024
+}
+
+fn say(line: &str) -> anyhow::Result<()> {
+    Ok(writeln!(std::io::stdout(), "{line}")?)
+}
