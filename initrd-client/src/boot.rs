@@ -164,7 +164,7 @@ impl Context {
 
     /// Reports from the first moment on when the kernel arguments say where to.
     fn report_early(&self, narrator: &mut Narrator) {
-        let first = self.args.trackers.first().and_then(|url| origin(url));
+        let first = self.args.trackers.iter().find_map(|url| origin(url));
         self.report_to(self.args.report.as_deref().or(first), narrator);
     }
 
@@ -218,10 +218,10 @@ impl Found {
         preflight::check(self.length(), present, memory).map_err(BootError::Memory)
     }
 
-    /// Without `beeswarm.report=` and `beeswarm.tracker=` events go to the torrent's first tracker.
+    /// Without `beeswarm.report=` and `beeswarm.tracker=` events go to the torrent's first HTTP tracker.
     fn report(&self, narrator: &mut Narrator) {
-        let first = self.trusted.metainfo.trackers.iter().flatten().next();
-        self.context.report_to(first.and_then(|url| origin(url)), narrator);
+        let first = self.trusted.metainfo.trackers.iter().flatten().find_map(|url| origin(url));
+        self.context.report_to(first, narrator);
     }
 
     /// Mounts the image's tmpfs, keeps the torrent for the re-seeder, allocates the file.
@@ -259,6 +259,7 @@ impl Reserved {
             trackers: fetch::tiers(&context.args.trackers),
             listen: context.args.listen,
             upload_limit: context.args.upload_limit,
+            local_discovery: context.args.local_discovery,
         };
         let mut download = join(plan, Arc::new(storage), have, narrator).await?;
         let result = download.complete(narrator).await;

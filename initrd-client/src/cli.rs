@@ -68,12 +68,13 @@ Kernel arguments:
   root=beeswarm:/PATH.torrent   a torrent in the initrd
   beeswarm.pin=sha256:HEX       SHA-256 that manifest.json must have
   beeswarm.pin=btih:HEX         info-hash that the torrent must have
-  beeswarm.tracker=URL          announce URL, instead of the torrent's; repeatable
+  beeswarm.tracker=URL          announce URL (http or udp), instead of the torrent's; repeatable
   beeswarm.report=URL           where events go               [host of the first tracker]
   beeswarm.node=MAC             name of this node                     [BOOTIF, else a card's]
   beeswarm.overlay=tmpfs[:SIZE] limit of the writable layer           [half of the memory]
   beeswarm.upload_limit=RATE    most that is sent to peers, such as 800Mbit
   beeswarm.listen=ADDR:PORT     where peers connect to                [[::]:6881]
+  beeswarm.lsd=on|off           look for peers on this network by multicast [on]
 
 fetch: an image into a file. A file that exists is checked, and what fits is kept.
   --torrent FILE|URL    torrent file, or http URL of a .torrent, a manifest.json or a revision
@@ -82,14 +83,15 @@ fetch: an image into a file. A file that exists is checked, and what fits is kep
   --keep-seeding        hand the image on until SIGTERM or SIGINT
   --seed-for SECS       hand the image on for this long, then exit
   --listen ADDR:PORT    where peers connect to; port 0 takes a free one  [[::]:6881]
-  --tracker URL         announce URL, instead of the torrent's; repeatable
+  --tracker URL         announce URL (http or udp), instead of the torrent's; repeatable
   --upload-limit RATE   most that is sent to peers, such as 800Mbit or 10MiB
+  --no-lsd              do not look for peers on this network by multicast
   --report URL          send boot events to this tracker
   --node MAC            name in events                                [a card's address]
   --json                one event per line: progress at least once a second while fetching,
                         then {\"event\":\"complete\",...}, then seeding
 
-Signals: SIGTERM and SIGINT leave the swarm and exit, within about two seconds.
+Signals: SIGTERM and SIGINT leave the swarm and exit, within a second.
 
 ";
 
@@ -140,6 +142,7 @@ fn fetch(parser: &mut lexopt::Parser) -> Result<(Command, Style), CliError> {
         trackers: Vec::new(),
         listen: None,
         upload_limit: None,
+        local_discovery: true,
         report: None,
         node: None,
         seed: Seed::No,
@@ -160,6 +163,7 @@ fn fetch(parser: &mut lexopt::Parser) -> Result<(Command, Style), CliError> {
                 options.trackers.extend(args.trackers);
             }
             Long("upload-limit") => options.upload_limit = Some(parser.value()?.parse()?),
+            Long("no-lsd") => options.local_discovery = false,
             Long("report") => {
                 options.report = kernel_arg("--report", "report", &text(parser)?)?.report;
             }
@@ -217,7 +221,7 @@ mod tests {
         let (command, style) = parsed(
             "fetch --torrent http://h:8080/channels/stable/demo/ --output /tmp/x --keep-seeding \
              --listen 127.0.0.1:0 --upload-limit 10MiB --tracker http://a/announce \
-             --tracker http://b/announce --report http://a:6969 --node 52-54-00-00-00-01 --json",
+             --tracker udp://b:1/announce --no-lsd --report http://a:6969 --node 52-54-00-00-00-01 --json",
         )
         .unwrap();
         let Command::Fetch(options) = command else { panic!("not fetch") };
@@ -227,7 +231,8 @@ mod tests {
             Source::Manifest("http://h:8080/channels/stable/demo/manifest.json".into())
         );
         assert_eq!(options.seed, Seed::Forever);
-        assert_eq!(options.trackers.len(), 2);
+        assert_eq!(options.trackers, ["http://a/announce", "udp://b:1/announce"]);
+        assert!(!options.local_discovery);
         assert_eq!(options.upload_limit.unwrap().0, 10 << 20);
         assert_eq!(options.node.unwrap().to_string(), "52:54:00:00:00:01");
     }
@@ -259,7 +264,8 @@ mod tests {
             ("fetch --torrent https://h/x.torrent --output x", "https"),
             ("fetch --torrent x --output x --listen 6881", "6881"),
             ("fetch --torrent x --output x --upload-limit fast", "800Mbit"),
-            ("fetch --torrent x --output x --tracker udp://h", "http://"),
+            ("fetch --torrent x --output x --tracker udp://h", "udp://HOST:PORT"),
+            ("fetch --torrent x --output x --no-lsd=1", "no-lsd"),
             ("fetch --torrent x --output x --pin abc", "sha256:"),
             ("boot --verbose", "--verbose"),
         ] {

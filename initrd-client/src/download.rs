@@ -30,6 +30,8 @@ pub struct Plan {
     pub listen: Option<SocketAddr>,
     /// Upper bound of what is sent to peers.
     pub upload_limit: Option<ByteRate>,
+    /// Look for peers on this network by multicast (BEP 14), unless the torrent is private.
+    pub local_discovery: bool,
 }
 
 /// Why an image did not become complete.
@@ -93,6 +95,7 @@ impl Download {
         let stop = Stop::watch()?;
         let mut config = SessionConfig::new(Role::Node);
         config.upload_limit = plan.upload_limit;
+        config.local_discovery = plan.local_discovery;
         if let Some(listen) = plan.listen {
             config.listen = listen;
         }
@@ -176,7 +179,7 @@ impl Download {
         self.torrent.progress().borrow().clone()
     }
 
-    /// Leaves the swarm: tells the tracker and closes all connections, within about two seconds.
+    /// Leaves the swarm: tells the tracker and closes all connections, within a second.
     pub async fn stop(self) {
         self.session.shutdown().await;
     }

@@ -10,8 +10,10 @@ use initrd_client::exit::Exit;
 use initrd_client::narrator::{Narrator, Style};
 use initrd_client::{boot, fetch};
 
-/// Longest wait for the tracker to take the last events, in the boot and after a fetch.
+/// Longest wait for the tracker to take the last events, in the boot and after a fetch, which
+/// must end within a second of SIGTERM.
 const LAST_WORDS: Duration = Duration::from_millis(700);
+const LAST_WORDS_OF_FETCH: Duration = Duration::from_millis(250);
 
 fn main() -> ExitCode {
     let (command, style) = match cli::parse(std::env::args_os().skip(1)) {
@@ -29,12 +31,16 @@ fn main() -> ExitCode {
             return Exit::Failure.into();
         }
     };
-    runtime.block_on(run(command, style)).into()
+    let exit = runtime.block_on(run(command, style));
+    // a name that is still being looked up holds up nobody
+    runtime.shutdown_background();
+    exit.into()
 }
 
 async fn run(command: Command, style: Style) -> Exit {
     let mut out = std::io::stdout();
     let mut narrator = Narrator::new(style, Box::new(std::io::stdout()));
+    let mut last_words = LAST_WORDS;
     let failure = match command {
         Command::Help => {
             let _ = write!(out, "{}{}", cli::HELP, Exit::HELP);
@@ -44,10 +50,13 @@ async fn run(command: Command, style: Style) -> Exit {
             let _ = writeln!(out, "bee-initrd-client {}", env!("CARGO_PKG_VERSION"));
             return Exit::Success;
         }
-        Command::Fetch(options) => match fetch::run(options, &mut narrator).await {
-            Ok(()) => None,
-            Err(error) => Some((chain(&error), error.exit())),
-        },
+        Command::Fetch(options) => {
+            last_words = LAST_WORDS_OF_FETCH;
+            match fetch::run(options, &mut narrator).await {
+                Ok(()) => None,
+                Err(error) => Some((chain(&error), error.exit())),
+            }
+        }
         Command::Boot(options) => {
             if options.cmdline.is_none() {
                 narrator.use_kernel_log();
@@ -61,6 +70,6 @@ async fn run(command: Command, style: Style) -> Exit {
     if let Some((message, exit)) = &failure {
         narrator.failed(message, *exit);
     }
-    narrator.flush(LAST_WORDS).await;
+    narrator.flush(last_words).await;
     failure.map_or(Exit::Success, |(_, exit)| exit)
 }

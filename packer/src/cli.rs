@@ -73,13 +73,17 @@ pub(crate) struct PackArgs {
     pub(crate) name: RevisionName,
     #[command(flatten)]
     pub(crate) store: StoreArg,
-    /// Announce URL; repeat for fallbacks, tried in order. http://HOST:PORT gets /announce added
+    /// Announce URL, http or udp; repeat for fallbacks, tried in order. http://HOST:PORT gets
+    /// /announce added
     #[arg(long = "tracker", value_name = "URL")]
     pub(crate) trackers: Vec<String>,
     /// URL of the image for nodes without peers (BEP 19); ends in '/' for a directory, and
     /// {info_hash} in it is replaced. Repeatable
     #[arg(long = "web-seed", value_name = "URL")]
     pub(crate) web_seeds: Vec<String>,
+    /// Only the trackers name peers (BEP 27): no peer exchange, no multicast. The info-hash differs
+    #[arg(long)]
+    pub(crate) private: bool,
     /// Kernel image to boot [default: that of the source]
     #[arg(long, value_name = "FILE")]
     pub(crate) kernel: Option<PathBuf>,

@@ -30,6 +30,8 @@ pub struct Options {
     pub trackers: Vec<String>,
     /// Web seed URLs (BEP 19); `{info_hash}` is replaced.
     pub web_seeds: Vec<String>,
+    /// Only the trackers may name peers (BEP 27).
+    pub private: bool,
     /// How many nodes are expected to fetch at once.
     pub nodes: u32,
     /// Compression of the image.
@@ -142,7 +144,7 @@ fn image(
         torrent::hash(&path, piece_length, steps.percent(Stage::Hash, length)).map_err(read_error)
     })?;
     artefacts.insert(ArtefactKind::Image, artefact);
-    let info = torrent::info(length, piece_length, pieces)?;
+    let info = torrent::info(length, piece_length, pieces, options.private)?;
     let metainfo = torrent::metainfo(info, trackers, &options.web_seeds)?;
     let bytes = metainfo.to_bytes().map_err(|e| PackError::Torrent { reason: e.to_string() })?;
     let file = draft.dir().join(ArtefactKind::Torrent.file_name());

@@ -46,6 +46,7 @@ fn options(args: &PackArgs) -> Options {
         store: args.store.store.clone(),
         trackers: args.trackers.clone(),
         web_seeds: args.web_seeds.clone(),
+        private: args.private,
         nodes: args.nodes,
         compression: args.compression.into(),
         boot,

@@ -88,7 +88,8 @@ pub(crate) fn hash(
     })
 }
 
-/// The `info` of a Beeswarm image: private (BEP 27), with the name that every revision has.
+/// The `info` of a Beeswarm image, with the name that every revision has. `private` (BEP 27) is
+/// part of the info-hash: peers then come from the tracker alone.
 ///
 /// # Errors
 /// [`PackError::Torrent`] when the sizes are not usable.
@@ -96,10 +97,11 @@ pub(crate) fn info(
     length: u64,
     piece_length: u32,
     pieces: Vec<PieceHash>,
+    private: bool,
 ) -> Result<Info, PackError> {
     let geometry = Geometry::new(length, u64::from(piece_length))
         .map_err(|e| PackError::Torrent { reason: e.to_string() })?;
-    Info::new(ArtefactKind::Image.file_name(), geometry, true, pieces).map_err(error)
+    Info::new(ArtefactKind::Image.file_name(), geometry, private, pieces).map_err(error)
 }
 
 /// The torrent file. A `{info_hash}` in a web seed's URL is replaced: the revision's own URL cannot
@@ -127,8 +129,17 @@ fn error(error: MetainfoError) -> PackError {
 /// An announce URL as given by flag. A bare `http://HOST:PORT` gets the path `/announce`.
 ///
 /// # Errors
-/// [`PackError::Url`] when it is not `http://…`.
+/// [`PackError::Url`] when it is not `http://…`, or `udp://…` with a port.
 pub(crate) fn announce_url(url: &str) -> Result<String, PackError> {
+    if let Some(rest) = url.strip_prefix("udp://") {
+        let authority = rest.split(['/', '?']).next().and_then(|text| text.rsplit_once(':'));
+        let sound = authority.is_some_and(|(host, port)| {
+            !host.is_empty() && port.parse().is_ok_and(|port: u16| port != 0)
+        });
+        let graphic = rest.bytes().all(|b| b.is_ascii_graphic());
+        let error = || PackError::Url { what: "tracker", url: url.to_owned() };
+        return (sound && graphic).then(|| url.to_owned()).ok_or_else(error);
+    }
     let host = web_url(url, "tracker")?;
     let path = host.find('/').map_or("", |at| &host[at..]);
     Ok(match path {
@@ -171,19 +182,23 @@ mod tests {
 
     #[test]
     fn the_torrent_reads_back_and_trackers_do_not_change_its_hash() {
-        let make = |trackers: &[&str], seeds: &[&str]| {
+        let make = |trackers: &[&str], seeds: &[&str], private: bool| {
             let own = |urls: &[&str]| urls.iter().map(|u| (*u).to_owned()).collect::<Vec<_>>();
-            let info = info(40_960, 32_768, vec![PieceHash([1; 20]); 2]).unwrap();
+            let info = info(40_960, 32_768, vec![PieceHash([1; 20]); 2], private).unwrap();
             metainfo(info, &own(trackers), &own(seeds)).unwrap()
         };
-        let bare = make(&[], &[]);
-        let full = make(&["http://a/announce", "http://b/announce"], &["http://c/{info_hash}/"]);
+        let bare = make(&[], &[], false);
+        let full =
+            make(&["http://a/announce", "http://b/announce"], &["http://c/{info_hash}/"], false);
         assert_eq!(bare.info_hash, full.info_hash);
         let read = Metainfo::parse(&full.to_bytes().unwrap()).unwrap();
         assert_eq!(read, full);
         assert_eq!(read.trackers.len(), 2);
         assert_eq!(read.web_seeds, [format!("http://c/{}/", bare.info_hash)]);
-        assert!(read.info.private);
+        assert!(!read.info.private);
+        let private = make(&[], &[], true);
+        assert!(private.info.private);
+        assert_ne!(private.info_hash, bare.info_hash);
         assert!(!full.to_bytes().unwrap().windows(13).any(|w| w == b"creation date"));
     }
 
@@ -194,12 +209,21 @@ mod tests {
             ("http://[fd00::1]:6969/", "http://[fd00::1]:6969/announce"),
             ("http://admin:6969/announce", "http://admin:6969/announce"),
             ("http://admin/x/y?key=1", "http://admin/x/y?key=1"),
+            ("udp://admin:6969/announce", "udp://admin:6969/announce"),
+            ("udp://[fd00::1]:6969", "udp://[fd00::1]:6969"),
         ] {
             assert_eq!(announce_url(given).unwrap(), announce);
         }
-        for bad in
-            ["", "admin:6969", "udp://admin:6969", "http://", "http:///announce", "http://a b"]
-        {
+        for bad in [
+            "",
+            "admin:6969",
+            "udp://admin",
+            "udp://:1",
+            "udp://a:0/",
+            "http://",
+            "http:///announce",
+            "http://a b",
+        ] {
             let error = announce_url(bad).unwrap_err();
             assert!(error.to_string().contains("http://HOST:PORT"), "{error}");
         }

@@ -44,6 +44,9 @@ pub struct BootRecord {
     /// Upload limit in bytes per second.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub upload_limit: Option<ByteRate>,
+    /// `beeswarm.lsd=off`: peers are not looked for by multicast.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub no_lsd: bool,
     /// Where the bytes came from.
     pub sources: Sources,
 }
@@ -101,6 +104,7 @@ mod tests {
             manifest_sha256: Some(Sha256Digest([2; 32])),
             source: "http://10.0.0.1:8080/revisions/demo/0123456789ab/".into(),
             upload_limit: Some(ByteRate(1000)),
+            no_lsd: true,
             sources: Sources { admin: 1, peers: 2, web: 3 },
         };
         assert_eq!(BootRecord::parse(&record.to_bytes().unwrap()).unwrap(), record);

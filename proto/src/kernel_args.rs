@@ -55,6 +55,8 @@ pub struct KernelArgs {
     pub upload_limit: Option<ByteRate>,
     /// `beeswarm.listen=`
     pub listen: Option<SocketAddr>,
+    /// `beeswarm.lsd=`: whether peers are looked for by multicast (BEP 14).
+    pub local_discovery: bool,
 }
 
 /// Why the command line cannot be used. The text says what is expected.
@@ -92,7 +94,7 @@ pub enum KernelArgsError {
     },
     /// A `beeswarm.` argument that does not exist.
     #[error(
-        "unknown kernel argument {0}; known are beeswarm.pin, .tracker, .report, .node, .overlay, .upload_limit, .listen"
+        "unknown kernel argument {0}; known are beeswarm.pin, .tracker, .report, .node, .overlay, .upload_limit, .listen, .lsd"
     )]
     Unknown(String),
     /// Longer than any kernel accepts.
@@ -126,6 +128,7 @@ impl KernelArgs {
             overlay: Overlay::default(),
             upload_limit: None,
             listen: None,
+            local_discovery: true,
         };
         for word in words(cmdline) {
             let (key, value) = word.split_once('=').unwrap_or((word, ""));
@@ -133,7 +136,7 @@ impl KernelArgs {
                 "root" => root = Some(value),
                 "BOOTIF" => bootif = value.parse().ok(),
                 "beeswarm.pin" => args.pin = Some(pin(value)?),
-                "beeswarm.tracker" => args.trackers.push(http_url("beeswarm.tracker", value)?),
+                "beeswarm.tracker" => args.trackers.push(tracker_url(value)?),
                 "beeswarm.report" => args.report = Some(http_url("beeswarm.report", value)?),
                 "beeswarm.node" => {
                     args.node =
@@ -147,6 +150,13 @@ impl KernelArgs {
                 "beeswarm.listen" => {
                     args.listen =
                         Some(typed("beeswarm.listen", value, "ADDR:PORT like 0.0.0.0:6881")?)
+                }
+                "beeswarm.lsd" => {
+                    args.local_discovery = match value {
+                        "on" => true,
+                        "off" => false,
+                        _ => return Err(bad("beeswarm.lsd", value, "on or off")),
+                    }
                 }
                 other if other.starts_with("beeswarm.") => {
                     return Err(KernelArgsError::Unknown(shorten(other)));
@@ -229,6 +239,19 @@ fn http_url(key: &'static str, value: &str) -> Result<String, KernelArgsError> {
     }
 }
 
+/// An announce URL; over UDP the port cannot be left out (BEP 15 has no default).
+fn tracker_url(value: &str) -> Result<String, KernelArgsError> {
+    const EXPECTED: &str = "an announce URL, http://HOST[:PORT]/PATH or udp://HOST:PORT[/PATH]";
+    let authority = value.strip_prefix("udp://").and_then(|rest| rest.split('/').next());
+    let port = authority.and_then(|text| text.rsplit_once(':')).map(|(_, port)| port.parse());
+    match (authority, port) {
+        (None, _) => http_url("beeswarm.tracker", value)
+            .map_err(|_| bad("beeswarm.tracker", value, EXPECTED)),
+        (_, Some(Ok(1..=u16::MAX))) => Ok(value.to_owned()),
+        _ => Err(bad("beeswarm.tracker", value, EXPECTED)),
+    }
+}
+
 fn typed<T: std::str::FromStr>(
     key: &'static str,
     value: &str,
@@ -298,7 +321,9 @@ mod tests {
             ("root=beeswarm:http://h beeswarm.pin=1234", "sha256:"),
             ("root=beeswarm:http://h beeswarm.node=x", "MAC"),
             ("root=beeswarm:http://h beeswarm.overlay=zram", "tmpfs"),
-            ("root=beeswarm:http://h beeswarm.tracker=udp://h", "http://"),
+            ("root=beeswarm:http://h beeswarm.tracker=udp://h", "udp://HOST:PORT"),
+            ("root=beeswarm:http://h beeswarm.tracker=ftp://h", "http://"),
+            ("root=beeswarm:http://h beeswarm.lsd=no", "on or off"),
             (
                 "root=beeswarm:http://h beeswarm.trakcer=x",
                 "unknown kernel argument beeswarm.trakcer",

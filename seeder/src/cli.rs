@@ -68,6 +68,8 @@ mod tests {
             "bee-seeder watch --store s --no-swarm --http-exclude-image --json",
             "bee-seeder watch --store s --no-swarm=false",
             "bee-seeder node",
+            "bee-seeder node --no-lsd --upload-limit-per-peer 80Mbit",
+            "bee-seeder watch --store s --no-lsd=false",
             "bee-seeder --json node --boot-record f --user nobody --config c",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");

@@ -76,7 +76,14 @@ pub struct SeedOptions {
     /// Most that is sent to peers, such as 800Mbit [default: no limit]
     #[arg(long, value_name = "RATE", env = "BEESWARM_SEEDER_UPLOAD_LIMIT")]
     pub upload_limit: Option<ByteRate>,
-    /// Announce URL, instead of those in the torrent; may be repeated
+    /// Most that is sent to one peer, such as 80Mbit [default: no limit]
+    #[arg(long, value_name = "RATE", env = "BEESWARM_SEEDER_UPLOAD_LIMIT_PER_PEER")]
+    pub upload_limit_per_peer: Option<ByteRate>,
+    /// Do not look for peers on this network by multicast (local service discovery)
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", env = "BEESWARM_SEEDER_NO_LSD")]
+    pub no_lsd: Option<bool>,
+    /// Announce URL (http or udp), instead of those in the torrent; may be repeated
     #[arg(long, value_name = "URL", env = "BEESWARM_SEEDER_TRACKER", value_delimiter = ',')]
     pub tracker: Vec<String>,
 }
@@ -104,7 +111,14 @@ pub struct WatchOptions {
     /// Of these, from one address; loopback is not counted [default: 64]
     #[arg(long, value_name = "N", env = "BEESWARM_SEEDER_HTTP_CONNECTIONS_PER_ADDRESS")]
     pub http_connections_per_address: Option<u16>,
-    /// Announce URL, instead of those in the torrents; may be repeated
+    /// Most that is sent to one peer, such as 80Mbit [default: no limit]
+    #[arg(long, value_name = "RATE", env = "BEESWARM_SEEDER_UPLOAD_LIMIT_PER_PEER")]
+    pub upload_limit_per_peer: Option<ByteRate>,
+    /// Do not look for peers on this network by multicast (local service discovery)
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", env = "BEESWARM_SEEDER_NO_LSD")]
+    pub no_lsd: Option<bool>,
+    /// Announce URL (http or udp), instead of those in the torrents; may be repeated
     #[arg(long, value_name = "URL", env = "BEESWARM_SEEDER_TRACKER", value_delimiter = ',')]
     pub tracker: Vec<String>,
     /// Do not seed: HTTP only, for example while the host's link is needed for other work
@@ -136,7 +150,14 @@ pub struct NodeOptions {
     /// Most that is sent to peers, such as 200Mbit [default: as in the boot record]
     #[arg(long, value_name = "RATE", env = "BEESWARM_SEEDER_UPLOAD_LIMIT")]
     pub upload_limit: Option<ByteRate>,
-    /// Announce URL, instead of those in the boot record; may be repeated
+    /// Most that is sent to one peer, such as 80Mbit [default: no limit]
+    #[arg(long, value_name = "RATE", env = "BEESWARM_SEEDER_UPLOAD_LIMIT_PER_PEER")]
+    pub upload_limit_per_peer: Option<ByteRate>,
+    /// Do not look for peers on this network by multicast (local service discovery)
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", env = "BEESWARM_SEEDER_NO_LSD")]
+    pub no_lsd: Option<bool>,
+    /// Announce URL (http or udp), instead of those in the boot record; may be repeated
     #[arg(long, value_name = "URL", env = "BEESWARM_SEEDER_TRACKER", value_delimiter = ',')]
     pub tracker: Vec<String>,
     /// User to become once the device is open [default: beeswarm-node]
@@ -169,6 +190,10 @@ pub struct PeerSettings {
     pub listen: SocketAddr,
     /// Most that is sent, in bytes per second.
     pub upload_limit: Option<ByteRate>,
+    /// Most that is sent to one peer, in bytes per second.
+    pub upload_limit_per_peer: Option<ByteRate>,
+    /// Look for peers by multicast; `None`: not said.
+    pub local_discovery: Option<bool>,
     /// Announce URLs in tiers, instead of those known otherwise.
     pub trackers: Option<Vec<Vec<String>>>,
 }
@@ -223,6 +248,8 @@ impl SeedOptions {
             peers: PeerSettings {
                 listen: self.listen.or(file.listen).unwrap_or(any(PEER_PORT)),
                 upload_limit: self.upload_limit.or(file.upload_limit),
+                upload_limit_per_peer: self.upload_limit_per_peer.or(file.upload_limit_per_peer),
+                local_discovery: self.no_lsd.or(file.no_lsd).map(|no| !no),
                 trackers: tiers(self.tracker, file.tracker),
             },
         })
@@ -239,6 +266,8 @@ impl WatchOptions {
         let peers = (!on(self.no_swarm, file.no_swarm)).then(|| PeerSettings {
             listen: self.listen.or(file.listen).unwrap_or(any(PEER_PORT)),
             upload_limit: self.upload_limit.or(file.upload_limit),
+            upload_limit_per_peer: self.upload_limit_per_peer.or(file.upload_limit_per_peer),
+            local_discovery: self.no_lsd.or(file.no_lsd).map(|no| !no),
             trackers: tiers(self.tracker, file.tracker),
         });
         let http = (!on(self.no_http, file.no_http)).then(|| {
@@ -276,6 +305,8 @@ impl NodeOptions {
             peers: PeerSettings {
                 listen: self.listen.or(file.listen).unwrap_or(any(PEER_PORT)),
                 upload_limit: self.upload_limit.or(file.upload_limit),
+                upload_limit_per_peer: self.upload_limit_per_peer.or(file.upload_limit_per_peer),
+                local_discovery: self.no_lsd.or(file.no_lsd).map(|no| !no),
                 trackers: tiers(self.tracker, file.tracker),
             },
             user: self.user.or(file.user).unwrap_or_else(|| NODE_USER.into()),
@@ -382,7 +413,7 @@ mod tests {
             let parsed: T = toml::from_str(&all.join("\n")).unwrap();
             assert!(!format!("{parsed:?}").contains("None"), "a setting is missing: {parsed:?}");
         }
-        check::<WatchOptions>(include_str!("../../systemd/etc/beeswarm/seeder.toml"), 10);
-        check::<NodeOptions>(include_str!("../../systemd/etc/beeswarm/node-seeder.toml"), 7);
+        check::<WatchOptions>(include_str!("../../systemd/etc/beeswarm/seeder.toml"), 12);
+        check::<NodeOptions>(include_str!("../../systemd/etc/beeswarm/node-seeder.toml"), 9);
     }
 }

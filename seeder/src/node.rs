@@ -193,6 +193,7 @@ pub fn prepare(settings: NodeSettings) -> Result<Prepared, NodeError> {
     let storage = DirectStorage::new(reader, record.length);
     let mut peers = settings.peers;
     peers.upload_limit = peers.upload_limit.or(record.upload_limit);
+    peers.local_discovery = peers.local_discovery.or(Some(!record.no_lsd));
     if peers.trackers.is_none() && !record.trackers.is_empty() {
         peers.trackers = Some(record.trackers.clone());
     }

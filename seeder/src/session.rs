@@ -17,6 +17,8 @@ pub async fn bind(peers: &PeerSettings, role: Role) -> Result<Session, SessionEr
     let mut config = SessionConfig::new(role);
     config.listen = peers.listen;
     config.upload_limit = peers.upload_limit;
+    config.upload_limit_per_peer = peers.upload_limit_per_peer;
+    config.local_discovery = peers.local_discovery.unwrap_or(true);
     match Session::bind(config.clone()).await {
         Err(SessionError::Listen { source, .. })
             if peers.listen.is_ipv6()

@@ -28,6 +28,8 @@ pub struct SessionConfig {
     pub role: Role,
     /// Upper bound of what is sent to peers, over all torrents.
     pub upload_limit: Option<ByteRate>,
+    /// Upper bound of what is sent to one peer.
+    pub upload_limit_per_peer: Option<ByteRate>,
     /// Find peers on this network by multicast (BEP 14); never for private torrents.
     pub local_discovery: bool,
     /// Connections per torrent that the dialer aims at.
@@ -43,7 +45,9 @@ pub struct SessionConfig {
     /// A peer from which nothing is heard for this long is dropped; others send a keep-alive every
     /// two minutes.
     pub peer_timeout: Duration,
-    /// Time given to `stopped` announces at shutdown.
+    /// A peer that takes nothing of what is sent for this long is dropped.
+    pub write_timeout: Duration,
+    /// Time given to `stopped` announces at shutdown; all of it takes twice that at most.
     pub stop_timeout: Duration,
     /// Policies of the core. `initial_seeding` is taken from the [`TorrentSpec`].
     pub core: CoreConfig,
@@ -62,6 +66,7 @@ impl SessionConfig {
             listen: SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 6881),
             role,
             upload_limit: None,
+            upload_limit_per_peer: None,
             local_discovery: true,
             target_peers,
             max_peers,
@@ -69,7 +74,8 @@ impl SessionConfig {
             max_dials: 16,
             connect_timeout: Duration::from_secs(5),
             peer_timeout: Duration::from_secs(150),
-            stop_timeout: Duration::from_secs(2),
+            write_timeout: Duration::from_secs(60),
+            stop_timeout: Duration::from_millis(450),
             core: CoreConfig::default(),
         }
     }

@@ -84,8 +84,8 @@ impl Mounted {
         let number = self.device.number();
         let trackers =
             fetch::tiers(&args.trackers).unwrap_or_else(|| self.trusted.metainfo.trackers.clone());
-        let first = trackers.iter().flatten().next();
-        let report = args.report.as_deref().or(first.and_then(|url| super::origin(url)));
+        let first = trackers.iter().flatten().find_map(|url| super::origin(url));
+        let report = args.report.as_deref().or(first);
         let record = BootRecord {
             version: BOOT_RECORD_VERSION,
             device: self.device.path().display().to_string(),
@@ -98,6 +98,7 @@ impl Mounted {
             manifest_sha256: self.trusted.manifest_sha256,
             source: discover::name(&args.source).to_owned(),
             upload_limit: args.upload_limit,
+            no_lsd: !args.local_discovery,
             sources: self.completed.sources,
             trackers,
         };

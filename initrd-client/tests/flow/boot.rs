@@ -18,6 +18,8 @@ struct Machine {
 impl Machine {
     fn new(cmdline: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
+        // peers of other tests are on the same loopback interface
+        let cmdline = format!("{cmdline} beeswarm.lsd=off");
         std::fs::write(dir.path().join("cmdline"), cmdline).unwrap();
         Self { dir }
     }

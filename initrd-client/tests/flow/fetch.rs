@@ -4,7 +4,7 @@ use std::os::unix::fs::FileExt as _;
 
 use crate::image::Image;
 use crate::peers::Seeder;
-use crate::process::{Process, fetch_args};
+use crate::process::{Process, fetch_args, fetch_args_with_lsd};
 use crate::server::{Answer, Server};
 
 #[test]
@@ -78,6 +78,22 @@ fn a_finished_peer_feeds_the_next_one() {
     first.wait_for("uploaded bytes", |event| event["uploaded"].as_u64() >= Some(1_000_000));
     first.terminate();
     assert_eq!(first.exit(), 0);
+}
+
+#[test]
+fn without_a_tracker_a_peer_on_this_network_is_found() {
+    // the length makes it an image that no other test has
+    let image = Image::noise(777_777, &["http://127.0.0.1:9/announce".to_owned()]);
+    let _seeder = Seeder::start(&image);
+    let torrent = image.torrent_file();
+    let args = fetch_args_with_lsd(torrent.to_str().unwrap(), &image.output());
+    let complete = Process::fetch(args).event("complete");
+    assert_eq!(complete["sources"]["admin"], 777_777, "{complete}");
+    assert_eq!(std::fs::read(image.output()).unwrap(), image.bytes);
+    // and not when that is not wanted
+    std::fs::remove_file(image.output()).unwrap();
+    let mut deaf = Process::fetch(fetch_args(torrent.to_str().unwrap(), &image.output()));
+    deaf.stall("127.0.0.1:9");
 }
 
 #[test]

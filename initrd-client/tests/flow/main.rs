@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
 
 mod boot;
+mod ending;
 mod fetch;
 mod image;
 mod peers;

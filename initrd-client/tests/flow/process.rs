@@ -114,8 +114,16 @@ impl Drop for Process {
     }
 }
 
-/// Arguments of a fetch of `torrent` into `output`, on a free port.
+/// Arguments of a fetch of `torrent` into `output`, on a free port. Other tests are on the same
+/// loopback interface: their peers are not looked for.
 pub(crate) fn fetch_args(torrent: &str, output: &std::path::Path) -> Vec<String> {
+    let mut args = fetch_args_with_lsd(torrent, output);
+    args.push("--no-lsd".into());
+    args
+}
+
+/// The same, with local discovery.
+pub(crate) fn fetch_args_with_lsd(torrent: &str, output: &std::path::Path) -> Vec<String> {
     ["--torrent", torrent, "--output", output.to_str().unwrap(), "--listen", "127.0.0.1:0"]
         .map(str::to_owned)
         .into()

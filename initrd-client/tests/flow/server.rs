@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use proto::announce::{AnnouncePeers, AnnounceRequest, AnnounceResponse, PeerEntry};
+use proto::announce::{AnnounceEvent, AnnouncePeers, AnnounceRequest, AnnounceResponse, PeerEntry};
 
 /// What is answered on a path. The tracker is the path `/announce`, events end in `/events`.
 #[derive(Clone)]
@@ -26,6 +26,7 @@ struct State {
     peers: BTreeSet<SocketAddr>,
     requests: Vec<String>,
     events: Vec<Vec<u8>>,
+    announced: Vec<AnnounceEvent>,
 }
 
 /// A server; stops when it is dropped.
@@ -81,6 +82,11 @@ impl Server {
     pub(crate) fn requests(&self, path: &str) -> usize {
         let state = self.state.lock().unwrap();
         state.requests.iter().filter(|request| request.as_str() == path).count()
+    }
+
+    /// Events of announces, in order.
+    pub(crate) fn announced(&self) -> Vec<AnnounceEvent> {
+        self.state.lock().unwrap().announced.clone()
     }
 
     /// Bodies that were posted.
@@ -156,6 +162,7 @@ fn answer(
 
 fn announce(query: &str, stream: &TcpStream, state: &mut State) -> Vec<u8> {
     let request = AnnounceRequest::parse(query).unwrap();
+    state.announced.extend(request.event);
     let own = SocketAddr::new(stream.peer_addr().unwrap().ip(), request.port);
     let peers = state.peers.iter().filter(|peer| **peer != own);
     let peers = peers.map(|peer| PeerEntry { address: *peer, peer_id: None }).collect();

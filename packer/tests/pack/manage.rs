@@ -62,7 +62,7 @@ fn inspect_shows_manifest_and_torrent() {
     let hash = packed["info_hash"].as_str().unwrap();
     assert_eq!(events[0]["manifest"]["info_hash"], hash);
     assert_eq!(events[1]["info_hash"], hash);
-    assert_eq!(events[1]["private"], true);
+    assert_eq!(events[1]["private"], false);
     let tiers =
         serde_json::json!([["http://10.0.0.1:6969/announce"], ["http://10.0.0.2:6969/announce"]]);
     assert_eq!(events[1]["trackers"], tiers);

@@ -45,6 +45,8 @@ async fn start(
 ) -> (Session, Torrent) {
     let mut config = SessionConfig::new(Role::Node);
     config.listen = "127.0.0.1:0".parse().unwrap();
+    // seeders of other tests are on the same loopback interface
+    config.local_discovery = false;
     let session = Session::bind(config).await.unwrap();
     let mut spec = TorrentSpec::new(Arc::new(metainfo.clone()), storage);
     spec.trackers = Some(Vec::new());

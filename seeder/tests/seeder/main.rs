@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "tests: a failed step ends the test")]
 
 mod client;
+mod ending;
 mod http;
 mod leecher;
 mod node;

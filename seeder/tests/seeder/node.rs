@@ -71,6 +71,7 @@ impl Node {
             manifest_sha256: None,
             source: "http://admin:8080/channels/stable/debian/".into(),
             upload_limit: None,
+            no_lsd: true,
             sources: Sources::default(),
         }
     }

@@ -20,7 +20,20 @@ pub(crate) struct Program {
 impl Program {
     /// Starts `bee-seeder --json ARGS`, with these variables in its environment.
     pub(crate) fn start(args: &[&str], environment: &[(&str, &str)]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_bee-seeder"));
+        Self::wrapped(&[], args, environment)
+    }
+
+    /// The same, started by another program that ends with running its arguments.
+    pub(crate) fn wrapped(wrapper: &[&str], args: &[&str], environment: &[(&str, &str)]) -> Self {
+        let program = env!("CARGO_BIN_EXE_bee-seeder");
+        let mut command = match wrapper.split_first() {
+            Some((first, rest)) => {
+                let mut command = Command::new(first);
+                command.args(rest).arg(program);
+                command
+            }
+            None => Command::new(program),
+        };
         command.arg("--json").args(args).envs(environment.iter().copied());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();

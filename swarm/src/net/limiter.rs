@@ -1,4 +1,7 @@
-//! Upload limit of a session: a queue in time, shared by all torrents and peers.
+//! Upload limits, of a session and of one peer: token buckets, kept as the time that is paid for.
+//!
+//! They bound what is handed to the kernel, after the requests for it came in: a limited peer keeps
+//! as many requests outstanding as before.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -22,6 +25,11 @@ impl Limiter {
         Self { rate: rate.map(|r| r.0.max(1)), paid: Mutex::new(Instant::now()) }
     }
 
+    /// The limits that one peer is under: this one and its own.
+    pub(crate) fn with_own(&self, rate: Option<ByteRate>) -> PeerLimiter<'_> {
+        PeerLimiter { session: self, own: Self::new(rate) }
+    }
+
     /// Bytes that one write should have at most, so that the limit stays smooth.
     pub(crate) fn portion(&self) -> u64 {
         self.rate.map_or(u64::MAX, |rate| rate / 20)
@@ -38,6 +46,27 @@ impl Limiter {
             *paid
         };
         tokio::time::sleep_until(at).await;
+    }
+}
+
+/// What one peer is under.
+#[derive(Debug)]
+pub(crate) struct PeerLimiter<'a> {
+    session: &'a Limiter,
+    own: Limiter,
+}
+
+impl PeerLimiter<'_> {
+    /// As [`Limiter::portion`].
+    pub(crate) fn portion(&self) -> u64 {
+        self.session.portion().min(self.own.portion())
+    }
+
+    /// Waits until `bytes` may be sent to this peer, then until the session may send them: a peer
+    /// that waits for itself holds up nobody else.
+    pub(crate) async fn pay(&self, bytes: u64) {
+        self.own.pay(bytes).await;
+        self.session.pay(bytes).await;
     }
 }
 
@@ -60,6 +89,26 @@ mod tests {
             took >= Duration::from_millis(2_850) && took <= Duration::from_millis(3_050),
             "{took:?}"
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_is_under_both_limits() {
+        for (session, own, seconds) in [(50_000, 1_000_000, 4), (1_000_000, 50_000, 2)] {
+            let limiter = Limiter::new(Some(ByteRate(session)));
+            let start = Instant::now();
+            let pay = || async {
+                let peer = limiter.with_own(Some(ByteRate(own)));
+                assert_eq!(peer.portion(), 2_500);
+                for _ in 0..10 {
+                    peer.pay(10_000).await;
+                }
+            };
+            // two peers share the session's limit, and each has its own
+            tokio::join!(pay(), pay());
+            let took = start.elapsed();
+            let ideal = Duration::from_secs(seconds);
+            assert!(took >= ideal - BURST * 2 && took <= ideal + BURST * 2, "{took:?}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

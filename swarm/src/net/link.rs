@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::book::{canonical, with_port};
+use super::limiter::PeerLimiter;
 use super::pex::{self, Exchange};
 use super::state::{Link, State, Todo};
 use super::torrent::Shared;
@@ -23,9 +24,6 @@ use crate::core::{Control, Identity, Moment, PeerKey, PeerSetup, Violation};
 
 /// Others drop a connection after two minutes of silence.
 const KEEP_ALIVE: Duration = Duration::from_secs(90);
-
-/// A peer that takes nothing for this long is dropped.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Receive buffers: small for peers that only ask, large for peers that deliver.
 const SMALL_READ: usize = 4 * 1024;
@@ -94,7 +92,9 @@ pub(crate) async fn run(shared: Arc<Shared>, stream: TcpStream, theirs: Handshak
     };
     tracing::debug!(peer = %address, id = %theirs.peer_id, outgoing, "peer connected");
     let (read, write) = stream.into_split();
-    let writer = Writer { shared: &shared, key, cancel: &cancel, wake: &wake, buffer: Vec::new() };
+    let limiter = shared.session.limiter.with_own(shared.session.config.upload_limit_per_peer);
+    let writer =
+        Writer { shared: &shared, limiter, key, cancel: &cancel, wake: &wake, buffer: Vec::new() };
     tokio::select! {
         result = read_loop(&shared, key, read) => {
             if let Err(error) = result {
@@ -219,6 +219,7 @@ fn extended(shared: &Shared, state: &mut State, now: Moment, key: PeerKey, id: u
 
 struct Writer<'a> {
     shared: &'a Arc<Shared>,
+    limiter: PeerLimiter<'a>,
     key: PeerKey,
     cancel: &'a CancellationToken,
     wake: &'a Notify,
@@ -253,9 +254,10 @@ impl Writer<'_> {
                 }
             }
             if bytes > 0 {
-                self.shared.session.limiter.pay(bytes).await;
+                self.limiter.pay(bytes).await;
             }
-            let write = tokio::time::timeout(WRITE_TIMEOUT, stream.write_all(&self.buffer));
+            let limit = self.shared.session.config.write_timeout;
+            let write = tokio::time::timeout(limit, stream.write_all(&self.buffer));
             if !matches!(write.await, Ok(Ok(()))) {
                 self.cancel.cancel();
                 return;
@@ -291,7 +293,7 @@ impl Writer<'_> {
         if let Some(core) = core {
             let slots = self.shared.session.config.core.upload_slots.max(1) as u64;
             let portion = (core.rates(now).1 / (slots * 20)).clamp(16 * 1024, 256 * 1024);
-            let portion = portion.min(self.shared.session.limiter.portion());
+            let portion = portion.min(self.limiter.portion());
             let mut bytes = 0;
             while bytes == 0 || bytes < portion {
                 let Some(block) = core.next_upload(self.key) else { break };

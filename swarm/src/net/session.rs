@@ -161,11 +161,11 @@ impl Session {
     }
 
     /// Ends everything: announces `stopped`, closes connections, joins all tasks. Takes about
-    /// [`SessionConfig::stop_timeout`] at most, plus a second.
+    /// [`SessionConfig::stop_timeout`] at most, and half of it more when tasks hang.
     pub async fn shutdown(self) {
         self.shared.cancel.cancel();
         self.tasks.close();
-        let grace = self.shared.config.stop_timeout + Duration::from_secs(2);
+        let grace = self.shared.config.stop_timeout * 3 / 2;
         if tokio::time::timeout(grace, self.tasks.wait()).await.is_err() {
             tracing::warn!("some tasks of the session did not end in time");
         }

@@ -250,7 +250,7 @@ impl Shared {
         }
         self.fail(TorrentError::Stopped);
         self.tasks.close();
-        let grace = self.session.config.stop_timeout + Duration::from_secs(1);
+        let grace = self.session.config.stop_timeout * 5 / 4;
         if tokio::time::timeout(grace, self.tasks.wait()).await.is_err() {
             tracing::warn!(info_hash = %self.metainfo.info_hash, "some tasks did not end in time");
         }

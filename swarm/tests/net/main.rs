@@ -7,6 +7,7 @@ mod discovery;
 mod disk;
 mod hostile;
 mod http;
+mod siege;
 mod support;
 mod trouble;
 mod udp;
