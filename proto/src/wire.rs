@@ -93,6 +93,14 @@ impl Handshake {
     }
 }
 
+/// Length of the message at the start of `buffer` with its prefix, in bytes, once that is known; the
+/// message itself may be longer than the buffer. Unchecked: [`Message::parse`] refuses long ones.
+#[must_use]
+pub fn message_length(buffer: &[u8]) -> Option<usize> {
+    let prefix = buffer.first_chunk::<4>()?;
+    Some((u32::from_be_bytes(*prefix) as usize).saturating_add(4))
+}
+
 /// One message. Byte strings borrow from the receive buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Message<'a> {

@@ -57,6 +57,7 @@ const BOOL: &str = "true or false";
 
 const KNOBS: &[(&str, &str, Setter)] = &[
     ("upload_slots", NUMBER, |c, v| put(&mut c.upload_slots, v, |n| n)),
+    ("served_at_once", NUMBER, |c, v| put(&mut c.served_at_once, v, |n| n)),
     ("quantum", NUMBER, |c, v| put(&mut c.quantum, v, |n| n)),
     ("idle", MILLIS, |c, v| put(&mut c.idle, v, |Millis(d)| d)),
     ("have_batch", MILLIS, |c, v| put(&mut c.have_batch, v, |Millis(d)| d)),

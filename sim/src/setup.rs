@@ -35,7 +35,7 @@ impl Network {
             latency: Duration::from_micros(300),
             latency_spread: Duration::ZERO,
             headers: true,
-            send_buffer: 64 * 1024,
+            send_buffer: 16 * 1024,
             queue: Duration::from_millis(20),
             burst: None,
             loss: 0,

@@ -1,7 +1,7 @@
 //! Linux facilities that the programs need and the standard library lacks.
 //!
-//! This is the only crate of the workspace that contains `unsafe`, and only three modules do:
-//! [`loop_device`] (ioctls), [`priority`] (two system calls that `nix` does not wrap) and
+//! This is the only crate of the workspace that contains `unsafe`, and only four modules do:
+//! [`loop_device`] (ioctls), [`priority`] and [`socket`] (calls that `nix` does not wrap) and
 //! [`inherited`] (a descriptor that comes as a number). Each module stands alone: take what you need, nothing here knows what an image or a torrent is.
 
 pub mod direct;
@@ -16,3 +16,4 @@ pub mod notify;
 pub mod priority;
 pub mod privileges;
 pub mod sendfile;
+pub mod socket;

@@ -21,7 +21,7 @@ pub struct CoreConfig {
     /// Haves wait at most this long for outgoing data to ride on; 20 to 400 ms make no difference.
     pub have_batch: Duration,
     /// Smallest request window per peer, in bytes. Small, so that no piece is tied to a busy peer
-    /// while another could give it sooner: 64 KiB cost a tenth, more cost more.
+    /// while another could give it sooner: simulated, 64 KiB cost a tenth, more cost more.
     pub min_window: u32,
     /// Largest request window per peer, in bytes.
     pub max_window: u32,
@@ -53,7 +53,7 @@ impl Default for CoreConfig {
             quantum: 64 * 1024,
             idle: Duration::from_millis(250),
             have_batch: Duration::from_millis(250),
-            min_window: 32 * 1024,
+            min_window: 16 * 1024,
             max_window: 4 * 1024 * 1024,
             queue_time: Duration::from_millis(100),
             reqq: 250,

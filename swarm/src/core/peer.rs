@@ -15,6 +15,7 @@ use super::rate::{Rate, time_for};
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Outstanding {
     pub(crate) block: Block,
+    pub(crate) asked_at: Moment,
     /// Given to others as well, since the peer was silent for too long.
     pub(crate) lapsed: bool,
 }
@@ -48,6 +49,8 @@ pub(crate) struct Peer {
     /// Last block, or first request after none were outstanding.
     pub(crate) quiet_since: Moment,
     pub(crate) snubbed: bool,
+    /// What it takes to answer.
+    pub(crate) answers: Answers,
     pub(crate) unsolicited: u32,
     /// Requests taken back whose blocks may still be on the way.
     pub(crate) cancelled: u32,
@@ -61,6 +64,31 @@ pub(crate) struct Peer {
     pub(crate) gave: BTreeSet<PieceIndex>,
     /// Hidden pieces: it was shown some of ours only.
     pub(crate) hidden: bool,
+}
+
+/// The shortest time from a request to its block, in the last two spans of some seconds. The
+/// shortest, because the others include the turns of other peers: a link with a long delay, and a
+/// client that answers in pulses, need a deep window to be fast, and a busy peer must not have one.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Answers {
+    before: Option<Duration>,
+    lately: Option<Duration>,
+    since: Moment,
+}
+
+impl Answers {
+    const SPAN: Duration = Duration::from_secs(4);
+
+    pub(crate) fn note(&mut self, took: Duration, now: Moment) {
+        if now.saturating_sub(self.since) >= Self::SPAN {
+            (self.before, self.lately, self.since) = (self.lately, None, now);
+        }
+        self.lately = Some(self.lately.map_or(took, |least| least.min(took)));
+    }
+
+    fn shortest(&self) -> Duration {
+        self.before.into_iter().chain(self.lately).min().unwrap_or_default()
+    }
 }
 
 impl Peer {
@@ -85,6 +113,7 @@ impl Peer {
             uploaded: 0,
             quiet_since: now,
             snubbed: false,
+            answers: Answers::default(),
             unsolicited: 0,
             cancelled: 0,
             sending: 0,
@@ -101,14 +130,19 @@ impl Peer {
         self.outstanding.iter().map(|o| u64::from(o.block.length)).sum()
     }
 
-    /// Bytes that may be asked for now: a fraction of a second of what it delivers, so that the
-    /// rest can still be asked for elsewhere.
+    /// Bytes that may be asked for now: what it delivers in the time in which it can answer and a
+    /// fraction of a second more, so that the rest can still be asked for elsewhere.
     pub(crate) fn room(&self, config: &CoreConfig, now: Moment) -> u64 {
         if self.snubbed {
             return 0;
         }
-        let at_rate = time_worth(self.down.per_second(now), config.queue_time);
+        let time = config.queue_time + self.answers.shortest();
+        let at_rate = time_worth(self.down.per_second(now), time);
         let window = at_rate.max(u64::from(config.min_window)).min(u64::from(config.max_window));
+        // asked for when half of it is there: two requests in one packet cost what one costs
+        if self.outstanding_bytes() * 2 > window {
+            return 0;
+        }
         let free =
             self.reqq.saturating_sub(u32::try_from(self.outstanding.len()).unwrap_or(u32::MAX));
         window.saturating_sub(self.outstanding_bytes()).min(u64::from(free) * u64::from(BLOCK_LEN))
@@ -166,7 +200,7 @@ mod tests {
     fn ask(peer: &mut Peer, blocks: u32) {
         for n in 0..blocks {
             let block = Block { piece: PieceIndex(n), begin: 0, length: BLOCK_LEN };
-            peer.outstanding.push(Outstanding { block, lapsed: false });
+            peer.outstanding.push(Outstanding { block, asked_at: Duration::ZERO, lapsed: false });
         }
     }
 
@@ -184,6 +218,24 @@ mod tests {
         peer.reqq = 3;
         ask(&mut peer, 2);
         assert_eq!(peer.room(&config, now), u64::from(BLOCK_LEN));
+    }
+
+    #[test]
+    fn a_peer_that_answers_late_gets_a_deep_window() {
+        // answers come every 500 ms, all that was asked for until then
+        let config = CoreConfig::default();
+        let mut peer = peer();
+        let mut window = u64::from(config.min_window);
+        for pulse in 0..60 {
+            let now = Duration::from_millis(500 * pulse);
+            peer.answers.note(Duration::from_millis(500), now);
+            peer.down.add(now, window);
+            window = peer.room(&config, now);
+        }
+        assert!(window >= 1024 * 1024, "{window}");
+        // one fast answer says that the rest was waiting only
+        peer.answers.note(Duration::from_millis(1), Duration::from_secs(30));
+        assert!(peer.room(&config, Duration::from_secs(30)) < window / 4);
     }
 
     #[test]

@@ -11,8 +11,9 @@ use tokio::net::TcpStream;
 /// What this program offers.
 const FEATURES: Features = Features { fast: true, extended: true };
 
-/// Unsent bytes the kernel keeps per connection. More would only make decisions stale.
-const UNSENT: u32 = 64 * 1024;
+/// Unsent bytes the kernel keeps per connection. With more, every peer's turn would be over at once
+/// and all would be sent to at the same time: simulated, 64 KiB made 100 nodes a fifth slower.
+const UNSENT: u32 = 16 * 1024;
 
 /// Why a handshake did not come about.
 #[derive(Debug, thiserror::Error)]

@@ -1,5 +1,6 @@
 //! One connection: a task that reads and a task that writes.
 
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,7 +8,8 @@ use bytes::{Buf as _, BytesMut};
 use proto::bitfield::Bitfield;
 use proto::extension::ExtendedHandshake;
 use proto::geometry::Block;
-use proto::wire::{Handshake, Message, WireError};
+use proto::wire::{Handshake, Message, WireError, message_length};
+use sys::socket::set_receive_low_water;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -28,6 +30,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(90);
 /// Receive buffers: small for peers that only ask, large for peers that deliver.
 const SMALL_READ: usize = 4 * 1024;
 const LARGE_READ: usize = 128 * 1024;
+
+/// Missing bytes of a message for which the reader sleeps until all are there: two packets.
+const WORTH_WAITING: usize = 2 * 1448;
 
 /// Why a connection ended, where it is our doing or the peer's fault.
 #[derive(Debug, thiserror::Error)]
@@ -118,9 +123,19 @@ async fn read_loop(
 ) -> Result<(), LinkError> {
     let mut buffer = BytesMut::new();
     let mut chunk = SMALL_READ;
+    let mut low_water = 1;
     loop {
-        if buffer.capacity() - buffer.len() < chunk / 2 {
-            buffer.reserve(chunk);
+        let missing = message_length(&buffer).map_or(1, |length| length - buffer.len());
+        // nothing can be done with half a block, so nobody is woken for each of its packets
+        let wanted = if missing >= WORTH_WAITING { missing.min(LARGE_READ) } else { 1 };
+        if wanted != low_water {
+            // a failure costs only speed
+            let _ =
+                set_receive_low_water(stream.as_ref().as_fd(), u32::try_from(wanted).unwrap_or(1));
+            low_water = wanted;
+        }
+        if buffer.capacity() - buffer.len() < (chunk / 2).max(wanted) {
+            buffer.reserve(chunk.max(wanted));
         }
         let room = buffer.capacity() - buffer.len();
         let count = stream.read_buf(&mut buffer).await.map_err(LinkError::Read)?;
@@ -228,8 +243,9 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     async fn run(mut self, mut stream: OwnedWriteHalf, mut extended: bool) {
+        let mut blocks = Vec::new();
         loop {
-            let (blocks, closing) = self.collect();
+            let closing = self.collect(&mut blocks);
             // after the bitfield, which BEP 3 wants first
             if std::mem::take(&mut extended) {
                 self.hello();
@@ -263,37 +279,21 @@ impl Writer<'_> {
                 return;
             }
             self.buffer.clear();
-            self.buffer.shrink_to(64 * 1024);
-            if !blocks.is_empty() {
-                self.sent(&blocks);
-            }
+            self.buffer.shrink_to(128 * 1024);
         }
     }
 
-    fn sent(&self, blocks: &[Block]) {
+    /// Notes that `blocks` are with the socket, encodes the messages that wait and replaces `blocks`
+    /// by the next ones: what is left of the peer's turn. True when the connection is to be closed.
+    fn collect(&mut self, blocks: &mut Vec<Block>) -> bool {
         let now = self.shared.now();
-        let mut state = self.shared.lock();
-        if let Some(core) = &mut state.core {
-            for block in blocks {
-                core.uploaded(now, self.key, *block);
-            }
-        }
-        let todo = state.drain();
-        drop(state);
-        self.shared.carry_out(todo);
-    }
-
-    /// Encodes the messages that wait and takes the blocks to send with them: about 50 ms worth of
-    /// what the slot carries, so that a decision to stop takes effect soon.
-    fn collect(&mut self) -> (Vec<Block>, bool) {
-        let now = self.shared.now();
-        let mut blocks = Vec::new();
         let mut state = self.shared.lock();
         let State { core, .. } = &mut *state;
         if let Some(core) = core {
-            let slots = self.shared.session.config.core.upload_slots.max(1) as u64;
-            let portion = (core.rates(now).1 / (slots * 20)).clamp(16 * 1024, 256 * 1024);
-            let portion = portion.min(self.limiter.portion());
+            for block in blocks.drain(..) {
+                core.uploaded(now, self.key, block);
+            }
+            let portion = self.limiter.portion();
             let mut bytes = 0;
             while bytes == 0 || bytes < portion {
                 let Some(block) = core.next_upload(self.key) else { break };
@@ -302,7 +302,7 @@ impl Writer<'_> {
             }
         }
         let todo: Todo = state.drain();
-        let Some(link) = state.links.get_mut(&self.key) else { return (Vec::new(), true) };
+        let Some(link) = state.links.get_mut(&self.key) else { return true };
         for message in link.out.drain(..) {
             encode(&message, &mut self.buffer);
         }
@@ -310,7 +310,7 @@ impl Writer<'_> {
         let closing = link.closing.is_some();
         drop(state);
         self.shared.carry_out(todo);
-        (blocks, closing)
+        closing
     }
 
     fn hello(&mut self) {

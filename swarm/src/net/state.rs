@@ -40,6 +40,9 @@ pub(crate) struct Link {
     pub(crate) closing: Option<CloseReason>,
 }
 
+/// Buffers of done pieces that are kept.
+const SPARE: usize = 8;
+
 /// Blocks of a piece as digests: what a wrong copy looked like.
 type Evidence = Vec<PieceHash>;
 
@@ -52,6 +55,8 @@ pub(crate) struct State {
     pub(crate) links: BTreeMap<PeerKey, Link>,
     next_key: u32,
     buffers: BTreeMap<PieceIndex, Vec<u8>>,
+    /// Buffers of pieces that are done, for the next ones: fresh memory would have to be cleared.
+    spare: Vec<Vec<u8>>,
     evidence: BTreeMap<PieceIndex, Evidence>,
     pub(crate) book: Book,
     pub(crate) trouble: Trouble,
@@ -76,6 +81,7 @@ impl State {
             links: BTreeMap::new(),
             next_key: 0,
             buffers: BTreeMap::new(),
+            spare: Vec::new(),
             evidence: BTreeMap::new(),
             book: Book::default(),
             trouble: Trouble::default(),
@@ -121,7 +127,11 @@ impl State {
                         todo.verify.push((piece, data));
                     }
                 }
-                Action::Discard(piece) => drop(self.buffers.remove(&piece)),
+                Action::Discard(piece) => {
+                    if let Some(buffer) = self.buffers.remove(&piece) {
+                        keep_spare(&mut self.spare, buffer);
+                    }
+                }
                 Action::KeepEvidence(piece) => {
                     if let Some((_, data)) = failed.filter(|(wrong, _)| *wrong == piece) {
                         self.evidence.insert(piece, digests(data));
@@ -157,7 +167,12 @@ impl State {
         let Some(core) = &mut self.core else { return Ok(()) };
         if core.block(now, key, block)? == core::Receipt::Keep {
             let size = self.geometry.piece_size(block.piece) as usize;
-            let buffer = self.buffers.entry(block.piece).or_insert_with(|| vec![0; size]);
+            let spare = &mut self.spare;
+            let buffer = self.buffers.entry(block.piece).or_insert_with(|| {
+                let mut buffer = spare.pop().unwrap_or_default();
+                buffer.resize(size, 0);
+                buffer
+            });
             let start = block.begin as usize;
             buffer[start..start + data.len()].copy_from_slice(data);
         }
@@ -170,8 +185,14 @@ impl State {
         now: Moment,
         piece: PieceIndex,
         good: bool,
-        data: &[u8],
+        data: Vec<u8>,
     ) -> Todo {
+        let todo = self.judged(now, piece, good, &data);
+        keep_spare(&mut self.spare, data);
+        todo
+    }
+
+    fn judged(&mut self, now: Moment, piece: PieceIndex, good: bool, data: &[u8]) -> Todo {
         let Some(core) = &mut self.core else { return Todo::default() };
         core.checked(now, piece, good);
         if good && let Some(wrong) = self.evidence.remove(&piece) {
@@ -254,6 +275,12 @@ impl State {
         self.core
             .as_ref()
             .map_or_else(|| Bitfield::empty(self.geometry.pieces()), |c| c.have().clone())
+    }
+}
+
+fn keep_spare(spare: &mut Vec<Vec<u8>>, buffer: Vec<u8>) {
+    if spare.len() < SPARE {
+        spare.push(buffer);
     }
 }
 

@@ -125,14 +125,14 @@ impl Shared {
             for (piece, data) in todo.verify {
                 if self.disk.is_quick() {
                     let good = self.disk.check_and_write(piece, &data);
-                    pending.push(self.checked(piece, good, &data));
+                    pending.push(self.checked(piece, good, data));
                 } else {
                     let shared = self.clone();
                     self.tasks.spawn(async move {
                         let disk = shared.disk.clone();
                         let job = move || (disk.check_and_write(piece, &data), data);
                         if let Some((good, data)) = shared.disk.blocking(job).await {
-                            let todo = shared.checked(piece, good, &data);
+                            let todo = shared.checked(piece, good, data);
                             shared.carry_out(todo);
                         }
                     });
@@ -141,7 +141,7 @@ impl Shared {
         }
     }
 
-    fn checked(&self, piece: PieceIndex, good: Result<bool, TorrentError>, data: &[u8]) -> Todo {
+    fn checked(&self, piece: PieceIndex, good: Result<bool, TorrentError>, data: Vec<u8>) -> Todo {
         match good {
             Ok(good) => {
                 if !good {
@@ -183,7 +183,7 @@ impl Shared {
         let job = move || (disk.check_and_write(piece, &data), data);
         let (result, data) = self.disk.blocking(job).await?;
         let good = matches!(result, Ok(true));
-        let todo = self.checked(piece, result, &data);
+        let todo = self.checked(piece, result, data);
         self.carry_out(todo);
         Some(good)
     }

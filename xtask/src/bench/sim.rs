@@ -78,7 +78,7 @@ pub(crate) struct SimArgs {
     #[arg(long, default_value_t = 20)]
     queue: u64,
     /// Unsent bytes that the kernel takes per connection
-    #[arg(long, default_value = "64KiB")]
+    #[arg(long, default_value = "16KiB")]
     send_buffer: ByteSize,
     /// Most packets that a connection sends in a row; by the rate when not given
     #[arg(long)]

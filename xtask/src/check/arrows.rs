@@ -15,7 +15,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("proto", &[]),
     ("sys", &[]),
     ("store", &["proto"]),
-    ("swarm", &["proto"]),
+    ("swarm", &["proto", "sys"]),
     ("packer", &["proto", "store", "sys"]),
     ("tracker", &["proto", "store", "sys"]),
     ("seeder", &["proto", "store", "swarm", "sys"]),

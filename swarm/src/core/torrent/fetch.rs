@@ -29,7 +29,9 @@ impl Torrent {
         let Some(peer) = self.peers.get_mut(&key) else { return Ok(Receipt::Waste) };
         peer.opened = true;
         let length = u64::from(block.length);
-        if peer.settle(block).is_none() {
+        if let Some(request) = peer.settle(block) {
+            peer.answers.note(now.saturating_sub(request.asked_at), now);
+        } else {
             if peer.cancelled > 0 {
                 peer.cancelled -= 1;
             } else {
@@ -175,6 +177,9 @@ impl Torrent {
             return;
         }
         let mut room = peer.room(&self.config, now);
+        if room == 0 {
+            return;
+        }
         while room > 0 {
             let asker = Asker { key, has: &peer.has, refused: &peer.refused };
             let mut block = self.picker.pick(asker, &mut self.rng);
@@ -185,7 +190,7 @@ impl Torrent {
             if peer.outstanding.is_empty() {
                 peer.quiet_since = now;
             }
-            peer.outstanding.push(Outstanding { block, lapsed: false });
+            peer.outstanding.push(Outstanding { block, asked_at: now, lapsed: false });
             room = room.saturating_sub(u64::from(block.length));
             self.actions.push_back(Action::Send(key, Control::Request(block)));
         }
