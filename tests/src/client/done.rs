@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::error::LabError;
 use crate::process::Proc;
@@ -47,7 +47,7 @@ impl Done {
             Sign::File(path) => Ok(path.exists()),
             Sign::Exit => Ok(proc.try_wait()?.is_some_and(|status| status.success())),
             Sign::Line { text, seen } => {
-                let lines = new_lines(proc, seen)?;
+                let lines = new_lines(proc.out_path(), seen)?;
                 Ok(lines.windows(text.len()).any(|window| window == text.as_bytes()))
             }
         }
@@ -55,8 +55,7 @@ impl Done {
 }
 
 /// The whole lines that were printed since the last call.
-fn new_lines(proc: &Proc, seen: &mut u64) -> Result<Vec<u8>, LabError> {
-    let path = proc.out_path();
+fn new_lines(path: &Path, seen: &mut u64) -> Result<Vec<u8>, LabError> {
     let read = || {
         let mut file = File::open(path)?;
         file.seek(SeekFrom::Start(*seen))?;
@@ -69,4 +68,31 @@ fn new_lines(proc: &Proc, seen: &mut u64) -> Result<Vec<u8>, LabError> {
     bytes.truncate(bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1));
     *seen += bytes.len() as u64;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn each_whole_line_is_read_once() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut seen = 0;
+        let mut more = |text: &str| {
+            fs::write(file.path(), text).unwrap();
+            String::from_utf8(new_lines(file.path(), &mut seen).unwrap()).unwrap()
+        };
+        assert_eq!(more("one\ntw"), "one\n");
+        assert_eq!(more("one\ntwo"), "");
+        assert_eq!(more("one\ntwo\nthree\n"), "two\nthree\n");
+        assert_eq!(more("one\ntwo\nthree\n"), "");
+    }
+
+    #[test]
+    fn output_that_is_gone_is_named() {
+        let error = new_lines(Path::new("/nowhere/n1.out"), &mut 0).unwrap_err();
+        assert!(error.to_string().contains("/nowhere/n1.out"), "{error}");
+    }
 }

@@ -19,7 +19,9 @@ ALERTS = libtorrent.alert_category
 
 def settings(port):
     # the library's own preset for hosts that hand out at the rate of their link: many connections,
-    # deep queues, large buffers, no limit to unchoked peers
+    # deep queues, large buffers, no limit to unchoked peers. Measured without gain, two runs each: 4 or
+    # 8 slots, a decision every 2 s, small buffers, shallow queues, no suggestions. Super-seeding spares
+    # the seeder (1.1 images instead of 2.3) and takes half as long again.
     chosen = libtorrent.high_performance_seed()
     chosen.update(
         {

@@ -1,10 +1,11 @@
 //! transmission, by its plainest front end: one torrent, one process.
 //!
-//! It needs no word that a file is complete: a new torrent whose file is there, has the right size
-//! and a right first piece counts as complete, and each piece is checked when it is first sent.
+//! It always checks the whole of a file that it finds, and takes no word for it: a seeder starts when
+//! that is done.
 //!
-//! It decides every ten seconds whom it serves, and no setting changes that: of an image that takes
-//! less, hardly anything is handed on.
+//! Every ten seconds it decides whom it asks and whom it serves, and twice a second it answers what it
+//! was asked; no setting changes that. Of an image that takes less than ten seconds hardly anything is
+//! handed on.
 
 use std::path::Path;
 

@@ -6,7 +6,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use lab::client::{Done, Foreign, Offer, opentracker};
@@ -101,7 +101,7 @@ impl Bed {
         while !fetch.done.reached(&mut fetch.proc).unwrap() {
             let ended = fetch.proc.try_wait().unwrap();
             if ended.is_some() || Instant::now() > deadline {
-                let log = fs::read_to_string(fetch.proc.log_path()).unwrap_or_default();
+                let log = last_words(&fetch.proc);
                 panic!("{client:?} on {} is not done (ended: {ended:?})\n{log}", node.name());
             }
             std::thread::sleep(Duration::from_millis(20));
@@ -117,6 +117,15 @@ impl Bed {
     fn digest_of(&self, file: PathBuf) -> Sha256Digest {
         Sha256Digest::of(&fs::read(file).unwrap())
     }
+}
+
+/// The end of what a program has printed, to wherever it prints.
+fn last_words(proc: &Proc) -> String {
+    let tail = |path: &Path| {
+        let bytes = fs::read(path).unwrap_or_default();
+        String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(2000)..]).into_owned()
+    };
+    format!("{}\n{}", tail(proc.log_path()), tail(proc.out_path()))
 }
 
 /// The client fetches from our seeder; then it is the only one that has the image, and we fetch it.
