@@ -59,6 +59,12 @@ pub enum LabError {
         /// What the command printed.
         output: String,
     },
+    /// The kernel cannot delay packets.
+    #[error(
+        "this kernel has no network emulator for delays: load its module (modprobe sch_netem), or do \
+         without a delay"
+    )]
+    NoDelay,
     /// A namespace of the lab could not be entered.
     #[error("cannot enter {what}")]
     Enter {

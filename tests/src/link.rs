@@ -174,16 +174,21 @@ impl Link {
         Link { queue, ..self }
     }
 
-    /// The rules, one per line of `nft -f`, that drop packets as they come in by `device`.
+    /// The rules, as `nft` takes them, that drop packets as they come in by `device`.
     pub(crate) fn nft_rules(&self, device: &str) -> Option<String> {
         let lost = self.loss.per_million;
         (lost > 0).then(|| {
             format!(
-                "table netdev loss-{device} {{ chain in {{ \
+                "table netdev loss-{device} {{ chain drops {{ \
                  type filter hook ingress device {device} priority 0; \
-                 numgen random mod 1000000 < {lost} drop; }} }}"
+                 numgen random mod 1000000 < {lost} drop; }}; }}"
             )
         })
+    }
+
+    /// Whether packets are delayed, which not every kernel can.
+    pub(crate) fn has_delay(&self) -> bool {
+        !self.delay.is_zero()
     }
 
     /// The `tc` lines that give `device` this link in the direction that it sends in, for one

@@ -14,6 +14,7 @@ use crate::inside::in_network;
 use crate::lab::Inner;
 use crate::link::{Direction, Link};
 use crate::process::{Cmd, Proc, log_file};
+use crate::tool;
 
 /// What a node's namespace has on the near end of its link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +69,9 @@ pub struct Node {
     net: PathBuf,
 }
 
+/// What `tc` says of a kind of queue that the kernel does not have.
+const NO_QDISC: &str = "qdisc kind is unknown";
+
 /// Makes the namespace and its link.
 pub(crate) fn add(
     inner: &Arc<Inner>,
@@ -84,7 +88,15 @@ pub(crate) fn add(
     }
     let (number, ip, mac) = inner.next_identity(switch)?;
     let script = set_up_script(name, number, ip, &mac, link, port, switch);
-    inner.shell(&format!("adding node {name}"), &script)?;
+    if link.nft_rules("eth0").is_some() {
+        tool::NFT.find()?;
+    }
+    inner.shell(&format!("adding node {name}"), &script).map_err(|error| match error {
+        LabError::Setup { output, .. } if link.has_delay() && output.contains(NO_QDISC) => {
+            LabError::NoDelay
+        }
+        error => error,
+    })?;
     let node = Node { inner: Arc::clone(inner), name: name.into(), ip, mac: mac.into(), net };
     let scratch = inner.outside(&node.scratch());
     fs::create_dir_all(&scratch).map_err(LabError::file("create", scratch))?;

@@ -57,6 +57,8 @@ fn is_program(path: &Path) -> bool {
 pub const IP: Tool = Tool::new("ip", "network namespaces and links", "iproute2", "iproute");
 /// Traffic shaping.
 pub const TC: Tool = Tool::new("tc", "shaped links", "iproute2", "iproute-tc");
+/// Drops packets of lossy links.
+pub const NFT: Tool = Tool::new("nft", "links that lose packets", "nftables", "nftables");
 /// Makes the holder's namespaces.
 pub const UNSHARE: Tool = Tool::new("unshare", "namespaces of the lab", "util-linux", "util-linux");
 /// Ties the holder's life to ours.

@@ -1,6 +1,7 @@
 //! The lab itself: nodes reach each other at the rate of their links, and nothing outlives the lab.
 //! Needs root, as every lab does.
 
+use std::error::Error;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
@@ -9,7 +10,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use lab::{BitRate, Cmd, Lab, LabConfig, LabError, Link, Scratch};
+use lab::{BitRate, Cmd, Lab, LabConfig, LabError, Link, Node, Scratch};
 
 fn lab(folder: &Path) -> Lab {
     Lab::start(LabConfig::new(folder.join("logs"))).expect("a lab (needs root)")
@@ -127,4 +128,94 @@ fn is_running(argument: &str) -> bool {
     let output = Command::new("ps").args(["-eo", "args"]).output().expect("ps");
     let list = String::from_utf8_lossy(&output.stdout).into_owned();
     list.lines().any(|line| line == format!("sleep {argument}"))
+}
+
+/// Sends so many bytes from one node to another; how long it took.
+fn transfer(from: &Node, to: &Node, bytes: usize) -> Result<Duration, Box<dyn Error>> {
+    let address = SocketAddr::from((to.ip(), 4000));
+    let listener = to.listen(address)?;
+    let receiver = thread::spawn(move || {
+        let mut received = Vec::new();
+        listener.accept()?.0.read_to_end(&mut received)
+    });
+    let mut stream = from.connect(address, Duration::from_secs(5))?;
+    let start = Instant::now();
+    stream.write_all(&vec![7; bytes])?;
+    drop(stream);
+    let received = receiver.join().map_err(|_| "the receiver panicked")??;
+    assert_eq!(received, bytes);
+    Ok(start.elapsed())
+}
+
+#[test]
+fn a_thin_uplink_is_slow_in_one_direction_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let lab = lab(folder.path());
+    let fast = lab.add_node("fast", Link::unshaped()).unwrap();
+    let link = Link::rate(BitRate::mbit(400)).with_uplink(BitRate::mbit(20));
+    let slow = lab.add_node("slow", link).unwrap();
+    let before = slow.counters().unwrap();
+    // 4 MiB at 20 Mbit/s take 1.68 s; at 400 Mbit/s 0.08 s
+    let up = transfer(&slow, &fast, 4 << 20).unwrap();
+    let down = transfer(&fast, &slow, 4 << 20).unwrap();
+    assert!(up > Duration::from_millis(1_400), "{up:?}");
+    assert!(down * 2 < up, "{down:?} down, {up:?} up");
+    let counted = slow.counters().unwrap().since(before);
+    for bytes in [counted.sent, counted.received] {
+        assert!(bytes > 4 << 20, "{counted:?}");
+    }
+}
+
+#[test]
+fn two_subnets_meet_at_the_link_between_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let lab = lab(folder.path());
+    lab.add_far_subnet(Link::rate(BitRate::mbit(20))).unwrap();
+    let here = lab.add_node("here", Link::unshaped()).unwrap();
+    let there = lab.add_far_node("there", Link::unshaped()).unwrap();
+    let beside = lab.add_far_node("beside", Link::unshaped()).unwrap();
+    assert_eq!(here.ip().octets()[..2], [10, 87]);
+    assert_eq!(there.ip().octets()[..2], [10, 88]);
+    let across = transfer(&here, &there, 4 << 20).unwrap();
+    let back = transfer(&there, &here, 4 << 20).unwrap();
+    let within = transfer(&there, &beside, 4 << 20).unwrap();
+    assert!(across > Duration::from_millis(1_400) && back > Duration::from_millis(1_400));
+    assert!(within * 2 < across, "{within:?} within, {across:?} across");
+}
+
+#[test]
+fn a_lossy_link_makes_tcp_send_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let lab = lab(folder.path());
+    let sender = lab.add_node("sender", Link::unshaped()).unwrap();
+    let clean = lab.add_node("clean", Link::rate(BitRate::mbit(200))).unwrap();
+    let link = Link::rate(BitRate::mbit(200)).with_loss("2%".parse().unwrap());
+    let lossy = lab.add_node("lossy", link).unwrap();
+    let before = sender.counters().unwrap();
+    transfer(&sender, &clean, 1 << 20).unwrap();
+    let between = sender.counters().unwrap();
+    transfer(&sender, &lossy, 2 << 20).unwrap();
+    let again = sender.counters().unwrap().since(between).retransmits;
+    assert!(again > between.since(before).retransmits, "{again} segments were sent again");
+}
+
+#[test]
+fn a_delay_works_or_the_kernel_is_named_as_the_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let lab = lab(folder.path());
+    let near = lab.add_node("near", Link::unshaped()).unwrap();
+    let delay = Duration::from_millis(30);
+    match lab.add_node("away", Link::rate(BitRate::mbit(100)).with_delay(delay)) {
+        Ok(away) => {
+            let address = SocketAddr::from((away.ip(), 4000));
+            let _listener = away.listen(address).unwrap();
+            let start = Instant::now();
+            near.connect(address, Duration::from_secs(5)).unwrap();
+            assert!(start.elapsed() >= 2 * delay, "{:?}", start.elapsed());
+        }
+        Err(error) => {
+            assert!(matches!(error, LabError::NoDelay), "{error:?}");
+            assert!(error.to_string().contains("sch_netem"), "{error}");
+        }
+    }
 }

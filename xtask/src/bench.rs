@@ -6,6 +6,7 @@
 use clap::{Parser, Subcommand};
 
 mod barrier;
+mod bed;
 mod contender;
 mod content;
 mod crowd;
@@ -13,14 +14,17 @@ mod events;
 mod facts;
 mod figures;
 mod goals;
+mod leech;
 mod liar;
 mod member;
 mod meter;
 mod options;
 mod outcome;
+mod pair;
 mod publish;
 mod report;
 mod scenario;
+mod serve;
 mod sim;
 mod stage;
 mod stats;
@@ -41,6 +45,13 @@ enum What {
     Swarm(Box<options::SwarmArgs>),
     /// The engine's core in a swarm of thousands, on simulated links
     Sim(Box<sim::SimArgs>),
+    /// One seeder and one node, beside iperf3 and the hash rate
+    Pair(pair::PairArgs),
+    /// One admin host to many nodes over HTTP and the peer protocol, beside nginx
+    Serve(serve::ServeArgs),
+    /// A peer that takes an image and keeps nothing, for the benchmark's own use
+    #[command(hide = true)]
+    Leech(leech::LeechArgs),
     /// A peer that sends wrong data, for the benchmark's own use
     #[command(hide = true)]
     Liar(liar::LiarArgs),
@@ -51,6 +62,9 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     match args.what {
         What::Swarm(args) => swarm::run(&args),
         What::Sim(args) => sim::run(&args),
+        What::Pair(args) => pair::run(&args),
+        What::Serve(args) => serve::run(&args),
+        What::Leech(args) => leech::run(&args),
         What::Liar(args) => liar::run(&args),
     }
 }

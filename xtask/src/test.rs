@@ -37,6 +37,7 @@ const CALLED_BY_TESTS: &[Program] = &[
     Program::System(OPENTRACKER),
     Program::System(Tool::new("losetup", "loop devices", "mount", "util-linux")),
     Program::System(Tool::new("tar", "roots that come as an archive", "tar", "tar")),
+    Program::System(lab::tool::NFT),
     Program::System(Tool::new("ps", "processes that labs leave behind", "procps", "procps-ng")),
 ];
 

@@ -48,8 +48,18 @@ pub(crate) struct Services {
     pub(crate) seeder: Cmd,
 }
 
+/// The folder of our programs: the one that was given, or where they are now built.
+pub(crate) fn programs(given: Option<&Path>) -> anyhow::Result<PathBuf> {
+    match given {
+        Some(folder) => {
+            folder.canonicalize().with_context(|| format!("--programs {}", folder.display()))
+        }
+        None => build_programs(),
+    }
+}
+
 /// Builds our programs in release mode; the folder they are in.
-pub(crate) fn build_programs() -> anyhow::Result<PathBuf> {
+fn build_programs() -> anyhow::Result<PathBuf> {
     let status = workspace::cargo()?
         .args(["build", "--release", "--bins", "-p", "beeswarm-tracker", "-p", "beeswarm-seeder"])
         .args(["-p", "beeswarm-initrd-client"])

@@ -7,6 +7,9 @@ use std::process::Command;
 
 use serde::Serialize;
 
+/// The contender that is a library, and its package.
+const LIBTORRENT: (&str, &str) = ("libtorrent", "python3-libtorrent");
+
 /// Machine, time and programs of a benchmark.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Facts {
@@ -61,13 +64,22 @@ impl Programs {
             let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
             self.versions.entry(name).or_insert_with(|| version(program));
         }
+        if client == LIBTORRENT.0 {
+            // its program is an interpreter, whose version says little
+            let version = package(LIBTORRENT.1);
+            self.versions.insert(LIBTORRENT.0.to_owned(), version);
+        }
         let commands = commands.iter().map(|command| shortened(command, folders)).collect();
         self.commands.insert(client.to_owned(), commands);
     }
 }
 
+/// The command with its program's name instead of its path.
 fn shortened(command: &str, folders: &[(&Path, &str)]) -> String {
-    folders.iter().fold(command.to_owned(), |command, (folder, name)| {
+    let (program, rest) = command.split_once(' ').unwrap_or((command, ""));
+    let name = Path::new(program).file_name().unwrap_or_default().to_string_lossy();
+    let command = format!("{name} {rest}");
+    folders.iter().fold(command.trim_end().to_owned(), |command, (folder, name)| {
         command.replace(&format!("{}/", folder.display()), name)
     })
 }
@@ -89,15 +101,19 @@ fn machine(cpuinfo: &str, meminfo: &str, cpus: usize) -> String {
 fn version(program: &Path) -> String {
     let path = program.display().to_string();
     let owner = output("dpkg-query", &["--search", &path]);
-    if let Some((package, _)) = owner.split_once(':') {
-        let version =
-            output("dpkg-query", &["--show", "--showformat=${Package} ${Version}", package]);
+    if let Some((name, _)) = owner.split_once(':') {
+        let version = package(name);
         if !version.is_empty() {
             return version;
         }
     }
     let own = output(&path, &["--version"]);
     if own.is_empty() { "unknown".to_owned() } else { own }
+}
+
+/// Name and version of an installed package.
+fn package(name: &str) -> String {
+    output("dpkg-query", &["--show", "--showformat=${Package} ${Version}", name])
 }
 
 /// The first line of a program's output, or nothing.
@@ -149,7 +165,7 @@ mod tests {
         let mut programs = Programs::default();
         programs.note("a", &["/bin/sh -c x".to_owned()], &[]);
         programs.note("a", &["/bin/other".to_owned()], &[]);
-        assert_eq!(programs.commands["a"], ["/bin/sh -c x"]);
+        assert_eq!(programs.commands["a"], ["sh -c x"]);
         assert!(programs.versions.contains_key("sh") && !programs.versions.contains_key("other"));
     }
 

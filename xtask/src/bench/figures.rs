@@ -48,7 +48,12 @@ fn completion(clients: &[String], case: Case, runs: &[RunResult]) -> Figure {
         of.sort_by(|a, b| rank(a).total_cmp(&rank(b)));
         if let Some(run) = of.get(of.len() / 2) {
             let points = steps(run);
-            series.push(Series { name: client.clone(), colour, points, dots: false });
+            let (done, all) = (run.done(), run.members.len());
+            let name = match done == all {
+                true => client.clone(),
+                false => format!("{client} ({done} of {all})"),
+            };
+            series.push(Series { name, colour, points, dots: false });
         }
     }
     let nodes = f64::from(case.nodes);
@@ -58,6 +63,11 @@ fn completion(clients: &[String], case: Case, runs: &[RunResult]) -> Figure {
         Mark { name: "HTTP, one link".to_owned(), points: upright(nodes) },
     ];
     let times = series.iter().flat_map(|s| s.points.iter().map(|(x, _)| *x));
+    let x = Axis::logarithmic("time ÷ (image ÷ link rate)", times.chain([1.0, nodes]));
+    for Series { points, .. } in &mut series {
+        // a line that does not reach the top goes on to the edge
+        points.extend(points.last().filter(|(_, y)| *y < 100.0).map(|(_, y)| (x.to, *y)));
+    }
     let chart = Chart {
         title: format!("{}: nodes that have the image", case.scenario),
         subtitle: format!(
@@ -65,7 +75,7 @@ fn completion(clients: &[String], case: Case, runs: &[RunResult]) -> Figure {
             case.nodes,
             BitRate::from_bits(case.bits_per_second)
         ),
-        x: Axis::logarithmic("time ÷ (image ÷ link rate)", times.chain([1.0, nodes])),
+        x,
         y: Axis {
             label: "nodes done".to_owned(),
             from: 0.0,
@@ -188,6 +198,15 @@ mod tests {
         let shares: Vec<f64> = points.iter().map(|(_, y)| *y).collect();
         assert_eq!(shares, [0.0, 25.0, 25.0, 50.0, 50.0, 75.0], "one never gets there");
         assert!(points.windows(2).all(|pair| pair[0].0 <= pair[1].0));
+    }
+
+    #[test]
+    fn a_client_that_leaves_nodes_behind_is_seen_to() {
+        let case = case(Scenario::FlashCrowd, 2);
+        let mut run = run("a", case, &[1.2]);
+        run.members.push(node(Role::Plain, None));
+        let figure = completion(&["a".to_owned()], case, &[run]);
+        assert!(figure.svg.contains(">a (1 of 2)<"), "{}", figure.svg);
     }
 
     #[test]

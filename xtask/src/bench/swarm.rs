@@ -36,12 +36,7 @@ pub(crate) fn run(args: &SwarmArgs) -> anyhow::Result<()> {
     let settings = args.settings()?;
     let published =
         args.publish.as_ref().map(|name| publish::folder(workspace::root(), name)).transpose()?;
-    let programs = match &args.programs {
-        Some(folder) => {
-            folder.canonicalize().with_context(|| format!("--programs {}", folder.display()))?
-        }
-        None => contender::build_programs()?,
-    };
+    let programs = contender::programs(args.programs.as_deref())?;
     if settings.clients.contains(&Client::Librqbit) {
         rqbit::build()?;
     }

@@ -22,7 +22,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("initrd-client", &["proto", "swarm", "sys"]),
     ("tests", &["proto", "sys", "store", "swarm", "packer", "tracker", "seeder", "initrd-client"]),
     ("sim", &["proto", "swarm"]),
-    ("xtask", &["tests", "proto", "sim", "swarm"]),
+    ("xtask", &["tests", "proto", "sim", "store", "swarm"]),
 ];
 
 /// Crates of others that a crate of ours must not have, directly or through others.
