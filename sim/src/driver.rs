@@ -38,7 +38,17 @@ impl World {
                     let Some(flow) = self.nodes[id.at()].flow(key) else { continue };
                     self.close_later(flow, reason);
                 }
-                Action::Ban(identity) => self.bans.push((id, identity)),
+                Action::Ban(identity) => {
+                    if self
+                        .nodes
+                        .iter()
+                        .zip(0..)
+                        .any(|(n, at)| n.was_honest && NodeId(at).identity(n.life) == identity)
+                    {
+                        self.fault(id, || format!("bans an honest node, {identity:?}"));
+                    }
+                    self.bans.push((id, identity));
+                }
                 Action::Completed => {
                     self.nodes[id.at()].finished_at.get_or_insert(self.now);
                     self.refresh_awaited(id);
@@ -130,9 +140,9 @@ impl World {
         let done = self.nodes[from.at()].core.is_done();
         let flow = &mut self.flows[id.at()];
         let before = flow.written;
-        commit(flow, &self.geometry);
+        flow.commit(&self.geometry);
         if !std::mem::replace(&mut flow.greeted, true) {
-            append(flow, Item::Hello { upload_only: done }, &self.geometry);
+            flow.append(Item::Hello { upload_only: done }, &self.geometry);
         }
         for block in &blocks {
             let (piece, number) = (block.piece, block.begin / BLOCK_LEN);
@@ -140,10 +150,10 @@ impl World {
             node.counts.payload_sent += u64::from(block.length);
             let wrong = node.conduct.lies(&mut self.rng);
             let lacks = !node.disk.stored().has(piece);
-            append(flow, Item::Data { piece: piece.0, number, wrong }, &self.geometry);
+            let data = Item::Data { piece: piece.0, number, wrong };
+            self.flows[id.at()].append(data, &self.geometry);
             if lacks {
-                let what = format!("serves piece {} that it does not have", piece.0);
-                self.faults.push(what);
+                self.fault(from, || format!("serves piece {} that it does not have", piece.0));
             }
         }
         let flow = &mut self.flows[id.at()];
@@ -188,14 +198,7 @@ impl World {
         let back = id.back();
         let to = self.flows[id.at()].to;
         let mut any = false;
-        loop {
-            let flow = &mut self.flows[id.at()];
-            let delivered = flow.delivered;
-            if flow.committed == 0 || flow.items.front().is_none_or(|(end, _)| *end > delivered) {
-                break;
-            }
-            flow.committed -= 1;
-            let Some((_, item)) = flow.items.pop_front() else { break };
+        while let Some(item) = self.flows[id.at()].take_delivered() {
             if self.flows[back.at()].open {
                 any = true;
                 self.receive(to, back, item);
@@ -207,7 +210,8 @@ impl World {
     }
 
     fn receive(&mut self, id: NodeId, flow: FlowId, item: Item) {
-        if self.nodes[id.at()].conduct.swallows(&item) {
+        let node = &self.nodes[id.at()];
+        if node.conduct.swallows(&item, node.disk.stored()) {
             return;
         }
         let now = self.moment(id);
@@ -230,8 +234,12 @@ impl World {
                 return;
             }
         };
-        if result.is_err() {
+        if let Err(violation) = result {
             self.nodes[id.at()].counts.violations += 1;
+            let other = self.flows[flow.at()].to;
+            if self.nodes[other.at()].was_honest && self.nodes[id.at()].was_honest {
+                self.fault(id, || format!("accuses honest node {}: {violation}", other.0));
+            }
             self.close(flow);
         }
     }
@@ -300,7 +308,7 @@ impl World {
         flow.writing.clear();
         flow.blocked = false;
         if self.flows[id.back().at()].open {
-            append(&mut self.flows[id.at()], Item::End, &self.geometry);
+            self.flows[id.at()].append(Item::End, &self.geometry);
             self.enqueue(id);
         } else {
             self.silence(id);
@@ -362,18 +370,4 @@ impl World {
         let have: &Bitfield = node.core.have();
         have == node.disk.stored()
     }
-}
-
-/// The kernel, or a write to it, takes over what waits for the writer.
-fn commit(flow: &mut Flow, geometry: &proto::geometry::Geometry) {
-    for (end, item) in flow.items.iter_mut().skip(flow.committed) {
-        flow.written += u64::from(item.size(geometry));
-        *end = flow.written;
-    }
-    flow.committed = flow.items.len();
-}
-
-fn append(flow: &mut Flow, item: Item, geometry: &proto::geometry::Geometry) {
-    flow.items.push_back((0, item));
-    commit(flow, geometry);
 }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use proto::geometry::Block;
+use proto::geometry::{Block, Geometry};
 use swarm::core::PeerKey;
 
 use crate::item::Item;
@@ -67,6 +67,8 @@ pub(crate) struct Flow {
     /// in a write that it has not taken yet; the rest waits for the writer.
     pub(crate) items: VecDeque<(u64, Item)>,
     pub(crate) committed: usize,
+    /// Position of the first message's last byte; kept here since the queue is mostly not cached.
+    pub(crate) first_end: u64,
     /// Bytes handed over in writes, sent, delivered.
     pub(crate) written: u64,
     pub(crate) sent: u64,
@@ -99,6 +101,7 @@ impl Flow {
             credit: 0,
             items: VecDeque::new(),
             committed: 0,
+            first_end: u64::MAX,
             written: 0,
             sent: 0,
             delivered: 0,
@@ -124,6 +127,52 @@ impl Flow {
         self.written - self.sent
     }
 
+    /// Takes out the first message, if all of it was delivered.
+    pub(crate) fn take_delivered(&mut self) -> Option<Item> {
+        if self.first_end > self.delivered {
+            return None;
+        }
+        self.committed -= 1;
+        let (_, item) = self.items.pop_front()?;
+        if self.items.is_empty() {
+            // begin again at the front of the buffer, which is in the cache
+            self.items.clear();
+        }
+        self.first_end = match self.items.front() {
+            Some((end, _)) if self.committed > 0 => *end,
+            _ => u64::MAX,
+        };
+        Some(item)
+    }
+
+    /// The kernel, or a write to it, takes over what waits for the writer.
+    pub(crate) fn commit(&mut self, geometry: &Geometry) {
+        for (end, item) in self.items.iter_mut().skip(self.committed) {
+            self.written += u64::from(item.size(geometry));
+            *end = self.written;
+        }
+        if self.committed == 0 {
+            self.first_end = self.items.front().map_or(u64::MAX, |(end, _)| *end);
+        }
+        self.committed = self.items.len();
+    }
+
+    /// Adds a message behind those that were committed.
+    pub(crate) fn append(&mut self, item: Item, geometry: &Geometry) {
+        self.items.push_back((0, item));
+        self.commit(geometry);
+    }
+
+    /// Forgets all that is not sent.
+    pub(crate) fn forget(&mut self) {
+        self.sent = self.written;
+        self.items.clear();
+        self.committed = 0;
+        self.first_end = u64::MAX;
+        self.writing.clear();
+        self.blocked = false;
+    }
+
     /// Messages that wait for the writer.
     pub(crate) fn waiting(&self) -> usize {
         self.items.len() - self.committed
@@ -142,7 +191,8 @@ pub(crate) struct Port {
     pub(crate) ready: VecDeque<FlowId>,
     /// Flows that wait for room in front of the downlink.
     pub(crate) parked: VecDeque<FlowId>,
-    pub(crate) up_busy: bool,
+    /// What the uplink sends: flow and bytes.
+    pub(crate) sending: Option<(FlowId, u32)>,
     /// Acknowledgements to be sent, in bytes.
     pub(crate) acks: u64,
     /// Bytes on the way to, or in front of, the downlink, and the most there may be.
@@ -163,7 +213,7 @@ impl Port {
             burst,
             ready: VecDeque::new(),
             parked: VecDeque::new(),
-            up_busy: false,
+            sending: None,
             acks: 0,
             queued: 0,
             limit,

@@ -46,6 +46,8 @@ pub(crate) enum Item {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Other {
     Control(Control),
+    /// A block of any coordinates, with wrong bytes.
+    Block(Block),
 }
 
 /// What an [`Item`] is to the receiving core.
@@ -96,6 +98,7 @@ impl Item {
             Self::Other(other) => match &**other {
                 Other::Control(Control::Bitfield(field)) => bitfield_size(field),
                 Other::Control(_) => 17,
+                Other::Block(block) => 13 + block.length,
             },
             // a FIN rides on the last segment; one byte stands for it
             Self::End => 1,
@@ -117,6 +120,7 @@ impl Item {
             }
             Self::Other(other) => match *other {
                 Other::Control(control) => control,
+                Other::Block(block) => return Meaning::Block { block, wrong: true },
             },
             Self::Choke => Control::Choke,
             Self::Unchoke => Control::Unchoke,

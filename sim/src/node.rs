@@ -60,6 +60,8 @@ pub struct Counts {
 pub struct Node {
     pub(crate) core: Torrent,
     pub(crate) conduct: Conduct,
+    /// It was never anything but honest.
+    pub(crate) was_honest: bool,
     pub(crate) alive: bool,
     /// Still to complete before the run is over.
     pub(crate) awaited: bool,
@@ -123,6 +125,12 @@ impl Node {
     #[must_use]
     pub fn conduct(&self) -> Conduct {
         self.conduct
+    }
+
+    /// Whether it was never anything but honest.
+    #[must_use]
+    pub fn was_honest(&self) -> bool {
+        self.was_honest
     }
 
     /// What it counted.

@@ -108,9 +108,9 @@ impl World {
             first_piece_most: first.last().copied().unwrap_or(f64::NAN),
             connections_least: leechers.iter().map(|n| n.connections()).min().unwrap_or(0),
             connections_mean: mean(&|n| n.connections() as u64),
-            down: Down::seconds(&down),
-            up: Up::seconds(&up),
-            admin_up: Up::seconds(&[seeder.idle.up]),
+            down: Down::seconds(&down, self.sample_every),
+            up: Up::seconds(&up, self.sample_every),
+            admin_up: Up::seconds(&[seeder.idle.up], self.sample_every),
             events: self.events(),
             faults: self.faults().to_vec(),
         }

@@ -7,7 +7,7 @@ use crate::node::NodeId;
 use crate::report::{DownCause, Seconds, UpCause, real};
 use crate::world::World;
 
-/// Time between two looks at a node. No divisor of the engine's tick, so that all phases are seen.
+/// Time between two looks at a node, in small swarms.
 pub(crate) const SAMPLE_NANOS: u64 = 17_300_000;
 
 /// What a downlink was seen doing until its node was complete.
@@ -57,9 +57,10 @@ pub(crate) struct Idle {
 
 impl Down {
     /// Mean seconds by cause.
-    pub(crate) fn seconds(of: &[Down]) -> Seconds<DownCause> {
+    pub(crate) fn seconds(of: &[Down], every: u64) -> Seconds<DownCause> {
         mean(
             of,
+            every,
             &[
                 ("busy", |d| d.busy),
                 ("unconnected", |d| d.unconnected),
@@ -77,9 +78,10 @@ impl Down {
 
 impl Up {
     /// Mean seconds by cause.
-    pub(crate) fn seconds(of: &[Up]) -> Seconds<UpCause> {
+    pub(crate) fn seconds(of: &[Up], every: u64) -> Seconds<UpCause> {
         mean(
             of,
+            every,
             &[
                 ("busy", |u| u.busy),
                 ("nobody interested", |u| u.nobody_interested),
@@ -94,8 +96,8 @@ impl Up {
 /// A cause and where it is counted.
 type Cause<T> = (&'static str, fn(&T) -> u64);
 
-fn mean<T>(of: &[T], causes: &[Cause<T>]) -> Seconds<&'static str> {
-    let each = real(SAMPLE_NANOS) / 1e9 / real(of.len().max(1) as u64);
+fn mean<T>(of: &[T], every: u64, causes: &[Cause<T>]) -> Seconds<&'static str> {
+    let each = real(every) / 1e9 / real(of.len().max(1) as u64);
     let row = |(name, count): &Cause<T>| (*name, real(of.iter().map(count).sum()) * each);
     Seconds(causes.iter().map(row).collect())
 }
@@ -164,7 +166,7 @@ impl World {
         views: &[(PeerView, u64, u64)],
         up: &'a mut Up,
     ) -> &'a mut u64 {
-        if self.nodes[id.at()].port.up_busy {
+        if self.nodes[id.at()].port.sending.is_some() {
             return &mut up.busy;
         }
         if views.iter().any(|(_, ours, _)| *ours > 0) {

@@ -35,7 +35,7 @@ impl World {
 
     /// Begins the next burst, if the uplink is free and somebody may send.
     pub(crate) fn start_uplink(&mut self, node: NodeId) {
-        if self.nodes[node.at()].port.up_busy {
+        if self.nodes[node.at()].port.sending.is_some() {
             return;
         }
         while let Some(id) = self.nodes[node.at()].port.ready.pop_front() {
@@ -79,12 +79,11 @@ impl World {
         flow.in_flight += 1;
         let bytes = wire + std::mem::take(&mut port.acks) + if lost { wire } else { 0 };
         let done = now + nanos_for(bytes, port.up_rate);
-        port.up_busy = true;
+        port.sending = Some((id, size));
         port.sent += bytes;
         if lost {
             flow.held_until = done + LOSS_NANOS + 3 * flow.latency;
         }
-        let arrives = (done + flow.latency).max(flow.held_until);
         let node = flow.from;
         if flow.unsent() > 0 {
             port.ready.push_back(id);
@@ -93,7 +92,6 @@ impl World {
         }
         let taken = flow.blocked && flow.unsent() <= self.send_buffer;
         self.calendar.push(done, Event::UplinkFree(node));
-        self.calendar.push(arrives, Event::Arrive(id, size));
         if taken {
             self.write_done(id);
         }
@@ -101,19 +99,28 @@ impl World {
 
     /// The uplink of a node has sent a burst.
     pub(crate) fn uplink_free(&mut self, node: NodeId) {
-        self.nodes[node.at()].port.up_busy = false;
+        if let Some((id, size)) = self.nodes[node.at()].port.sending.take() {
+            let flow = &self.flows[id.at()];
+            let at = (self.now + flow.latency).max(flow.held_until);
+            if self.same_latency {
+                // what leaves first arrives first, so its place in the queue is known now
+                self.arrive(id, size, at);
+            } else {
+                self.calendar.push(at, Event::Arrive(id, size));
+            }
+        }
         self.start_uplink(node);
     }
 
-    /// A burst reached the queue of its receiver's downlink.
-    pub(crate) fn arrive(&mut self, id: FlowId, size: u32) {
+    /// A burst reaches the queue of its receiver's downlink.
+    pub(crate) fn arrive(&mut self, id: FlowId, size: u32, at: u64) {
         let wire = self.wire_size(size);
         let last_packet = self.wire_size(size.min(MSS));
         let port = &mut self.nodes[self.flows[id.at()].to.at()].port;
         port.received += wire;
         // packet by packet: an idle downlink works while the burst still comes in
         let behind_others = port.down_free + nanos_for(wire, port.down_rate);
-        let alone = self.now + nanos_for(last_packet, port.down_rate);
+        let alone = at + nanos_for(last_packet, port.down_rate);
         port.down_free = behind_others.max(alone);
         self.calendar.push(port.down_free, Event::Deliver(id, size));
     }
@@ -136,7 +143,7 @@ impl World {
     fn acknowledge(&mut self, from: NodeId, to: NodeId, size: u32) {
         let bytes = u64::from(HEADER * size.div_ceil(MSS)) / 2;
         let receiver = &mut self.nodes[to.at()].port;
-        if receiver.up_busy {
+        if receiver.sending.is_some() {
             receiver.acks += bytes;
         }
         let sender = &mut self.nodes[from.at()].port;
@@ -171,11 +178,7 @@ impl World {
         let flow = &mut self.flows[id.at()];
         let (from, to, credit) = (flow.from, flow.to, std::mem::take(&mut flow.credit));
         let waits = std::mem::replace(&mut flow.waits, Waits::Nowhere);
-        flow.sent = flow.written;
-        flow.items.clear();
-        flow.committed = 0;
-        flow.writing.clear();
-        flow.blocked = false;
+        flow.forget();
         match waits {
             Waits::Nowhere => {}
             Waits::Uplink => self.nodes[from.at()].port.ready.retain(|other| *other != id),

@@ -61,6 +61,10 @@ pub struct World {
     pub(crate) headers: bool,
     pub(crate) send_buffer: u64,
     pub(crate) loss: u32,
+    pub(crate) same_latency: bool,
+    /// Time between two looks at a node. No divisor of the engine's tick, so that all phases are
+    /// seen; longer in large swarms, where there are many to look at.
+    pub(crate) sample_every: u64,
     pub(crate) rng: fastrand::Rng,
     pub(crate) calendar: Calendar<Event>,
     pub(crate) nodes: Vec<Node>,
@@ -98,6 +102,8 @@ impl World {
             headers: setup.network.headers,
             send_buffer: u64::from(setup.network.send_buffer),
             loss: setup.network.loss,
+            same_latency: setup.network.latency_spread.is_zero() && setup.network.loss == 0,
+            sample_every: SAMPLE_NANOS * u64::from(setup.leechers / 1000).clamp(1, 8),
             rng: fastrand::Rng::with_seed(setup.seed),
             calendar: Calendar::new(),
             nodes: Vec::with_capacity(count as usize),
@@ -129,6 +135,7 @@ impl World {
         Node {
             core: self.core(seeder, have.clone()),
             conduct: Conduct::Honest,
+            was_honest: true,
             alive: false,
             awaited: false,
             life: 0,
@@ -161,7 +168,7 @@ impl World {
 
     /// Sets how a node behaves, before it starts.
     pub fn set_conduct(&mut self, node: NodeId, conduct: Conduct) {
-        self.nodes[node.at()].conduct = conduct;
+        self.behave(node, conduct);
     }
 
     /// Sets the link of a node, in bytes per second, before it starts.
@@ -224,12 +231,12 @@ impl World {
     fn step(&mut self, event: Event) {
         match event {
             Event::UplinkFree(node) => self.uplink_free(node),
-            Event::Arrive(flow, size) => self.arrive(flow, size),
+            Event::Arrive(flow, size) => self.arrive(flow, size, self.now),
             Event::Deliver(flow, size) => self.deliver(flow, size),
             Event::Tick(node, life) if self.lives(node, life) => self.tick(node),
             Event::Sample(node, life) if self.lives(node, life) => {
                 if self.sample(node) {
-                    self.calendar.push(self.now + SAMPLE_NANOS, Event::Sample(node, life));
+                    self.calendar.push(self.now + self.sample_every, Event::Sample(node, life));
                 }
             }
             Event::Announce(node, life) if self.lives(node, life) => self.announce(node),
@@ -270,7 +277,7 @@ impl World {
         self.calendar.push(asks, Event::Announce(id, life));
         self.calendar.push(self.now, Event::Tick(id, life));
         if self.setup.samples {
-            let phase = self.rng.u64(0..SAMPLE_NANOS);
+            let phase = self.rng.u64(0..self.sample_every);
             self.calendar.push(self.now + phase, Event::Sample(id, life));
         }
     }
@@ -308,7 +315,7 @@ impl World {
         let node = &mut self.nodes[id.at()];
         (node.core, node.disk, node.book) = (core, Disk::new(have), Book::default());
         (node.dialing, node.by_key) = (0, Vec::new());
-        node.alive = false;
+        (node.alive, node.first_piece_at, node.finished_at) = (false, None, None);
         node.life += 1;
         self.refresh_awaited(id);
         if again {
@@ -332,6 +339,12 @@ impl World {
     #[must_use]
     pub fn now(&self) -> Duration {
         Duration::from_nanos(self.now)
+    }
+
+    /// What the swarm is made of.
+    #[must_use]
+    pub fn setup(&self) -> &Setup {
+        &self.setup
     }
 
     /// A node.
