@@ -53,6 +53,7 @@ fn service(cluster: &Cluster, node: &Node, revision: &Revision, device: &Loop) -
         manifest_sha256: None,
         source: revision.url(),
         upload_limit: None,
+        no_lsd: false,
         sources: Sources::default(),
     };
     let path = node.scratch().join("boot.json");
