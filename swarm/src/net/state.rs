@@ -269,3 +269,6 @@ impl State {
 fn digests(data: &[u8]) -> Evidence {
     data.chunks(BLOCK_LEN as usize).map(PieceHash::of).collect()
 }
+
+#[cfg(test)]
+mod tests;
