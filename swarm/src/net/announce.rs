@@ -1,6 +1,5 @@
 //! Tells trackers about us and learns of peers: tiers as in BEP 12, over HTTP and UDP.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,8 +35,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         return;
     }
     let key = fastrand::u32(..);
-    let udp = BTreeMap::new();
-    let mut announcer = Announcer { key, shared, tiers, udp, told_complete: false };
+    let mut announcer = Announcer { key, shared, tiers, udp: Vec::new(), told_complete: false };
     announcer.run().await;
     announcer.stopped().await;
 }
@@ -45,8 +43,8 @@ pub(crate) async fn run(shared: Arc<Shared>) {
 struct Announcer {
     shared: Arc<Shared>,
     tiers: Vec<Vec<String>>,
-    /// UDP trackers by URL, with their connections.
-    udp: BTreeMap<String, UdpTracker>,
+    /// UDP trackers, with their connections.
+    udp: Vec<UdpTracker>,
     key: u32,
     /// The tracker knows that we are complete, or we were from the start.
     told_complete: bool,
@@ -175,16 +173,17 @@ impl Announcer {
         limits: Limits,
         waits: &[Duration],
     ) -> Result<AnnouncePeers, Stall> {
-        if !self.udp.contains_key(url) {
-            match UdpTracker::of(url) {
-                Some(tracker) => self.udp.insert(url.to_owned(), tracker?),
+        let at = match self.udp.iter().position(|tracker| tracker.is(url)) {
+            Some(at) => at,
+            None => match UdpTracker::of(url) {
+                Some(tracker) => {
+                    self.udp.push(tracker?);
+                    self.udp.len() - 1
+                }
                 None => return ask(url, &request.to_query(), limits).await,
-            };
-        }
-        match self.udp.get_mut(url) {
-            Some(tracker) => tracker.announce(request, self.key, waits).await,
-            None => ask(url, &request.to_query(), limits).await,
-        }
+            },
+        };
+        self.udp[at].announce(request, self.key, waits).await
     }
 
     fn request(&self, event: Option<AnnounceEvent>) -> AnnounceRequest {

@@ -3,7 +3,6 @@
 //! An address (IPv6: its /64) that fails handshakes or sends garbage has some tries free, then is
 //! turned away at once for a time that doubles with every further failure. Time forgives.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -45,11 +44,12 @@ pub(crate) struct Door(Mutex<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     handshakes: usize,
-    visitors: BTreeMap<IpAddr, Visitor>,
+    visitors: Vec<Visitor>,
 }
 
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 struct Visitor {
+    address: IpAddr,
     handshakes: usize,
     strikes: u32,
     struck_at: Moment,
@@ -67,11 +67,10 @@ impl Drop for Pass {
     fn drop(&mut self) {
         let mut inner = self.door.lock();
         inner.handshakes -= 1;
-        if let Some(visitor) = inner.visitors.get_mut(&self.address) {
-            visitor.handshakes -= 1;
-            if visitor.handshakes == 0 && visitor.strikes == 0 {
-                inner.visitors.remove(&self.address);
-            }
+        let visitor = inner.visitor(self.address);
+        visitor.handshakes -= 1;
+        if visitor.handshakes == 0 && visitor.strikes == 0 {
+            inner.visitors.retain(|visitor| visitor.address != self.address);
         }
     }
 }
@@ -88,7 +87,7 @@ impl Door {
         if inner.handshakes >= MAX_HANDSHAKES {
             return Err(Refusal::Crowded);
         }
-        let visitor = inner.visitors.entry(address).or_default();
+        let visitor = inner.visitor(address);
         if visitor.put_off_until > now {
             return Err(Refusal::PutOff(visitor.put_off_until - now));
         }
@@ -106,7 +105,7 @@ impl Door {
         if inner.visitors.len() >= MAX_ADDRESSES {
             inner.forget_the_oldest();
         }
-        let visitor = inner.visitors.entry(network(address)).or_default();
+        let visitor = inner.visitor(network(address));
         let quiet = now.saturating_sub(visitor.struck_at).as_secs() / FORGIVE.as_secs();
         let forgiven = u32::try_from(quiet).unwrap_or(u32::MAX);
         visitor.strikes = visitor.strikes.saturating_sub(forgiven).saturating_add(1);
@@ -119,10 +118,22 @@ impl Door {
 }
 
 impl Inner {
+    /// What is known of an address; nothing, at first.
+    fn visitor(&mut self, address: IpAddr) -> &mut Visitor {
+        let known = self.visitors.iter().position(|visitor| visitor.address == address);
+        let at = known.unwrap_or_else(|| {
+            let (struck_at, put_off_until) = (Moment::ZERO, Moment::ZERO);
+            let new = Visitor { address, handshakes: 0, strikes: 0, struck_at, put_off_until };
+            self.visitors.push(new);
+            self.visitors.len() - 1
+        });
+        &mut self.visitors[at]
+    }
+
     fn forget_the_oldest(&mut self) {
-        let idle = self.visitors.iter().filter(|(_, visitor)| visitor.handshakes == 0);
-        if let Some(oldest) = idle.min_by_key(|(_, v)| v.struck_at).map(|(address, _)| *address) {
-            self.visitors.remove(&oldest);
+        let idle = self.visitors.iter().enumerate().filter(|(_, v)| v.handshakes == 0);
+        if let Some((oldest, _)) = idle.min_by_key(|(_, v)| v.struck_at) {
+            self.visitors.swap_remove(oldest);
         }
     }
 }

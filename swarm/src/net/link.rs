@@ -60,7 +60,9 @@ pub(crate) async fn run(shared: Arc<Shared>, stream: TcpStream, theirs: Handshak
             state.book.forget(address);
             return;
         }
-        if let Err(reason) = state.admit(identity, outgoing, own_id, &shared.session.config, now) {
+        if let Err(reason) =
+            state.admit(identity, local, outgoing, own_id, &shared.session.config, now)
+        {
             tracing::debug!(peer = %address, reason, "peer refused");
             if outgoing {
                 state.book.failed(address, now);

@@ -7,10 +7,10 @@
 //! Each torrent has four announcements to spend, and gets another every minute. A fetch spends
 //! them in its first seconds, a peer with something to give also to answer newcomers.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use nix::ifaddrs::getifaddrs;
@@ -18,6 +18,7 @@ use nix::net::if_::{InterfaceFlags, if_nametoindex};
 use proto::hash::InfoHash;
 use proto::lsd::{Announcement, GROUP_V4, GROUP_V6, MAX_HASHES, MAX_LEN, PORT};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::io::ReadBuf;
 use tokio::net::UdpSocket;
 
 use super::book::{Origin, jittered, with_port};
@@ -87,35 +88,43 @@ impl Plan {
     }
 }
 
+/// An open port and the group it listens to.
+struct Channel {
+    socket: UdpSocket,
+    group: SocketAddr,
+}
+
 struct Lsd {
     session: Arc<SessionShared>,
-    v4: Option<UdpSocket>,
-    v6: Option<UdpSocket>,
+    channels: Vec<Channel>,
     cookie: String,
-    plans: BTreeMap<InfoHash, Plan>,
+    plans: Vec<(InfoHash, Plan)>,
     /// The second that is counted, and datagrams in it.
     rate: (u64, u32),
 }
 
 /// Announces and listens until the session ends.
 pub(crate) async fn run(session: Arc<SessionShared>) {
-    let open = |group: IpAddr| {
-        let speaks = session.local.is_ipv6() && session.local.ip().is_unspecified()
-            || session.local.is_ipv4() == group.is_ipv4();
-        let opened = if speaks { socket(group).map(Some) } else { Ok(None) };
-        opened.unwrap_or_else(|error| {
-            tracing::debug!(%group, %error, "no local discovery on this group");
-            None
-        })
-    };
-    let (v4, v6) = (open(GROUP_V4.into()), open(GROUP_V6.into()));
-    if v4.is_none() && v6.is_none() {
+    let local = session.local;
+    let groups = [SocketAddr::from((GROUP_V4, PORT)), SocketAddr::from((GROUP_V6, PORT))];
+    let mut channels = Vec::new();
+    for group in groups {
+        let both = local.is_ipv6() && local.ip().is_unspecified();
+        if !both && local.is_ipv4() != group.is_ipv4() {
+            continue;
+        }
+        match socket(group) {
+            Ok(socket) => channels.push(Channel { socket, group }),
+            Err(error) => tracing::debug!(%group, %error, "no local discovery on this group"),
+        }
+    }
+    if channels.is_empty() {
         return;
     }
     let cookie = format!("{:016x}", fastrand::u64(..));
     let mut lsd =
-        Lsd { session: session.clone(), v4, v6, cookie, plans: BTreeMap::new(), rate: (0, 0) };
-    lsd.join();
+        Lsd { session: session.clone(), channels, cookie, plans: Vec::new(), rate: (0, 0) };
+    lsd.join(&interfaces(local.ip()));
     tokio::select! {
         () = lsd.run() => {}
         () = session.cancel.cancelled() => {}
@@ -124,20 +133,36 @@ pub(crate) async fn run(session: Arc<SessionShared>) {
 
 impl Lsd {
     async fn run(&mut self) {
-        let (mut first, mut second) = ([0; MAX_LEN + 1], [0; MAX_LEN + 1]);
+        let mut buffer = [0; MAX_LEN + 1];
         loop {
-            let next_at = self.announce().await;
+            let next_at = self.announce();
             let wait = next_at.saturating_sub(self.session.started.elapsed());
             let heard = tokio::select! {
-                (length, from) = receive(self.v4.as_ref(), &mut first) => Some((&first[..length], from)),
-                (length, from) = receive(self.v6.as_ref(), &mut second) => Some((&second[..length], from)),
-                () = self.session.lsd_wake.notified() => None,
-                () = tokio::time::sleep(wait) => None,
+                heard = self.receive(&mut buffer) => heard,
+                () = self.session.lsd_wake.notified() => continue,
+                () = tokio::time::sleep(wait) => continue,
             };
-            if let Some((datagram, from)) = heard {
-                self.hear(datagram, from);
+            match heard {
+                Ok((length, from)) => self.hear(&buffer[..length], from),
+                // an ICMP error of something sent earlier
+                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
             }
         }
+    }
+
+    /// The next datagram on any channel.
+    async fn receive(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+        std::future::poll_fn(|context| {
+            for channel in &self.channels {
+                let mut read = ReadBuf::new(buffer);
+                if let Poll::Ready(from) = channel.socket.poll_recv_from(context, &mut read) {
+                    let length = read.filled().len();
+                    return Poll::Ready(from.map(|from| (length, from)));
+                }
+            }
+            Poll::Pending
+        })
+        .await
     }
 
     fn hear(&mut self, datagram: &[u8], from: SocketAddr) {
@@ -166,92 +191,89 @@ impl Lsd {
             if news {
                 tracing::debug!(peer = %address, %info_hash, "peer found on this network");
                 torrent.ticker.notify_one();
-                if can_give && let Some(plan) = self.plans.get_mut(&info_hash) {
-                    plan.answer(now);
+                if can_give {
+                    let plan = self.plans.iter_mut().find(|(known, _)| *known == info_hash);
+                    plan.into_iter().for_each(|(_, plan)| plan.answer(now));
                 }
             }
         }
     }
 
     /// Announces what is due; when to look again.
-    async fn announce(&mut self) -> Moment {
+    fn announce(&mut self) -> Moment {
         let now = self.session.started.elapsed();
         let torrents: Vec<Arc<Shared>> =
             self.session.torrents().into_iter().filter(|t| is_public(t)).collect();
         let mut due = Vec::new();
-        self.plans.retain(|hash, _| torrents.iter().any(|t| t.metainfo.info_hash == *hash));
+        self.plans.retain(|(hash, _)| torrents.iter().any(|t| t.metainfo.info_hash == *hash));
         for torrent in &torrents {
             let hash = torrent.metainfo.info_hash;
+            if !self.plans.iter().any(|(known, _)| *known == hash) {
+                self.plans.push((hash, Plan::new(now)));
+            }
             let alone = !torrent.is_done() && torrent.lock().links.is_empty();
-            let plan = self.plans.entry(hash).or_insert_with(|| Plan::new(now));
-            if plan.take(now, alone) {
+            let plan = self.plans.iter_mut().find(|(known, _)| *known == hash);
+            if plan.is_some_and(|(_, plan)| plan.take(now, alone)) {
                 due.push(hash);
             }
         }
         if !due.is_empty() {
-            let interfaces = self.join();
-            for info_hashes in due.chunks(MAX_HASHES) {
-                self.send(&interfaces, info_hashes).await;
-            }
+            let interfaces = interfaces(self.session.local.ip());
+            self.join(&interfaces);
+            due.chunks(MAX_HASHES).for_each(|hashes| self.send(&interfaces, hashes));
         }
-        self.plans.values().map(|plan| plan.next_at).min().unwrap_or(now + CALM)
+        self.plans.iter().map(|(_, plan)| plan.next_at).min().unwrap_or(now + CALM)
     }
 
     /// Joins the groups on every interface, also on those that came since the last time.
-    fn join(&self) -> Interfaces {
-        let interfaces = Interfaces::of(self.session.local.ip());
-        let note = |result: io::Result<()>, interface: &dyn std::fmt::Display| match result {
-            // joined already
-            Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
-                tracing::debug!(%interface, %error, "no local discovery on this interface");
-            }
-            _ => {}
-        };
-        if let Some(socket) = &self.v4 {
-            for address in &interfaces.v4 {
-                note(SockRef::from(socket).join_multicast_v4(&GROUP_V4, address), address);
-            }
-        }
-        if let Some(socket) = &self.v6 {
-            for index in &interfaces.v6 {
-                note(SockRef::from(socket).join_multicast_v6(&GROUP_V6, *index), index);
+    fn join(&self, interfaces: &[Interface]) {
+        for (channel, interface) in self.ways(interfaces) {
+            let socket = SockRef::from(&channel.socket);
+            let joined = match interface {
+                Interface::V4(address) => socket.join_multicast_v4(&GROUP_V4, address),
+                Interface::V6(index) => socket.join_multicast_v6(&GROUP_V6, *index),
+            };
+            match joined {
+                // joined already
+                Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
+                    tracing::debug!(?interface, %error, "no local discovery on this interface");
+                }
+                _ => {}
             }
         }
-        interfaces
     }
 
-    async fn send(&self, interfaces: &Interfaces, info_hashes: &[InfoHash]) {
+    /// Each channel with each interface of its family.
+    fn ways<'a>(
+        &'a self,
+        interfaces: &'a [Interface],
+    ) -> impl Iterator<Item = (&'a Channel, &'a Interface)> {
+        self.channels.iter().flat_map(move |channel| {
+            let same = |i: &&Interface| channel.group.is_ipv4() == matches!(i, Interface::V4(_));
+            interfaces.iter().filter(same).map(move |interface| (channel, interface))
+        })
+    }
+
+    fn send(&self, interfaces: &[Interface], info_hashes: &[InfoHash]) {
         let message = Announcement {
             port: self.session.local.port(),
             info_hashes: info_hashes.to_vec(),
             cookie: Some(self.cookie.clone()),
         };
-        let mut sent = 0;
-        if let Some(socket) = &self.v4 {
-            let group = SocketAddr::from((GROUP_V4, PORT));
-            let text = message.encode(group);
-            for address in &interfaces.v4 {
-                let chosen = SockRef::from(socket).set_multicast_if_v4(address);
-                sent += u32::from(
-                    chosen.is_ok() && socket.send_to(text.as_bytes(), group).await.is_ok(),
-                );
+        for (channel, interface) in self.ways(interfaces) {
+            let text = message.encode(channel.group);
+            let socket = SockRef::from(&channel.socket);
+            // without this the kernel wants a route for the group, which an initrd may not have
+            let chosen = match interface {
+                Interface::V4(address) => socket.set_multicast_if_v4(address),
+                Interface::V6(index) => socket.set_multicast_if_v6(*index),
+            };
+            let sent = chosen.and_then(|()| socket.send_to(text.as_bytes(), &channel.group.into()));
+            match sent {
+                Ok(_) => tracing::debug!(?interface, "announced on this network"),
+                Err(error) => tracing::debug!(?interface, %error, "not announced"),
             }
         }
-        if let Some(socket) = &self.v6 {
-            let group = SocketAddr::from((GROUP_V6, PORT));
-            let text = message.encode(group);
-            for index in &interfaces.v6 {
-                let chosen = SockRef::from(socket).set_multicast_if_v6(*index);
-                sent += u32::from(
-                    chosen.is_ok() && socket.send_to(text.as_bytes(), group).await.is_ok(),
-                );
-            }
-        }
-        tracing::debug!(
-            torrents = info_hashes.len(),
-            interfaces = sent,
-            "announced on this network"
-        );
     }
 }
 
@@ -259,27 +281,13 @@ fn is_public(torrent: &Shared) -> bool {
     !torrent.metainfo.info.private && torrent.lock().core.is_some()
 }
 
-/// The next datagram; never, without a socket.
-async fn receive(socket: Option<&UdpSocket>, buffer: &mut [u8]) -> (usize, SocketAddr) {
-    loop {
-        match socket {
-            Some(socket) => match socket.recv_from(buffer).await {
-                Ok(received) => return received,
-                // an ICMP error of something sent earlier
-                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
-            },
-            None => std::future::pending().await,
-        }
-    }
-}
-
 /// Opens the port of a group; other programs on this host may have it open as well.
-fn socket(group: IpAddr) -> io::Result<UdpSocket> {
-    let (domain, any) = match group {
-        IpAddr::V4(_) => (Domain::IPV4, IpAddr::from(Ipv4Addr::UNSPECIFIED)),
-        IpAddr::V6(_) => (Domain::IPV6, IpAddr::from(Ipv6Addr::UNSPECIFIED)),
+fn socket(group: SocketAddr) -> io::Result<UdpSocket> {
+    let any: IpAddr = match group {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
-    let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
+    let socket = Socket::new(Domain::for_address(group), Type::DGRAM, Some(Protocol::UDP))?;
     if group.is_ipv6() {
         socket.set_only_v6(true)?;
     }
@@ -290,35 +298,32 @@ fn socket(group: IpAddr) -> io::Result<UdpSocket> {
 }
 
 /// Where to announce: IPv4 by address, IPv6 by interface number.
-#[derive(Debug, Default)]
-struct Interfaces {
-    v4: Vec<Ipv4Addr>,
-    v6: Vec<u32>,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Interface {
+    V4(Ipv4Addr),
+    V6(u32),
 }
 
-impl Interfaces {
-    /// Interfaces that are up and through which others reach `listen`.
-    fn of(listen: IpAddr) -> Self {
-        let mut found = Self::default();
-        let Ok(addresses) = getifaddrs() else { return found };
-        let able = InterfaceFlags::IFF_MULTICAST | InterfaceFlags::IFF_LOOPBACK;
-        for entry in addresses {
-            let up = entry.flags.contains(InterfaceFlags::IFF_UP) && entry.flags.intersects(able);
-            let Some(address) = entry.address.filter(|_| up) else { continue };
-            if let Some(v4) = address.as_sockaddr_in() {
-                if listen.is_unspecified() || listen == IpAddr::V4(v4.ip()) {
-                    found.v4.push(v4.ip());
-                }
-            } else if let Some(v6) = address.as_sockaddr_in6()
-                && (listen.is_unspecified() || listen == IpAddr::V6(v6.ip()))
-                && let Ok(index) = if_nametoindex(entry.interface_name.as_str())
-                && !found.v6.contains(&index)
-            {
-                found.v6.push(index);
-            }
-        }
-        found
+/// Interfaces that are up and through which others reach `listen`.
+fn interfaces(listen: IpAddr) -> Vec<Interface> {
+    let mut found = Vec::new();
+    let Ok(addresses) = getifaddrs() else { return found };
+    let able = InterfaceFlags::IFF_MULTICAST | InterfaceFlags::IFF_LOOPBACK;
+    let meant = |address: IpAddr| listen.is_unspecified() || listen == address;
+    for entry in addresses {
+        let up = entry.flags.contains(InterfaceFlags::IFF_UP) && entry.flags.intersects(able);
+        let Some(address) = entry.address.filter(|_| up) else { continue };
+        let interface = if let Some(v4) = address.as_sockaddr_in() {
+            meant(v4.ip().into()).then(|| Interface::V4(v4.ip()))
+        } else if address.as_sockaddr_in6().is_some_and(|v6| meant(v6.ip().into())) {
+            if_nametoindex(entry.interface_name.as_str()).ok().map(Interface::V6)
+        } else {
+            None
+        };
+        // an interface has several IPv6 addresses
+        found.extend(interface.filter(|interface| !found.contains(interface)));
     }
+    found
 }
 
 #[cfg(test)]
@@ -352,11 +357,10 @@ mod tests {
 
     #[test]
     fn loopback_is_an_interface_and_a_listen_address_chooses() {
-        let all = Interfaces::of(Ipv6Addr::UNSPECIFIED.into());
-        assert!(all.v4.contains(&Ipv4Addr::LOCALHOST), "{all:?}");
-        let one = Interfaces::of(Ipv4Addr::LOCALHOST.into());
-        assert_eq!((one.v4, one.v6), (vec![Ipv4Addr::LOCALHOST], vec![]));
-        let none = Interfaces::of(Ipv4Addr::new(192, 0, 2, 1).into());
-        assert!(none.v4.is_empty() && none.v6.is_empty());
+        let lo = Interface::V4(Ipv4Addr::LOCALHOST);
+        let all = interfaces(Ipv6Addr::UNSPECIFIED.into());
+        assert!(all.contains(&lo), "{all:?}");
+        assert_eq!(interfaces(Ipv4Addr::LOCALHOST.into()), [lo]);
+        assert!(interfaces(Ipv4Addr::new(192, 0, 2, 1).into()).is_empty());
     }
 }

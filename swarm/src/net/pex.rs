@@ -3,7 +3,6 @@
 //! What a peer says is hearsay: [`super::book`] bounds how much of it is kept and tried, per peer and
 //! in all, and what the tracker names is dialled first.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -35,7 +34,7 @@ const LEAST_GAP: Duration = Duration::from_secs(45);
 pub(crate) struct Exchange {
     /// The id by which the peer takes messages; `None`: it takes none.
     theirs: Option<u8>,
-    told: BTreeSet<SocketAddr>,
+    told: Vec<SocketAddr>,
     next_at: Moment,
     heard_at: Option<Moment>,
     /// Encoded messages for the writer.
@@ -57,14 +56,14 @@ impl Exchange {
     }
 
     /// Brings the peer up to date; whether there is something to write.
-    fn update(&mut self, now: Moment, others: &BTreeMap<SocketAddr, Contact>) -> bool {
+    fn update(&mut self, now: Moment, others: &[Contact]) -> bool {
         let added: Vec<Contact> = others
-            .values()
+            .iter()
             .filter(|c| !self.told.contains(&c.address))
             .copied()
             .take(MAX_PEERS)
             .collect();
-        let gone = self.told.iter().filter(|address| !others.contains_key(address));
+        let gone = self.told.iter().filter(|address| others.iter().all(|c| c.address != **address));
         let dropped: Vec<SocketAddr> = gone.copied().take(MAX_PEERS).collect();
         let message = PexMessage { added, dropped };
         let news = !(message.added.is_empty() && message.dropped.is_empty());
@@ -102,7 +101,7 @@ pub(crate) fn exchange(state: &mut State, now: Moment) {
         let others = known.iter().filter(|(other, contact)| {
             other != key && makes_sense(contact.address, link.address.ip())
         });
-        let others = others.map(|(_, contact)| (contact.address, *contact)).collect();
+        let others: Vec<Contact> = others.map(|(_, contact)| *contact).collect();
         if link.pex.update(now, &others) {
             link.wake.notify_one();
         }
@@ -139,9 +138,8 @@ fn makes_sense(address: SocketAddr, other: IpAddr) -> bool {
 mod tests {
     use super::*;
 
-    fn contact(address: &str) -> (SocketAddr, Contact) {
-        let address = address.parse().unwrap();
-        (address, Contact { address, complete: false, reachable: true })
+    fn contact(address: &str) -> Contact {
+        Contact { address: address.parse().unwrap(), complete: false, reachable: true }
     }
 
     fn sent(exchange: &mut Exchange) -> PexMessage {
@@ -165,14 +163,14 @@ mod tests {
     fn tells_changes_and_no_more_than_fifty_at_once() {
         let mut exchange = ready();
         assert_eq!(exchange.next_at, FIRST);
-        let many: BTreeMap<_, _> = (1..=60).map(|n| contact(&format!("10.0.0.{n}:1"))).collect();
+        let many: Vec<_> = (1..=60).map(|n| contact(&format!("10.0.0.{n}:1"))).collect();
         assert!(exchange.update(FIRST, &many));
         assert_eq!(sent(&mut exchange).added.len(), 50);
         assert_eq!(exchange.next_at, FIRST + EVERY);
         assert!(exchange.update(FIRST + EVERY, &many));
         assert_eq!(sent(&mut exchange).added.len(), 10);
         assert!(!exchange.update(FIRST + 2 * EVERY, &many), "nothing new, no message");
-        let few = many.into_iter().take(58).collect();
+        let few: Vec<_> = many.into_iter().take(58).collect();
         assert!(exchange.update(FIRST + 3 * EVERY, &few));
         let message = sent(&mut exchange);
         assert_eq!((message.added.len(), message.dropped.len()), (0, 2));
@@ -184,7 +182,7 @@ mod tests {
         let hello =
             ExtendedHandshake { extensions: [(NAME.into(), 0)].into(), ..Default::default() };
         exchange.greeted(&hello, Duration::ZERO);
-        assert!(!exchange.update(FIRST, &[contact("10.0.0.1:1")].into()));
+        assert!(!exchange.update(FIRST, &[contact("10.0.0.1:1")]));
         assert!(exchange.waiting.is_empty());
     }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use proto::bitfield::Bitfield;
 use proto::geometry::{BLOCK_LEN, Block, Geometry, PieceIndex};
@@ -42,6 +43,9 @@ pub(crate) struct Link {
 
 /// Buffers of done pieces that are kept.
 const SPARE: usize = 8;
+
+/// When a peer connects again over other addresses, its connection is dead after this silence.
+const STALE: Duration = Duration::from_secs(5);
 
 /// Blocks of a piece as digests: what a wrong copy looked like.
 type Evidence = Vec<PieceHash>;
@@ -213,6 +217,7 @@ impl State {
     pub(crate) fn admit(
         &mut self,
         identity: Identity,
+        local: SocketAddr,
         outgoing: bool,
         own_id: PeerId,
         config: &SessionConfig,
@@ -229,7 +234,11 @@ impl State {
         if let Some((key, link)) = same {
             // both sides keep the connection that the smaller id dialled
             let preferred = |outgoing: bool| outgoing == (own_id < identity.id);
-            if link.outgoing == outgoing || preferred(link.outgoing) {
+            // an address went away on either side: the old connection will never say so
+            let moved = (link.local.ip(), link.address.ip()) != (local.ip(), identity.ip)
+                && link.address.is_ipv4() == identity.ip.is_ipv4()
+                && now.saturating_sub(link.heard) >= STALE;
+            if !moved && (link.outgoing == outgoing || preferred(link.outgoing)) {
                 return Err("connected already");
             }
             let key = *key;
@@ -287,3 +296,6 @@ fn keep_spare(spare: &mut Vec<Vec<u8>>, buffer: Vec<u8>) {
 fn digests(data: &[u8]) -> Evidence {
     data.chunks(BLOCK_LEN as usize).map(PieceHash::of).collect()
 }
+
+#[cfg(test)]
+mod tests;

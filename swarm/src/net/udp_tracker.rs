@@ -5,7 +5,7 @@
 //! are the announcer's own growing pauses, in which other trackers get their turn.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use proto::announce::{AnnouncePeers, AnnounceRequest};
@@ -51,6 +51,11 @@ struct Connection {
 }
 
 impl UdpTracker {
+    /// Whether it is the one of this URL.
+    pub(crate) fn is(&self, url: &str) -> bool {
+        self.url == url
+    }
+
     /// A tracker, when the URL is one of UDP; `Err` when it is not usable.
     pub(crate) fn of(url: &str) -> Option<Result<Self, Stall>> {
         let rest = url.strip_prefix("udp://")?;
@@ -76,38 +81,90 @@ impl UdpTracker {
         key: u32,
         waits: &[Duration],
     ) -> Result<AnnouncePeers, Stall> {
-        let known = self.connection.take().filter(|c| c.since.elapsed() < CONNECTION_AGE);
-        if let Some(connection) = known {
+        loop {
+            let known = self.connection.take().filter(|c| c.since.elapsed() < CONNECTION_AGE);
+            let (connection, known) = match known {
+                Some(connection) => (connection, true),
+                None => (self.open(waits).await?, false),
+            };
             // a tracker that was started again does not know the id, and says so or nothing
-            let short = &waits[..waits.len().min(1)];
-            match connection.announce(self, request, key, short).await {
+            let waits = if known { &waits[..waits.len().min(1)] } else { waits };
+            let encode = |id| codec::announce(connection.id, id, request, key, &self.path);
+            match self.ask(&connection, waits, &encode).await {
                 Ok(Reply::Peers(reply)) => {
                     self.connection = Some(connection);
                     return Ok(reply);
                 }
-                other => tracing::debug!(url = %self.url, ?other, "connecting to the tracker anew"),
+                other if known => {
+                    tracing::debug!(url = %self.url, ?other, "connecting to the tracker anew");
+                }
+                Ok(Reply::Refused(text)) => return Err(self.refused(&text)),
+                Ok(Reply::Connected(_)) => return Err(self.refused("(no answer to an announce)")),
+                Err(stall) => return Err(stall),
             }
         }
-        let mut last = None;
+    }
+
+    /// Connects to the first address of the tracker that answers.
+    async fn open(&self, waits: &[Duration]) -> Result<Connection, Stall> {
+        let mut last = self.stall(StallCause::NameResolution, "the name has no address");
         for address in self.resolve().await? {
-            let connection = match Connection::open(self, address, waits).await {
-                Ok(connection) => connection,
-                Err(stall) => {
-                    last = Some(stall);
+            let (any, family) = match address {
+                SocketAddr::V4(_) => (SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)), Family::V4),
+                SocketAddr::V6(_) => (SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)), Family::V6),
+            };
+            let open = async {
+                let socket = UdpSocket::bind(any).await?;
+                // from here on the kernel drops what comes from elsewhere
+                socket.connect(address).await?;
+                Ok(socket)
+            };
+            let socket = match open.await {
+                Ok(socket) => socket,
+                Err(error) => {
+                    last = self.io(address, &error);
                     continue;
                 }
             };
-            match connection.announce(self, request, key, waits).await? {
-                Reply::Peers(reply) => {
-                    self.connection = Some(connection);
-                    return Ok(reply);
+            let since = Instant::now();
+            let connection = Connection { socket, family, address, id: 0, since };
+            match self.ask(&connection, waits, &codec::connect).await {
+                Ok(Reply::Connected(id)) => {
+                    return Ok(Connection { id, since: Instant::now(), ..connection });
                 }
-                Reply::Refused(text) => return Err(self.refused(&text)),
-                Reply::Connected(_) => return Err(self.refused("(not an answer to an announce)")),
+                Ok(Reply::Refused(text)) => last = self.refused(&text),
+                Ok(Reply::Peers(_)) => last = self.refused("(no answer to a connect)"),
+                Err(stall) => last = stall,
             }
         }
-        Err(last
-            .unwrap_or_else(|| self.stall(StallCause::NameResolution, "the name has no address")))
+        Err(last)
+    }
+
+    /// Sends a request until it is answered; what is no answer to it is dropped.
+    async fn ask(
+        &self,
+        connection: &Connection,
+        waits: &[Duration],
+        encode: &(dyn Fn(u32) -> Vec<u8> + Sync),
+    ) -> Result<Reply, Stall> {
+        let Connection { socket, family, address, .. } = connection;
+        let mut buffer = vec![0; MAX_REPLY_LEN];
+        for wait in waits {
+            // a new one each time: an answer tells which request it is for
+            let transaction = fastrand::u32(..);
+            socket.send(&encode(transaction)).await.map_err(|e| self.io(*address, &e))?;
+            let by = Instant::now() + *wait;
+            while let Ok(received) = timeout_at(by, socket.recv(&mut buffer)).await {
+                let length = received.map_err(|e| self.io(*address, &e))?;
+                match codec::parse(&buffer[..length], transaction, *family) {
+                    Ok(reply) => return Ok(reply),
+                    Err(error) => tracing::debug!(url = %self.url, %error, "datagram ignored"),
+                }
+            }
+        }
+        let waited: Duration = waits.iter().sum();
+        let text = format!("{address} did not answer within {waited:?}");
+        Err(self.stall(StallCause::TrackerUnreachable, &text))
     }
 
     async fn resolve(&self) -> Result<Vec<SocketAddr>, Stall> {
@@ -135,73 +192,6 @@ impl UdpTracker {
             StallCause::TrackerUnreachable
         };
         self.stall(cause, &format!("{address}: {error}"))
-    }
-}
-
-impl Connection {
-    async fn open(
-        tracker: &UdpTracker,
-        address: SocketAddr,
-        waits: &[Duration],
-    ) -> Result<Self, Stall> {
-        let (any, family) = match address {
-            SocketAddr::V4(_) => ("0.0.0.0:0", Family::V4),
-            SocketAddr::V6(_) => ("[::]:0", Family::V6),
-        };
-        let open = async {
-            let socket = UdpSocket::bind(any).await?;
-            // from here on the kernel drops what comes from elsewhere
-            socket.connect(address).await?;
-            Ok(socket)
-        };
-        let socket = open.await.map_err(|error: io::Error| tracker.io(address, &error))?;
-        let since = Instant::now();
-        let mut connection = Self { socket, family, address, id: 0, since };
-        match connection.ask(tracker, waits, codec::connect).await? {
-            Reply::Connected(id) => connection.id = id,
-            Reply::Refused(text) => return Err(tracker.refused(&text)),
-            Reply::Peers(_) => return Err(tracker.refused("(not an answer to a connect)")),
-        }
-        connection.since = Instant::now();
-        Ok(connection)
-    }
-
-    async fn announce(
-        &self,
-        tracker: &UdpTracker,
-        request: &AnnounceRequest,
-        key: u32,
-        waits: &[Duration],
-    ) -> Result<Reply, Stall> {
-        let encode = |id| codec::announce(self.id, id, request, key, &tracker.path);
-        self.ask(tracker, waits, encode).await
-    }
-
-    /// Sends a request until it is answered; what is no answer to it is dropped.
-    async fn ask(
-        &self,
-        tracker: &UdpTracker,
-        waits: &[Duration],
-        encode: impl Fn(u32) -> Vec<u8>,
-    ) -> Result<Reply, Stall> {
-        let mut buffer = vec![0; MAX_REPLY_LEN];
-        let io = |error| tracker.io(self.address, &error);
-        for wait in waits {
-            // a new one each time: an answer tells which request it is for
-            let transaction = fastrand::u32(..);
-            self.socket.send(&encode(transaction)).await.map_err(io)?;
-            let by = Instant::now() + *wait;
-            while let Ok(received) = timeout_at(by, self.socket.recv(&mut buffer)).await {
-                let datagram = &buffer[..received.map_err(io)?];
-                match codec::parse(datagram, transaction, self.family) {
-                    Ok(reply) => return Ok(reply),
-                    Err(error) => tracing::debug!(url = %tracker.url, %error, "datagram ignored"),
-                }
-            }
-        }
-        let waited: Duration = waits.iter().sum();
-        let text = format!("{} did not answer within {waited:?}", self.address);
-        Err(tracker.stall(StallCause::TrackerUnreachable, &text))
     }
 }
 

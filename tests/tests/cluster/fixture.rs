@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use lab::{BitRate, Cmd, Lab, LabConfig, Link, Node, Proc, Scratch, program};
 use proto::geometry::Geometry;
-use proto::hash::{PieceHash, Sha256Digest};
+use proto::hash::{InfoHash, PieceHash, Sha256Digest};
 use proto::manifest::{Artefact, ArtefactKind, MANIFEST_VERSION, Manifest};
 use proto::metainfo::{Info, Metainfo};
 use serde_json::Value;
@@ -26,7 +26,15 @@ pub(crate) struct Cluster {
     pub(crate) nodes: Vec<Node>,
     pub(crate) store: Store,
     lab: Lab,
-    _store_folder: tempfile::TempDir,
+    store_folder: tempfile::TempDir,
+}
+
+/// A torrent and its image outside of any store.
+pub(crate) struct Loose {
+    pub(crate) info_hash: InfoHash,
+    pub(crate) torrent: PathBuf,
+    pub(crate) data: PathBuf,
+    pub(crate) image: Vec<u8>,
 }
 
 pub(crate) struct Revision {
@@ -51,7 +59,36 @@ impl Cluster {
             .collect();
         let folder = tempfile::tempdir().unwrap();
         let store = Store::init(folder.path().join("store")).unwrap();
-        Cluster { admin, nodes, store, lab, _store_folder: folder }
+        Cluster { admin, nodes, store, lab, store_folder: folder }
+    }
+
+    /// Writes a public torrent of random bytes with these trackers.
+    pub(crate) fn loose(&self, seed: u64, length: usize, trackers: &[&str]) -> Loose {
+        let mut image = vec![0; length];
+        fastrand::Rng::with_seed(seed).fill(&mut image);
+        let geometry = Geometry::new(length as u64, PIECE).unwrap();
+        let pieces = image.chunks(usize::try_from(PIECE).unwrap()).map(PieceHash::of).collect();
+        let info = Info::new("rootimg.sfs", geometry, false, pieces).unwrap();
+        let tiers = trackers.iter().map(|url| vec![(*url).to_owned()]).collect();
+        let metainfo = Metainfo::new(info, tiers, vec![], None).unwrap();
+        let folder = self.store_folder.path();
+        let (torrent, data) = (folder.join("loose.torrent"), folder.join("rootimg.sfs"));
+        fs::write(&torrent, metainfo.to_bytes().unwrap()).unwrap();
+        fs::write(&data, &image).unwrap();
+        Loose { info_hash: metainfo.info_hash, torrent, data, image }
+    }
+
+    /// `bee-seeder seed` of a loose torrent; returns when it listens.
+    pub(crate) fn seed(&self, node: &Node, loose: &Loose) -> Proc {
+        let command = Cmd::new(program("bee-seeder").unwrap())
+            .args(["seed", "--json", "--listen", "[::]:6881"])
+            .arg("--torrent")
+            .arg(&loose.torrent)
+            .arg("--data")
+            .arg(&loose.data);
+        let mut proc = node.spawn(&command).unwrap();
+        wait_for_event(&mut proc, |e| e["event"] == "seeding");
+        proc
     }
 
     /// Makes a revision of random bytes and publishes it in the channel `stable`.
@@ -100,6 +137,12 @@ impl Cluster {
         self.admin.spawn(&command).unwrap()
     }
 
+    /// A tracker of every torrent, whatever is published.
+    pub(crate) fn tracker_for_all(&self) -> Proc {
+        let command = Cmd::new(program("bee-tracker").unwrap()).args(["--listen", "0.0.0.0:6969"]);
+        self.admin.spawn(&command).unwrap()
+    }
+
     /// `bee-seeder watch` with these further flags; returns when its HTTP port is open.
     pub(crate) fn seeder(&self, flags: &[&str]) -> Proc {
         let command = Cmd::new(program("bee-seeder").unwrap())
@@ -115,7 +158,7 @@ impl Cluster {
     /// `bee-initrd-client fetch` on a node, which seeds when it is done.
     pub(crate) fn fetch(&self, node: &Node, source: &str) -> Proc {
         let command = Cmd::new(program("bee-initrd-client").unwrap())
-            .args(["fetch", "--keep-seeding", "--json", "--listen", "0.0.0.0:6881"])
+            .args(["fetch", "--keep-seeding", "--json", "--listen", "[::]:6881"])
             .args(["--torrent", source, "--output"])
             .arg(node.scratch().join("image"));
         node.spawn(&command).unwrap()

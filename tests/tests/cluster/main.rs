@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests: what fails here fails the test")]
 
 mod crowd;
+mod discovery;
 mod fixture;
 mod interop;
 mod kills;
