@@ -392,6 +392,17 @@ mod tests {
         assert_eq!((settings.user.as_str(), settings.nice), ("beeswarm-node", 10));
     }
 
+    #[test]
+    fn the_units_let_local_discovery_list_the_interfaces() {
+        for unit in [
+            include_str!("../../systemd/beeswarm-seeder.service"),
+            include_str!("../../systemd/beeswarm-node-seeder.service"),
+        ] {
+            let line = unit.lines().find(|line| line.starts_with("RestrictAddressFamilies="));
+            assert!(line.is_none_or(|line| line.contains("AF_NETLINK")), "{line:?}");
+        }
+    }
+
     /// The samples for /etc/beeswarm, as they are and with every setting taken in.
     #[test]
     fn samples_are_valid_and_name_every_setting() {

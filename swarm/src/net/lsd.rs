@@ -307,7 +307,13 @@ enum Interface {
 /// Interfaces that are up and through which others reach `listen`.
 fn interfaces(listen: IpAddr) -> Vec<Interface> {
     let mut found = Vec::new();
-    let Ok(addresses) = getifaddrs() else { return found };
+    let addresses = match getifaddrs() {
+        Ok(addresses) => addresses,
+        Err(error) => {
+            tracing::debug!(%error, "cannot list the interfaces: no local discovery");
+            return found;
+        }
+    };
     let able = InterfaceFlags::IFF_MULTICAST | InterfaceFlags::IFF_LOOPBACK;
     let meant = |address: IpAddr| listen.is_unspecified() || listen == address;
     for entry in addresses {

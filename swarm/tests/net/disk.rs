@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
+use nix::errno::Errno;
 use swarm::storage::{FileStorage, MemoryStorage, Storage};
 use swarm::{InitialHave, Phase, Role, Session, SessionError, TorrentError, TorrentSpec, Verify};
 
@@ -94,10 +95,10 @@ async fn another_image_is_never_served() {
     seeder.session.shutdown().await;
 }
 
-/// Fails to write after some bytes, like a full disk without reservation.
-struct Full(MemoryStorage);
+/// Fails to write with this error: a full disk without reservation, a broken device.
+struct Broken(MemoryStorage, Errno);
 
-impl Storage for Full {
+impl Storage for Broken {
     fn len(&self) -> u64 {
         self.0.len()
     }
@@ -105,7 +106,7 @@ impl Storage for Full {
         self.0.read_at(offset, buf)
     }
     fn write_at(&self, _: u64, _: &[u8]) -> io::Result<()> {
-        Err(io::ErrorKind::StorageFull.into())
+        Err(self.1.into())
     }
 }
 
@@ -115,12 +116,17 @@ async fn a_failed_write_ends_the_fetch_with_its_reason() {
     let image = image(300_000, 16);
     let metainfo = torrent_of(&image, 16 * 1024, std::slice::from_ref(&tracker.url), &[]);
     let seeder = seeder(&metainfo, &image, true).await;
-    let memory = Arc::new(MemoryStorage::zeroed(0));
-    let storage = Arc::new(Full(MemoryStorage::zeroed(300_000)));
-    let node = leecher_with(&metainfo, storage, InitialHave::Nothing, memory).await;
-    let error = node.torrent.completed().await.unwrap_err();
-    assert!(matches!(error, TorrentError::Write { .. }), "{error}");
-    assert!(error.text().contains("no storage space"), "{}", error.text());
-    node.session.shutdown().await;
+    for (errno, text) in
+        [(Errno::ENOSPC, "No space left on device"), (Errno::EIO, "Input/output error")]
+    {
+        let memory = Arc::new(MemoryStorage::zeroed(0));
+        let storage = Arc::new(Broken(MemoryStorage::zeroed(300_000), errno));
+        let node = leecher_with(&metainfo, storage, InitialHave::Nothing, memory).await;
+        let error = node.torrent.completed().await.unwrap_err();
+        assert!(matches!(error, TorrentError::Write { .. }), "{error}");
+        assert!(error.text().contains("cannot write the image at byte"), "{}", error.text());
+        assert!(error.text().contains(text), "{}", error.text());
+        node.session.shutdown().await;
+    }
     seeder.session.shutdown().await;
 }
