@@ -322,12 +322,12 @@ impl Writer<'_> {
             Role::Node => "node",
         };
         let done = self.shared.lock().core.as_ref().is_some_and(crate::core::Torrent::is_done);
-        let private = self.shared.metainfo.info.private;
+        let mut extensions = std::collections::BTreeMap::new();
+        if !self.shared.metainfo.info.private {
+            extensions.insert(proto::pex::NAME.to_owned(), pex::ID);
+        }
         let hello = ExtendedHandshake {
-            extensions: (!private)
-                .then(|| (proto::pex::NAME.to_owned(), pex::ID))
-                .into_iter()
-                .collect(),
+            extensions,
             client: Some(format!("Beeswarm {} {role}", env!("CARGO_PKG_VERSION"))),
             port: Some(self.shared.session.local.port()),
             request_queue: Some(config.core.reqq),

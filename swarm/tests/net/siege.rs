@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use proto::geometry::{BLOCK_LEN, Block, PieceIndex};
 use proto::hash::{InfoHash, PeerId, PeerRole};
 use proto::metainfo::Metainfo;
+use proto::units::ByteRate;
 use proto::wire::{Features, HANDSHAKE_LEN, Handshake, Message};
 use swarm::storage::MemoryStorage;
 use swarm::{InitialHave, Role, Session, SessionConfig, Torrent, TorrentSpec, Verify};
@@ -98,6 +99,32 @@ async fn ten_thousand_connections_from_one_address_keep_nobody_out() {
     assert!(torrent.peers().iter().all(|peer| peer.address.ip() != BAD));
     drop(held);
     node.session.shutdown().await;
+    session.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_limit_for_each_peer_is_not_shared_and_is_used_in_full() {
+    let image = image(600_000, 64);
+    let metainfo = torrent_of(&image, 32 * 1024, &[], &[]);
+    let (session, _torrent) = seed(&metainfo, &image, |config| {
+        config.upload_limit_per_peer = Some(ByteRate(200_000));
+    })
+    .await;
+    let nodes = [leecher(&metainfo).await, leecher(&metainfo).await];
+    let started = Instant::now();
+    for node in &nodes {
+        node.torrent.add_peer(session.local_addr());
+    }
+    for node in &nodes {
+        node.complete().await;
+    }
+    let took = started.elapsed();
+    // three seconds' worth for each; six if they shared it, or if requests came one by one
+    assert!(took >= Duration::from_millis(2_500), "{took:?}");
+    assert!(took < Duration::from_millis(5_500), "{took:?}");
+    for node in nodes {
+        node.session.shutdown().await;
+    }
     session.shutdown().await;
 }
 
