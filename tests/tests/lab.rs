@@ -138,7 +138,7 @@ fn transfer(from: &Node, to: &Node, bytes: usize) -> Result<Duration, Box<dyn Er
         let mut received = Vec::new();
         listener.accept()?.0.read_to_end(&mut received)
     });
-    let mut stream = from.connect(address, Duration::from_secs(5))?;
+    let mut stream = from.connect(address, Duration::from_secs(15))?;
     let start = Instant::now();
     stream.write_all(&vec![7; bytes])?;
     drop(stream);
@@ -188,13 +188,14 @@ fn a_lossy_link_makes_tcp_send_again() {
     let folder = tempfile::tempdir().unwrap();
     let lab = lab(folder.path());
     let sender = lab.add_node("sender", Link::unshaped()).unwrap();
-    let clean = lab.add_node("clean", Link::rate(BitRate::mbit(200))).unwrap();
-    let link = Link::rate(BitRate::mbit(200)).with_loss("2%".parse().unwrap());
+    let clean = lab.add_node("clean", Link::unshaped()).unwrap();
+    // no shaping: a full queue drops packets too
+    let link = Link::unshaped().with_loss("5%".parse().unwrap());
     let lossy = lab.add_node("lossy", link).unwrap();
     let before = sender.counters().unwrap();
-    transfer(&sender, &clean, 1 << 20).unwrap();
+    transfer(&sender, &clean, 8 << 20).unwrap();
     let between = sender.counters().unwrap();
-    transfer(&sender, &lossy, 2 << 20).unwrap();
+    transfer(&sender, &lossy, 8 << 20).unwrap();
     let again = sender.counters().unwrap().since(between).retransmits;
     assert!(again > between.since(before).retransmits, "{again} segments were sent again");
 }

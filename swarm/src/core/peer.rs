@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use proto::bitfield::Bitfield;
 use proto::geometry::{BLOCK_LEN, Block, PieceIndex};
+use proto::hash::PeerRole;
 
 use super::Moment;
 use super::action::Identity;
@@ -64,6 +65,18 @@ pub(crate) struct Peer {
     pub(crate) gave: BTreeSet<PieceIndex>,
     /// Hidden pieces: it was shown some of ours only.
     pub(crate) hidden: bool,
+}
+
+/// How soon a peer should hear what we got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HaveWish {
+    /// With the next data, or after a while.
+    Soon,
+    /// It shows more when it hears of what it showed before (BEP 16).
+    AtOnce,
+    /// A seeder of ours that hides pieces: it goes by what it sent, and the packets of a thousand
+    /// nodes, each acknowledged, would take a tenth of its uplink.
+    Rarely,
 }
 
 /// The shortest time from a request to its block, in the last two spans of some seconds. The
@@ -171,10 +184,18 @@ impl Peer {
         Some(self.outstanding.remove(at))
     }
 
-    /// Whether it hides what it has (BEP 16): only uploads, and does not seem complete. It shows
-    /// more when it hears what we got.
-    pub(crate) fn waits_for_haves(&self) -> bool {
+    /// Whether it hides what it has (BEP 16): only uploads, and does not seem complete.
+    pub(crate) fn hides(&self) -> bool {
         self.upload_only && !self.is_complete()
+    }
+
+    /// How soon it should hear what we got.
+    pub(crate) fn wants_haves(&self) -> HaveWish {
+        match (self.hides(), self.identity.id.role()) {
+            (false, _) => HaveWish::Soon,
+            (true, PeerRole::Foreign) => HaveWish::AtOnce,
+            (true, _) => HaveWish::Rarely,
+        }
     }
 
     pub(crate) fn is_complete(&self) -> bool {

@@ -2,11 +2,12 @@
 //!
 //! After BEP 16: the seeder pretends to have nothing and shows each peer a few pieces that no other
 //! peer was shown, so that each piece leaves it once and the rest comes from peers. Unlike BEP 16 it
-//! does not wait for a piece to be seen at a third peer before it shows the next one; a foreign
-//! client that hides its Haves, a single leecher and a late one are not slowed.
+//! does not wait for a piece to be seen at a third peer before it shows the next one, only for the
+//! piece to be sent; a foreign client that hides its Haves, a single leecher and a late one are not
+//! slowed.
 //!
 //! ```text
-//!   pool (shown to nobody) ──show──▶ open at a peer ──its Have, or sent and waited──▶ closed
+//!   pool (shown to nobody) ──show──▶ open at a peer ──its Have, or sent whole──▶ closed
 //!        ▲                               │
 //!        └── peer left, or was silent ───┘      every piece seen at some peer ─▶ all is shown
 //! ```
@@ -19,9 +20,6 @@ use proto::geometry::PieceIndex;
 
 use super::Moment;
 use super::action::PeerKey;
-
-/// How long a piece that was sent whole may go without a Have before the next one is shown.
-const SENT_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long it may go without being seen anywhere before somebody else is shown it.
 const LOST_PATIENCE: Duration = Duration::from_secs(15);
@@ -40,8 +38,6 @@ struct Open {
     piece: PieceIndex,
     shown_at: Moment,
     sent: u32,
-    /// When the last byte went out.
-    done_at: Option<Moment>,
 }
 
 #[derive(Debug)]
@@ -189,7 +185,8 @@ impl Reveal {
         }
     }
 
-    /// Bytes of a piece went out to a peer.
+    /// Bytes of a piece went out to a peer. A piece that went out whole is not open any more: its
+    /// Have may take long, and the next one can be shown. True then.
     pub(crate) fn sent(
         &mut self,
         peer: PeerKey,
@@ -197,15 +194,17 @@ impl Reveal {
         bytes: u32,
         size: u32,
         now: Moment,
-    ) {
+    ) -> bool {
         self.last_progress = now;
-        let Some(shown) = self.peers.get_mut(&peer) else { return };
-        if let Some(open) = shown.open.iter_mut().find(|o| o.piece == piece) {
-            open.sent += bytes;
-            if open.sent >= size {
-                open.done_at.get_or_insert(now);
-            }
+        let Some(shown) = self.peers.get_mut(&peer) else { return false };
+        let Some(at) = shown.open.iter().position(|o| o.piece == piece) else { return false };
+        shown.open[at].sent += bytes;
+        let whole = shown.open[at].sent >= size;
+        if whole {
+            shown.open.swap_remove(at);
+            self.sent.push((piece, peer, now));
         }
+        whole
     }
 
     /// A peer had a slot and asked for nothing: after the second time its pieces go to others.
@@ -218,7 +217,7 @@ impl Reveal {
         let Some(shown) = self.peers.get_mut(&peer) else { return };
         shown.idle_turns += 1;
         if shown.idle_turns >= 2 {
-            self.take_back(peer, |o| o.done_at.is_none(), seen, rng);
+            self.take_back(peer, |_| true, seen, rng);
         }
     }
 
@@ -240,7 +239,7 @@ impl Reveal {
         }
     }
 
-    /// Closes what was sent long ago and takes back what is not wanted.
+    /// Takes back what is not wanted, and what was sent long ago and is seen nowhere.
     pub(crate) fn tick(
         &mut self,
         now: Moment,
@@ -259,15 +258,8 @@ impl Reveal {
             .collect();
         let waited = |since: Moment| now.saturating_sub(since);
         for key in keys {
-            if let Some(shown) = self.peers.get_mut(&key) {
-                let is_sent = |o: &Open| o.done_at.is_some_and(|at| waited(at) >= SENT_PATIENCE);
-                let sent = shown.open.iter().filter(|o| is_sent(o));
-                self.sent.extend(sent.map(|o| (o.piece, key, o.done_at.unwrap_or(now))));
-                shown.open.retain(|o| !is_sent(o));
-            }
             if !wants(key) {
-                let stale =
-                    |o: &Open| o.done_at.is_none() && waited(o.shown_at) >= UNWANTED_PATIENCE;
+                let stale = |o: &Open| waited(o.shown_at) >= UNWANTED_PATIENCE;
                 self.take_back(key, stale, &seen, rng);
             }
         }
@@ -318,7 +310,7 @@ impl Reveal {
         let piece = self.pool.swap_remove(at);
         self.in_pool.remove(piece);
         shown.pieces.insert(piece);
-        shown.open.push(Open { piece, shown_at: now, sent: 0, done_at: None });
+        shown.open.push(Open { piece, shown_at: now, sent: 0 });
         Some(piece)
     }
 
@@ -450,13 +442,17 @@ mod tests {
     }
 
     #[test]
-    fn sent_and_unanswered_makes_room() {
+    fn what_was_sent_whole_makes_room_and_comes_back_when_nobody_shows_it() {
         let (mut reveal, mut rng) = setup(100, 5);
         let first = show_all(&mut reveal, 0, 5);
-        reveal.sent(PeerKey(0), PieceIndex(first[0]), 100, 100, SEC(1));
-        reveal.tick(SEC(1), |_| true, |_| true, &mut rng);
+        assert!(!reveal.sent(PeerKey(0), PieceIndex(first[0]), 60, 100, SEC(1)));
         assert!(show_all(&mut reveal, 0, 5).is_empty());
-        reveal.tick(SEC(2), |_| true, |_| true, &mut rng);
+        assert!(reveal.sent(PeerKey(0), PieceIndex(first[0]), 40, 100, SEC(1)));
         assert_eq!(show_all(&mut reveal, 0, 5).len(), 1);
+        assert!(!reveal.in_pool.has(PieceIndex(first[0])));
+        reveal.tick(SEC(15), |_| true, |_| false, &mut rng);
+        assert!(!reveal.in_pool.has(PieceIndex(first[0])));
+        reveal.tick(SEC(16), |_| true, |_| false, &mut rng);
+        assert!(reveal.in_pool.has(PieceIndex(first[0])), "nobody said that it has it");
     }
 }

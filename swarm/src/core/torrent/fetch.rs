@@ -8,7 +8,7 @@ use proto::hash::PeerRole;
 use super::Torrent;
 use crate::core::Moment;
 use crate::core::action::{Action, CloseReason, Control, PeerKey, Receipt, Violation};
-use crate::core::peer::Outstanding;
+use crate::core::peer::{HaveWish, Outstanding};
 use crate::core::picker::{Asker, Delivery};
 
 /// Blocks nobody asked for that are forgiven.
@@ -135,10 +135,14 @@ impl Torrent {
             if peer.has.has(piece) {
                 peer.useful = peer.useful.saturating_sub(1);
             }
-            // it may starve, wanting nothing of ours yet, or wait to show us more: it hears at once
+            // it may starve, wanting nothing of ours yet: then it hears at once
             let starves = !peer.interested && !peer.has.has(piece);
-            let at_once = starves || peer.waits_for_haves();
-            let wait = if at_once { Duration::ZERO } else { self.config.have_batch };
+            let wait = match peer.wants_haves() {
+                HaveWish::Soon if starves => Duration::ZERO,
+                HaveWish::Soon => self.config.have_batch,
+                HaveWish::AtOnce => Duration::ZERO,
+                HaveWish::Rarely => self.config.have_batch * 4,
+            };
             let due = now + wait;
             peer.have_due = Some(peer.have_due.map_or(due, |earlier| earlier.min(due)));
             if wait.is_zero() {

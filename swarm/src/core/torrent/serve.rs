@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use proto::geometry::Block;
+use proto::hash::PeerRole;
 
 use super::Torrent;
 use crate::core::Moment;
@@ -72,13 +73,17 @@ impl Torrent {
         peer.sending = peer.sending.saturating_sub(1);
         peer.up.add(now, length);
         peer.uploaded += length;
+        let mut sent_whole = false;
         if let Some(reveal) = &mut self.reveal {
             let size = self.geometry.piece_size(block.piece);
-            reveal.sent(key, block.piece, block.length, size, now);
+            sent_whole = reveal.sent(key, block.piece, block.length, size, now);
         }
         self.turns.sent(key, !peer.uploads.is_empty(), now);
         let change = self.choker.served(key, length, now);
         self.apply(change);
+        if sent_whole {
+            self.show_more(now, key);
+        }
         self.grant_turns(now);
     }
 
@@ -141,7 +146,7 @@ impl Torrent {
     pub(super) fn tell_pieces(&mut self, key: PeerKey) {
         let Some(peer) = self.peers.get_mut(&key) else { return };
         peer.have_due = None;
-        let waits = peer.waits_for_haves();
+        let waits = peer.hides();
         for piece in &self.log[peer.told.min(self.log.len())..] {
             let gave = peer.gave.remove(piece);
             if !peer.has.has(*piece) || gave || waits {
@@ -185,6 +190,11 @@ impl Torrent {
             for (key, shown) in reveal.finish() {
                 if let Some(peer) = self.peers.get_mut(&key) {
                     peer.hidden = false;
+                    if peer.fast && peer.identity.id.role() != PeerRole::Foreign {
+                        // BEP 6 wants it first; ours take it at any time
+                        self.actions.push_back(Action::Send(key, Control::HaveAll));
+                        continue;
+                    }
                     for piece in self.geometry.indices() {
                         if !shown.has(piece) && !peer.has.has(piece) {
                             self.actions.push_back(Action::Send(key, Control::Have(piece)));
