@@ -299,14 +299,14 @@ impl Picker {
     }
 
     fn free_for(&self, asker: Asker<'_>, rng: &mut fastrand::Rng) -> Option<PieceIndex> {
-        let high = self.high.rarest_first().find(|p| asker.offers(*p));
+        let high = self.high.seen_rarest_first().find(|p| asker.offers(*p));
         if high.is_some() {
             return high;
         }
         if self.have.count() < self.random_first {
             self.normal.rotated(rng).find(|p| asker.offers(*p))
         } else {
-            self.normal.rarest_first().find(|p| asker.offers(*p))
+            self.normal.seen_rarest_first().find(|p| asker.offers(*p))
         }
     }
 

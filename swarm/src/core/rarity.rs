@@ -70,6 +70,11 @@ impl Rarity {
         self.buckets.iter().flatten().copied()
     }
 
+    /// Pieces that some peer has, rarest first.
+    pub(crate) fn seen_rarest_first(&self) -> impl Iterator<Item = PieceIndex> + '_ {
+        self.buckets.iter().skip(1).flatten().copied()
+    }
+
     /// All pieces from a random one on.
     pub(crate) fn rotated(&self, rng: &mut fastrand::Rng) -> impl Iterator<Item = PieceIndex> + '_ {
         let skip = if self.len == 0 { 0 } else { rng.u32(..self.len) as usize };

@@ -24,8 +24,11 @@ use super::action::PeerKey;
 /// How long it may go without being seen anywhere before somebody else is shown it.
 const LOST_PATIENCE: Duration = Duration::from_secs(15);
 
-/// With everything shown, the uplink may idle for this long before all is shown to all.
+/// With everything shown and fetched, the uplink may idle for this long before all is shown to all.
 const DRAINED_PATIENCE: Duration = Duration::from_millis(150);
+
+/// The same while some peer has not fetched what it was shown: its slot may take a while to come.
+const UNFETCHED_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A peer that holds pieces open and does not want anything loses them after this long.
 const UNWANTED_PATIENCE: Duration = Duration::from_secs(5);
@@ -333,8 +336,9 @@ impl Reveal {
         } else {
             self.drained_since.get_or_insert(now);
         }
-        let drained =
-            self.drained_since.is_some_and(|since| now.saturating_sub(since) >= DRAINED_PATIENCE);
+        let unfetched = self.peers.values().any(|shown| !shown.open.is_empty());
+        let allowed = if unfetched { UNFETCHED_PATIENCE } else { DRAINED_PATIENCE };
+        let drained = self.drained_since.is_some_and(|since| now.saturating_sub(since) >= allowed);
         let stuck = now.saturating_sub(self.last_progress) >= patience;
         all_seen || drained || stuck
     }
