@@ -62,6 +62,7 @@ const KNOBS: &[(&str, &str, Setter)] = &[
     ("idle", MILLIS, |c, v| put(&mut c.idle, v, |Millis(d)| d)),
     ("have_batch", MILLIS, |c, v| put(&mut c.have_batch, v, |Millis(d)| d)),
     ("min_window", NUMBER, |c, v| put(&mut c.min_window, v, |n| n)),
+    ("total_window", NUMBER, |c, v| put(&mut c.total_window, v, |n| n)),
     ("max_window", NUMBER, |c, v| put(&mut c.max_window, v, |n| n)),
     ("queue_time", MILLIS, |c, v| put(&mut c.queue_time, v, |Millis(d)| d)),
     ("reqq", NUMBER, |c, v| put(&mut c.reqq, v, |n| n)),

@@ -23,6 +23,9 @@ pub struct CoreConfig {
     /// Smallest request window per peer, in bytes. Small, so that no piece is tied to a busy peer
     /// while another could give it sooner: simulated, 64 KiB cost a tenth, more cost more.
     pub min_window: u32,
+    /// Bytes to keep requested at all peers together; each has its share, at least `min_window`. A
+    /// node with few peers asks each for more: otherwise what a node gets went by its connections.
+    pub total_window: u32,
     /// Largest request window per peer, in bytes.
     pub max_window: u32,
     /// Time worth of data to keep requested at the observed rate of a peer.
@@ -54,6 +57,7 @@ impl Default for CoreConfig {
             idle: Duration::from_millis(250),
             have_batch: Duration::from_millis(250),
             min_window: 16 * 1024,
+            total_window: 384 * 1024,
             max_window: 4 * 1024 * 1024,
             queue_time: Duration::from_millis(100),
             reqq: 250,

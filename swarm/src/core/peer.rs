@@ -145,13 +145,16 @@ impl Peer {
 
     /// Bytes that may be asked for now: what it delivers in the time in which it can answer and a
     /// fraction of a second more, so that the rest can still be asked for elsewhere.
-    pub(crate) fn room(&self, config: &CoreConfig, now: Moment) -> u64 {
+    /// `sources` peers can be asked.
+    pub(crate) fn room(&self, config: &CoreConfig, sources: usize, now: Moment) -> u64 {
         if self.snubbed {
             return 0;
         }
         let time = config.queue_time + self.answers.shortest();
         let at_rate = time_worth(self.down.per_second(now), time);
-        let window = at_rate.max(u64::from(config.min_window)).min(u64::from(config.max_window));
+        let share = u64::from(config.total_window) / (sources.max(1) as u64);
+        let least = share.max(u64::from(config.min_window));
+        let window = at_rate.max(least).min(u64::from(config.max_window));
         // asked for when half of it is there: two requests in one packet cost what one costs
         if self.outstanding_bytes() * 2 > window {
             return 0;
@@ -229,16 +232,17 @@ mod tests {
     fn window_follows_rate_and_the_peers_limit() {
         let config = CoreConfig::default();
         let mut peer = peer();
-        assert_eq!(peer.room(&config, Duration::ZERO), u64::from(config.min_window));
+        assert_eq!(peer.room(&config, 100, Duration::ZERO), u64::from(config.min_window));
+        assert_eq!(peer.room(&config, 4, Duration::ZERO), u64::from(config.total_window / 4));
         for tick in 0..100 {
             peer.down.add(Duration::from_millis(tick * 20), 40_000);
         }
         let now = Duration::from_secs(2);
-        let fast = peer.room(&config, now);
+        let fast = peer.room(&config, 100, now);
         assert!((180_000..220_000).contains(&fast), "{fast}");
         peer.reqq = 3;
         ask(&mut peer, 2);
-        assert_eq!(peer.room(&config, now), u64::from(BLOCK_LEN));
+        assert_eq!(peer.room(&config, 100, now), u64::from(BLOCK_LEN));
     }
 
     #[test]
@@ -251,12 +255,12 @@ mod tests {
             let now = Duration::from_millis(500 * pulse);
             peer.answers.note(Duration::from_millis(500), now);
             peer.down.add(now, window);
-            window = peer.room(&config, now);
+            window = peer.room(&config, 100, now);
         }
         assert!(window >= 1024 * 1024, "{window}");
         // one fast answer says that the rest was waiting only
         peer.answers.note(Duration::from_millis(1), Duration::from_secs(30));
-        assert!(peer.room(&config, Duration::from_secs(30)) < window / 4);
+        assert!(peer.room(&config, 100, Duration::from_secs(30)) < window / 4);
     }
 
     #[test]

@@ -176,11 +176,12 @@ impl Torrent {
 
     /// Asks a peer for as much as its window holds.
     pub(super) fn fill(&mut self, now: Moment, key: PeerKey) {
+        let sources = self.peers.values().filter(|p| !p.chokes_us && p.useful > 0).count();
         let Some(peer) = self.peers.get_mut(&key) else { return };
         if peer.chokes_us || peer.useful == 0 {
             return;
         }
-        let mut room = peer.room(&self.config, now);
+        let mut room = peer.room(&self.config, sources, now);
         if room == 0 {
             return;
         }
