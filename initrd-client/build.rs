@@ -20,6 +20,8 @@ fn main() {
     let folder = env::var("CARGO_MANIFEST_DIR").unwrap_or_default();
     let script = Path::new(&folder).join("no-unwind-tables.ld");
     link_with(&format!("-Wl,--no-eh-frame-hdr,-T,{}", script.display()));
+    // `sys::backtrace` takes the place of a function whose object file may be linked all the same
+    link_with("-Wl,-z,muldefs");
     if compiler_minor().is_some_and(|minor| minor >= PACKED_RELOCATIONS_SINCE) {
         link_with("-Wl,-z,pack-relative-relocs");
     }
