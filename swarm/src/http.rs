@@ -4,25 +4,26 @@
 //! would add a megabyte to the initrd and no trust. One connection per request; every step has a
 //! deadline; bodies are bounded.
 
+mod exchange;
+mod message;
 mod url;
 
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full};
-use hyper::body::{Body as _, Incoming};
-use hyper::header::{CONTENT_TYPE, HOST, LOCATION, RANGE, USER_AGENT};
-use hyper::{Method, Request};
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::Instant;
 
+pub use message::ProtocolError;
+
+use exchange::Exchange;
 use url::Target;
 
 /// What clients of Beeswarm call themselves.
 const AGENT: &str = concat!("beeswarm/", env!("CARGO_PKG_VERSION"));
+
+/// Bytes kept of the page that explains an error.
+const ERROR_PAGE: usize = 4096;
 
 /// Bounds of one request.
 #[derive(Debug, Clone, Copy)]
@@ -135,9 +136,18 @@ pub enum HttpError {
     Protocol {
         /// Name and port as in the URL.
         host: String,
-        /// What hyper says.
+        /// What is wrong with it.
         #[source]
-        source: hyper::Error,
+        source: ProtocolError,
+    },
+    /// The connection broke.
+    #[error("the connection to {host} broke")]
+    Broken {
+        /// Name and port as in the URL.
+        host: String,
+        /// The error there.
+        #[source]
+        source: io::Error,
     },
     /// The receiver of a streamed body gave up.
     #[error("cannot take the answer of {url}")]
@@ -212,7 +222,7 @@ pub async fn stream(
 /// As [`get`].
 pub async fn post_json(url: &str, body: Vec<u8>, limits: Limits) -> Result<Response, HttpError> {
     let mut answer = Vec::new();
-    let query = Query { method: Method::POST, body: Some(body.into()), ..Query::get(url) };
+    let query = Query { method: "POST", body: Some(body), ..Query::get(url) };
     let response = run(query, limits, &mut |chunk| {
         answer.extend_from_slice(chunk);
         Ok(())
@@ -223,14 +233,14 @@ pub async fn post_json(url: &str, body: Vec<u8>, limits: Limits) -> Result<Respo
 
 struct Query<'a> {
     url: &'a str,
-    method: Method,
-    body: Option<Bytes>,
+    method: &'static str,
+    body: Option<Vec<u8>>,
     range: Option<(u64, u64)>,
 }
 
 impl<'a> Query<'a> {
     fn get(url: &'a str) -> Self {
-        Self { url, method: Method::GET, body: None, range: None }
+        Self { url, method: "GET", body: None, range: None }
     }
 }
 
@@ -240,142 +250,21 @@ async fn run(query: Query<'_>, limits: Limits, sink: Sink<'_>) -> Result<Respons
     let deadline = Instant::now() + limits.total;
     let mut target = Target::parse(query.url)?;
     for _ in 0..=limits.redirects {
-        let (response, _connection) = exchange(&query, &target, &limits, deadline).await?;
-        let status = response.status();
-        if status.is_redirection()
-            && let Some(location) = response.headers().get(LOCATION).and_then(|v| v.to_str().ok())
-        {
+        let mut exchange = Exchange::start(&target, limits, deadline).await?;
+        exchange.send(&query).await?;
+        let head = exchange.head().await?;
+        if let (300..=399, Some(location)) = (head.status, &head.location) {
             target = target.join(location)?;
             continue;
         }
-        let content_type =
-            response.headers().get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).map(str::to_owned);
-        let body = Reader { target: &target, limits: &limits, deadline };
-        if !status.is_success() {
-            let mut text = Vec::new();
-            // what could be read of the error page is enough
-            let _ = body
-                .read(response.into_body(), 4096, &mut |chunk| {
-                    text.extend_from_slice(chunk);
-                    Ok(())
-                })
-                .await;
-            return Err(HttpError::Status {
-                url: target.to_string(),
-                status: status.as_u16(),
-                body: text,
-            });
+        let url = target.to_string();
+        if !(200..=299).contains(&head.status) {
+            let body = exchange.beginning(head.body, ERROR_PAGE).await;
+            return Err(HttpError::Status { url, status: head.status, body });
         }
-        body.read(response.into_body(), limits.max_body, sink).await?;
-        return Ok(Response {
-            status: status.as_u16(),
-            url: target.to_string(),
-            content_type,
-            body: Vec::new(),
-        });
+        exchange.body(head.body, limits.max_body, sink).await?;
+        let (status, content_type) = (head.status, head.content_type);
+        return Ok(Response { status, url, content_type, body: Vec::new() });
     }
     Err(HttpError::Redirects { url: target.to_string() })
-}
-
-/// Ends the connection's task when the request is over.
-struct Connection(tokio::task::JoinHandle<()>);
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-async fn exchange(
-    query: &Query<'_>,
-    target: &Target,
-    limits: &Limits,
-    deadline: Instant,
-) -> Result<(hyper::Response<Incoming>, Connection), HttpError> {
-    let host = target.authority();
-    let stream = connect(target, limits).await?;
-    let protocol = |source| HttpError::Protocol { host: host.clone(), source };
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(protocol)?;
-    let connection = Connection(tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::trace!(%error, "http connection ended");
-        }
-    }));
-    let mut request = Request::builder()
-        .method(query.method.clone())
-        .uri(target.path())
-        .header(HOST, &host)
-        .header(USER_AGENT, AGENT);
-    if let Some((first, last)) = query.range {
-        request = request.header(RANGE, format!("bytes={first}-{last}"));
-    }
-    if query.body.is_some() {
-        request = request.header(CONTENT_TYPE, "application/json");
-    }
-    let body = Full::new(query.body.clone().unwrap_or_default());
-    let request = request.body(body).map_err(|_| target.error("it cannot be sent in a request"))?;
-    let by = deadline.min(Instant::now() + limits.idle);
-    let response = timeout_at(by, sender.send_request(request))
-        .await
-        .map_err(|_| HttpError::Timeout { host: host.clone(), what: "answer", after: limits.idle })?
-        .map_err(protocol)?;
-    Ok((response, connection))
-}
-
-async fn connect(target: &Target, limits: &Limits) -> Result<TcpStream, HttpError> {
-    let host = target.authority();
-    let too_slow = |what| HttpError::Timeout { host: host.clone(), what, after: limits.connect };
-    let lookup = tokio::net::lookup_host((target.host(), target.port()));
-    let dns = |source| HttpError::Dns { host: target.host().to_owned(), source };
-    let addresses: Vec<SocketAddr> = timeout(limits.connect, lookup)
-        .await
-        .map_err(|_| too_slow("resolve"))?
-        .map_err(dns)?
-        .collect();
-    let mut failure = dns(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
-    for address in addresses {
-        match timeout(limits.connect, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => {
-                // a failure only costs latency
-                let _ = stream.set_nodelay(true);
-                return Ok(stream);
-            }
-            Ok(Err(source)) => failure = HttpError::Connect { host: host.clone(), address, source },
-            Err(_) => failure = too_slow("accept a connection"),
-        }
-    }
-    Err(failure)
-}
-
-struct Reader<'a> {
-    target: &'a Target,
-    limits: &'a Limits,
-    deadline: Instant,
-}
-
-impl Reader<'_> {
-    async fn read(&self, mut body: Incoming, max: u64, sink: Sink<'_>) -> Result<(), HttpError> {
-        let too_large = || HttpError::TooLarge { url: self.target.to_string(), limit: max };
-        if body.size_hint().lower() > max {
-            return Err(too_large());
-        }
-        let mut left = max;
-        loop {
-            let by = self.deadline.min(Instant::now() + self.limits.idle);
-            let frame = timeout_at(by, body.frame()).await.map_err(|_| HttpError::Timeout {
-                host: self.target.authority(),
-                what: "send more",
-                after: self.limits.idle,
-            })?;
-            let Some(frame) = frame else { return Ok(()) };
-            let frame = frame
-                .map_err(|source| HttpError::Protocol { host: self.target.authority(), source })?;
-            if let Some(data) = frame.data_ref() {
-                left = left.checked_sub(data.len() as u64).ok_or_else(too_large)?;
-                sink(data)
-                    .map_err(|source| HttpError::Sink { url: self.target.to_string(), source })?;
-            }
-        }
-    }
 }

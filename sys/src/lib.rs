@@ -1,9 +1,13 @@
 //! Linux facilities that the programs need and the standard library lacks.
 //!
-//! This is the only crate of the workspace that contains `unsafe`, and only four modules do:
+//! This is the only crate of the workspace that contains `unsafe`, and only five modules do:
 //! [`loop_device`] (ioctls), [`priority`] and [`socket`] (calls that `nix` does not wrap) and
-//! [`inherited`] (a descriptor that comes as a number). Each module stands alone: take what you need, nothing here knows what an image or a torrent is.
+//! [`inherited`] (a descriptor that comes as a number); `backtrace` (replaces a
+//! symbol of the C run-time). Each module stands alone: take what you need, nothing here knows what
+//! an image or a torrent is.
 
+#[cfg(without_backtraces)]
+mod backtrace;
 pub mod direct;
 pub mod fs;
 pub mod inherited;

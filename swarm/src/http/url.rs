@@ -1,8 +1,7 @@
 //! The part of an `http://` URL that a request needs.
 
 use std::fmt;
-
-use hyper::Uri;
+use std::net::Ipv6Addr;
 
 use super::HttpError;
 
@@ -20,27 +19,47 @@ fn error(url: &str, reason: &'static str) -> HttpError {
 
 impl Target {
     pub(super) fn parse(url: &str) -> Result<Self, HttpError> {
-        let uri: Uri =
-            url.parse().map_err(|_| error(url, "it is not of the form http://host[:port]/path"))?;
-        match uri.scheme_str() {
-            Some("http") => {}
-            Some("https") => {
-                return Err(error(
-                    url,
-                    "https is not supported; use http, what is fetched is verified anyway",
-                ));
-            }
-            _ => return Err(error(url, "it does not start with http://")),
+        let error = |reason| Err(error(url, reason));
+        let Some((scheme, rest)) = url.split_once("://") else {
+            return error("it is not of the form http://host[:port]/path");
+        };
+        if scheme.eq_ignore_ascii_case("https") {
+            return error("https is not supported; use http, what is fetched is verified anyway");
         }
-        let host =
-            uri.host().filter(|h| !h.is_empty()).ok_or_else(|| error(url, "it names no host"))?;
-        let path = uri.path_and_query().map_or("/", |p| p.as_str());
+        if !scheme.eq_ignore_ascii_case("http") {
+            return error("it does not start with http://");
+        }
+        if rest.contains(|c: char| c.is_whitespace() || c.is_control()) {
+            return error("it holds a space or a control character; write it as %20 and the like");
+        }
+        // a fragment is for browsers
+        let rest = rest.split('#').next().unwrap_or_default();
+        let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
         let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
-        Ok(Self {
-            host: host.trim_start_matches('[').trim_end_matches(']').to_owned(),
-            port: uri.port_u16().unwrap_or(80),
-            path,
-        })
+        if authority.contains('@') {
+            return error("it holds a user name; names and passwords are not supported");
+        }
+        // the colons of an IPv6 address are within brackets
+        let (host, port) = match authority.rsplit_once(':') {
+            Some((host, port)) if !port.contains(']') => (host, port),
+            _ => (authority, ""),
+        };
+        let port = match port {
+            "" => 80,
+            digits if digits.bytes().all(|c| c.is_ascii_digit()) => match digits.parse() {
+                Ok(port) => port,
+                Err(_) => return error("its port is larger than 65535"),
+            },
+            _ => return error("its port is no number"),
+        };
+        let host = match host.strip_prefix('[').map(|host| host.strip_suffix(']')) {
+            Some(Some(address)) if address.parse::<Ipv6Addr>().is_ok() => address,
+            Some(_) => return error("what it has in brackets is no IPv6 address"),
+            None if host.is_empty() => return error("it names no host"),
+            None if host.bytes().all(|c| c.is_ascii_alphanumeric() || b"-._".contains(&c)) => host,
+            None => return error("its host is neither a name nor an address"),
+        };
+        Ok(Self { host: host.to_owned(), port, path })
     }
 
     /// The target of a redirect, absolute or relative.
@@ -78,10 +97,6 @@ impl Target {
             if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
         if self.port == 80 { host } else { format!("{host}:{}", self.port) }
     }
-
-    pub(super) fn error(&self, reason: &'static str) -> HttpError {
-        error(&self.to_string(), reason)
-    }
 }
 
 impl fmt::Display for Target {
@@ -101,12 +116,36 @@ mod tests {
             ("http://10.0.0.1:6969/announce", "10.0.0.1", 6969, "/announce"),
             ("http://[fe80::1]:80/", "fe80::1", 80, "/"),
             ("http://h", "h", 80, "/"),
+            ("HTTP://h:?q#part", "h", 80, "/?q"),
+            ("http://[::1]", "::1", 80, "/"),
+            ("http://a_b.c/\u{e9}?u=http://x:1/@", "a_b.c", 80, "/\u{e9}?u=http://x:1/@"),
         ] {
             let target = Target::parse(url).unwrap();
             assert_eq!((target.host(), target.port(), target.path()), (host, port, path), "{url}");
         }
-        for bad in ["", "ftp://x/", "https://x/", "http://", "http:///x", "x", "udp://h:1/announce"]
-        {
+        for bad in [
+            "",
+            "ftp://x/",
+            "https://x/",
+            "http://",
+            "http:///x",
+            "x",
+            "udp://h:1/announce",
+            "http://h/a b",
+            "http://h/\r\nx: y",
+            "http://h/\0",
+            "http://h:65536/",
+            "http://h:+1/",
+            "http://h:x/",
+            "http://[::1/",
+            "http://::1/",
+            "http://[h]/",
+            "http://[::1]x/",
+            "http://u:p@h/",
+            "http://h\u{e9}/",
+            "http://:80/",
+            "http://h%00/",
+        ] {
             assert!(matches!(Target::parse(bad), Err(HttpError::Url { .. })), "{bad}");
         }
     }
@@ -122,6 +161,8 @@ mod tests {
         ] {
             assert_eq!(base.join(location).unwrap().to_string(), result);
         }
-        assert!(base.join("https://o/").is_err());
+        for bad in ["https://o/", "/a b", "x\ny", "//", "//u@h/"] {
+            assert!(base.join(bad).is_err(), "{bad}");
+        }
     }
 }

@@ -86,6 +86,78 @@ async fn errors_are_told_apart() {
 }
 
 #[tokio::test]
+async fn broken_answers_are_no_data() {
+    let endless = [b"HTTP/1.1 200 OK\r\nx: ".to_vec(), vec![b'x'; 20_000]].concat();
+    let interim = b"HTTP/1.1 103 Early Hints\r\n\r\n".repeat(1000);
+    let bad = vec![
+        endless,
+        interim,
+        b"".to_vec(),
+        b"HTTP/1.1 200 OK\r\nContent-Le".to_vec(),
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nabc".to_vec(),
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n\r\n".to_vec(),
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n".to_vec(),
+        b"HTTP/1.1 101 Switching Protocols\r\n\r\n".to_vec(),
+    ];
+    let count = bad.len();
+    let (url, _) = server(bad).await;
+    for number in 0..count {
+        let error = get(&url, limits()).await.unwrap_err();
+        let broken = matches!(error, HttpError::Protocol { .. } | HttpError::Broken { .. });
+        assert!(broken, "{number}: {error}");
+    }
+    let many = b"1\r\nx\r\n".repeat(1001);
+    let chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let (url, _) = server(vec![
+        [chunked.to_vec(), many].concat(),
+        [chunked.to_vec(), b"ffffffffffffff0\r\n".to_vec()].concat(),
+    ])
+    .await;
+    for _ in 0..2 {
+        let error = get(&url, limits()).await.unwrap_err();
+        assert!(matches!(error, HttpError::TooLarge { limit: 1000, .. }), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn interim_answers_and_long_error_pages() {
+    let page =
+        [b"HTTP/1.1 500 Oops\r\nContent-Length: 9000\r\n\r\n".to_vec(), vec![b'e'; 9000]].concat();
+    let (url, _) = server(vec![
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".to_vec(),
+        page,
+    ])
+    .await;
+    assert_eq!(get(&url, limits()).await.unwrap().body, b"ok");
+    match get(&url, limits()).await.unwrap_err() {
+        HttpError::Status { status: 500, body, .. } => assert_eq!(body, vec![b'e'; 4096]),
+        other => panic!("{other}"),
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_trickles_has_a_deadline() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        for head in [&b"HTTP/1.1 200 OK\r\n\r\n"[..], b"HTTP/1.1 200 OK\r\nx: "] {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            read_head(&mut stream).await.unwrap();
+            let _ = stream.write_all(head).await;
+            while stream.write_all(b"x").await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    });
+    let short =
+        Limits { total: Duration::from_millis(300), max_body: 1 << 20, ..Limits::default() };
+    for what in ["send more", "answer"] {
+        let error = get(&url, short).await.unwrap_err();
+        assert!(matches!(error, HttpError::Timeout { what: w, .. } if w == what), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn a_silent_server_has_a_deadline() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
