@@ -139,7 +139,7 @@ fn a_choke_is_honoured_with_and_without_the_fast_extension() {
         torrent.message(NOW, PEER, Control::Bitfield(Bitfield::full(20))).unwrap();
         torrent.message(NOW, PEER, Control::Unchoke).unwrap();
         let asked = requests(&mut torrent, PEER);
-        assert_eq!(asked.len(), 24, "the whole window, of the only source");
+        assert_eq!(asked.len(), 16, "the whole window, of the only source");
         torrent.message(NOW, PEER, Control::Choke).unwrap();
         if fast {
             for block in &asked {

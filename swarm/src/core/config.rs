@@ -57,7 +57,7 @@ impl Default for CoreConfig {
             idle: Duration::from_millis(250),
             have_batch: Duration::from_millis(250),
             min_window: 16 * 1024,
-            total_window: 384 * 1024,
+            total_window: 256 * 1024,
             max_window: 4 * 1024 * 1024,
             queue_time: Duration::from_millis(100),
             reqq: 250,

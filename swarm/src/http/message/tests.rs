@@ -1,3 +1,5 @@
+//! Framing: every cut, every lie that a server can tell about lengths.
+
 use super::*;
 
 fn head(text: &str) -> Result<Option<(Head, usize)>, ProtocolError> {
