@@ -21,6 +21,7 @@ mod meter;
 mod options;
 mod outcome;
 mod pair;
+mod places;
 mod publish;
 mod report;
 mod scenario;

@@ -17,8 +17,9 @@ use serde_json::Value;
 use super::bed::Bed;
 use super::contender::Client;
 use super::facts::Facts;
+use super::places::Places;
 use super::stage::ADMIN_IP;
-use super::{contender, content, publish, report, stats};
+use super::{content, publish, report, stats};
 use crate::interrupt::{CtrlC, Interrupt};
 use crate::workspace;
 
@@ -75,23 +76,19 @@ impl PairRun {
 /// Measures.
 pub(crate) fn run(args: &PairArgs) -> anyhow::Result<()> {
     ensure!(args.runs > 0, "--runs must be at least 1");
-    let published =
-        args.publish.as_ref().map(|name| publish::folder(workspace::root(), name)).transpose()?;
-    let programs = contender::programs(args.programs.as_deref())?;
-    fs::create_dir_all(&args.output)
-        .with_context(|| format!("cannot create {}", args.output.display()))?;
-    let output = args.output.canonicalize()?;
+    let places = Places::prepare(args.programs.as_deref(), &args.output, args.publish.as_deref())?;
     let iperf3 = IPERF3.find()?;
     let tracker = format!("http://{ADMIN_IP}:6969/announce");
-    let content = content::make(&output, args.image.0, args.piece.0, &tracker)?;
+    let content = content::make(&places.output, args.image.0, args.piece.0, &tracker)?;
     let interrupt = Interrupt::install(CtrlC::Ends)?;
     let mut facts = Facts::gather();
     let measure = || -> anyhow::Result<(Vec<PairRun>, Vec<String>)> {
-        let bed = Bed::start(1, args.image.0 * 2 + (64 << 20), &output.join("logs"), &interrupt)?;
-        let services = Client::Beeswarm.services(&bed.admin, &programs, &content)?;
+        let bed =
+            Bed::start(1, args.image.0 * 2 + (64 << 20), &places.output.join("logs"), &interrupt)?;
+        let services = Client::Beeswarm.services(&bed.admin, &places.programs, &content)?;
         let node = bed.nodes.first().context("the lab has a node")?;
         let target = node.scratch().join("image");
-        let fetch = Cmd::new(programs.join("bee-initrd-client"))
+        let fetch = Cmd::new(places.programs.join("bee-initrd-client"))
             .args(["fetch", "--json", "--listen", "0.0.0.0:6881", "--torrent"])
             .arg(&content.offer.torrent)
             .arg("--output")
@@ -129,12 +126,12 @@ pub(crate) fn run(args: &PairArgs) -> anyhow::Result<()> {
         Ok((runs, commands))
     };
     let (runs, commands) = measure().inspect_err(|_| interrupt.give_way())?;
-    facts.programs.note("beeswarm", &commands, &[(&output, "OUTPUT/"), (&programs, "")]);
+    facts.programs.note("beeswarm", &commands, &places.aliases());
     facts.programs.note("iperf3", &[iperf3.display().to_string()], &[]);
     let table = table(args, &runs);
     workspace::say(format_args!("\n{table}"));
-    for folder in [Some(output), published].into_iter().flatten() {
-        publish::write(&folder, "One seeder, one node", &facts, &runs, &table, &[])?;
+    for folder in places.results() {
+        publish::write(folder, "One seeder, one node", &facts, &runs, &table, &[])?;
         workspace::say(format_args!("results: {}", folder.display()));
     }
     Ok(())

@@ -2,7 +2,7 @@
 //! HTTP and over the peer protocol, beside nginx with sendfile.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
@@ -18,8 +18,9 @@ use store::{Channel, Store};
 use super::bed::{Bed, Burst};
 use super::content::Content;
 use super::facts::Facts;
+use super::places::Places;
 use super::stage::ADMIN_IP;
-use super::{contender, content, publish, report, stats};
+use super::{content, publish, report, stats};
 use crate::interrupt::{CtrlC, Interrupt};
 use crate::workspace;
 
@@ -114,24 +115,19 @@ struct Shelf {
 /// Measures.
 pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
     ensure!(args.runs > 0 && args.nodes > 0, "--nodes and --runs must be at least 1");
-    let published =
-        args.publish.as_ref().map(|name| publish::folder(workspace::root(), name)).transpose()?;
-    let programs = contender::programs(args.programs.as_deref())?;
-    fs::create_dir_all(&args.output)
-        .with_context(|| format!("cannot create {}", args.output.display()))?;
-    let output = args.output.canonicalize()?;
+    let places = Places::prepare(args.programs.as_deref(), &args.output, args.publish.as_deref())?;
     // nobody listens there: each node is told whom to ask
     let tracker = format!("http://{ADMIN_IP}:6969/announce");
-    let content = content::make(&output, args.image.0, args.piece.0, &tracker)?;
+    let content = content::make(&places.output, args.image.0, args.piece.0, &tracker)?;
     let interrupt = Interrupt::install(CtrlC::Ends)?;
     let mut facts = Facts::gather();
-    let result = measure(args, &programs, &content, &output.join("logs"), &interrupt);
+    let result = measure(args, &places, &content, &interrupt);
     let (runs, commands) = result.inspect_err(|_| interrupt.give_way())?;
-    facts.programs.note("servers", &commands, &[(&output, "OUTPUT/"), (&programs, "")]);
+    facts.programs.note("servers", &commands, &places.aliases());
     let table = table(args, &runs);
     workspace::say(format_args!("\n{table}"));
-    for folder in [Some(output), published].into_iter().flatten() {
-        publish::write(&folder, "One host, many nodes", &facts, &runs, &table, &[])?;
+    for folder in places.results() {
+        publish::write(folder, "One host, many nodes", &facts, &runs, &table, &[])?;
         workspace::say(format_args!("results: {}", folder.display()));
     }
     Ok(())
@@ -139,12 +135,16 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
 
 fn measure(
     args: &ServeArgs,
-    programs: &Path,
+    places: &Places,
     content: &Content,
-    logs: &Path,
     interrupt: &Interrupt,
 ) -> anyhow::Result<(Vec<ServeRun>, Vec<String>)> {
-    let bed = Bed::start(args.nodes, args.image.0 * 2 + (64 << 20), logs, interrupt)?;
+    let bed = Bed::start(
+        args.nodes,
+        args.image.0 * 2 + (64 << 20),
+        &places.output.join("logs"),
+        interrupt,
+    )?;
     let shelf = shelf(&bed, content)?;
     let this = std::env::current_exe().context("cannot tell this program's path")?;
     let curl = CURL.find()?;
@@ -160,7 +160,7 @@ fn measure(
         .args(["bench", "leech", "--peer", &format!("{ADMIN_IP}:{PEERS}"), "--torrent"])
         .arg(&content.offer.torrent);
     let web = nginx(&bed.admin, &shelf.revision)?;
-    let seeder = Cmd::new(programs.join("bee-seeder"))
+    let seeder = Cmd::new(places.programs.join("bee-seeder"))
         .args(["watch", "--listen", "0.0.0.0:6881", "--http", "0.0.0.0:8080", "--store"])
         .arg(&shelf.store);
     let commands = [&web, &seeder, &plain].map(Cmd::to_string).to_vec();

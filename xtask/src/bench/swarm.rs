@@ -1,11 +1,9 @@
 //! `cargo xtask bench swarm`: every case, every client in turn, then tables and pictures.
 
-use std::fs;
-
 use anyhow::{Context as _, bail};
 use serde::Serialize;
 
-use super::contender::{self, Client};
+use super::contender::Client;
 use super::content;
 use super::facts::Facts;
 use super::figures::figures;
@@ -13,6 +11,7 @@ use super::goals::{Goal, OURS, goals};
 use super::member::Parts;
 use super::options::SwarmArgs;
 use super::outcome::{Case, RunResult};
+use super::places::Places;
 use super::report::{self, Skipped};
 use super::stage::{ADMIN_IP, Run};
 use super::summary::{Summary, summaries};
@@ -34,18 +33,13 @@ struct Results<'a> {
 /// Measures what the arguments say.
 pub(crate) fn run(args: &SwarmArgs) -> anyhow::Result<()> {
     let settings = args.settings()?;
-    let published =
-        args.publish.as_ref().map(|name| publish::folder(workspace::root(), name)).transpose()?;
-    let programs = contender::programs(args.programs.as_deref())?;
+    let places = Places::prepare(args.programs.as_deref(), &args.output, args.publish.as_deref())?;
     if settings.clients.contains(&Client::Librqbit) {
         rqbit::build()?;
     }
-    fs::create_dir_all(&args.output)
-        .with_context(|| format!("cannot create {}", args.output.display()))?;
-    let output = args.output.canonicalize()?;
     let tracker = format!("http://{ADMIN_IP}:6969/announce");
-    let content = content::make(&output, settings.image.0, settings.piece.0, &tracker)?;
-    let parts = Parts { programs: &programs, content: &content };
+    let content = content::make(&places.output, settings.image.0, settings.piece.0, &tracker)?;
+    let parts = Parts { programs: &places.programs, content: &content };
     let interrupt = Interrupt::install(CtrlC::Ends)?;
     let mut facts = Facts::gather();
     let (mut runs, mut skipped) = (Vec::new(), Vec::new());
@@ -61,7 +55,7 @@ pub(crate) fn run(args: &SwarmArgs) -> anyhow::Result<()> {
                     }
                     continue;
                 }
-                let logs = output.join(logs_name(*case, &name, number));
+                let logs = places.output.join(logs_name(*case, &name, number));
                 let run = Run {
                     settings: &settings,
                     case: *case,
@@ -76,7 +70,7 @@ pub(crate) fn run(args: &SwarmArgs) -> anyhow::Result<()> {
                     .inspect_err(|_| interrupt.give_way())
                     .with_context(|| format!("{name}, {}", case.scenario))?;
                 let result = RunResult { run: number, ..result };
-                facts.programs.note(&name, &commands, &[(&output, "OUTPUT/"), (&programs, "")]);
+                facts.programs.note(&name, &commands, &places.aliases());
                 report::progress(&format!("run {number}: {}", report::lines(&result)));
                 runs.push(result);
             }
@@ -96,8 +90,8 @@ pub(crate) fn run(args: &SwarmArgs) -> anyhow::Result<()> {
         skipped: &skipped,
         runs: &runs,
     };
-    for folder in [Some(output), published].into_iter().flatten() {
-        publish::write(&folder, "Benchmark of the swarm", &facts, &results, &tables, &figures)?;
+    for folder in places.results() {
+        publish::write(folder, "Benchmark of the swarm", &facts, &results, &tables, &figures)?;
         workspace::say(format_args!("results: {}", folder.display()));
     }
     if rows.iter().any(|row| row.client == OURS && !row.is_complete()) {
