@@ -143,6 +143,11 @@ impl Peer {
         self.outstanding.iter().map(|o| u64::from(o.block.length)).sum()
     }
 
+    /// Whether it has something we want and lets us ask for it.
+    pub(crate) fn can_be_asked(&self) -> bool {
+        !self.chokes_us && self.useful > 0
+    }
+
     /// Bytes that may be asked for now: what it delivers in the time in which it can answer and a
     /// fraction of a second more, so that the rest can still be asked for elsewhere.
     /// `sources` peers can be asked.
@@ -156,12 +161,13 @@ impl Peer {
         let least = share.max(u64::from(config.min_window));
         let window = at_rate.max(least).min(u64::from(config.max_window));
         // asked for when half of it is there: two requests in one packet cost what one costs
-        if self.outstanding_bytes() * 2 > window {
+        let outstanding = self.outstanding_bytes();
+        if outstanding * 2 > window {
             return 0;
         }
         let free =
             self.reqq.saturating_sub(u32::try_from(self.outstanding.len()).unwrap_or(u32::MAX));
-        window.saturating_sub(self.outstanding_bytes()).min(u64::from(free) * u64::from(BLOCK_LEN))
+        window.saturating_sub(outstanding).min(u64::from(free) * u64::from(BLOCK_LEN))
     }
 
     /// How long it may be silent with requests outstanding. Derived from what it delivered and from

@@ -230,12 +230,8 @@ impl Torrent {
 
     fn finish_call(&mut self, now: Moment) {
         while std::mem::take(&mut self.refill) {
-            let idle: Vec<PeerKey> = self
-                .peers
-                .iter()
-                .filter(|(_, p)| !p.chokes_us && p.useful > 0)
-                .map(|(k, _)| *k)
-                .collect();
+            let idle: Vec<PeerKey> =
+                self.peers.iter().filter(|(_, p)| p.can_be_asked()).map(|(k, _)| *k).collect();
             for key in idle {
                 self.fill(now, key);
             }

@@ -59,6 +59,16 @@ impl UdpTracker {
         let task = tokio::spawn(serve(socket, manner, seen.clone()));
         Self { url, seen, task }
     }
+
+    /// Waits until it was announced to so many times.
+    async fn announced(&self, times: usize) {
+        let enough = async {
+            while self.seen.lock().unwrap().announces < times {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, enough).await.unwrap();
+    }
 }
 
 async fn serve(socket: UdpSocket, manner: Manner, seen: Arc<Mutex<Seen>>) {
@@ -152,12 +162,7 @@ async fn announces_with_its_path_and_keeps_its_connection_id() {
     let (seeder, node) = pair(std::slice::from_ref(&tracker.url)).await;
     node.complete().await;
     // until both have announced again
-    let again = async {
-        while tracker.seen.lock().unwrap().announces < 6 {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, again).await.unwrap();
+    tracker.announced(6).await;
     node.session.shutdown().await;
     seeder.session.shutdown().await;
     let seen = tracker.seen.lock().unwrap();
@@ -186,12 +191,7 @@ async fn a_tracker_that_forgot_the_connection_is_connected_anew() {
     let tracker = UdpTracker::start("127.0.0.1:0", Manner::Forgets).await;
     let (seeder, node) = pair(std::slice::from_ref(&tracker.url)).await;
     node.complete().await;
-    let again = async {
-        while tracker.seen.lock().unwrap().announces < 6 {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, again).await.unwrap();
+    tracker.announced(6).await;
     assert!(tracker.seen.lock().unwrap().refused >= 1, "it did forget");
     node.session.shutdown().await;
     seeder.session.shutdown().await;

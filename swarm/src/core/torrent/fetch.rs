@@ -8,7 +8,7 @@ use proto::hash::PeerRole;
 use super::Torrent;
 use crate::core::Moment;
 use crate::core::action::{Action, CloseReason, Control, PeerKey, Receipt, Violation};
-use crate::core::peer::{HaveWish, Outstanding};
+use crate::core::peer::{HaveWish, Outstanding, Peer};
 use crate::core::picker::{Asker, Delivery};
 
 /// Blocks nobody asked for that are forgiven.
@@ -176,15 +176,12 @@ impl Torrent {
 
     /// Asks a peer for as much as its window holds.
     pub(super) fn fill(&mut self, now: Moment, key: PeerKey) {
-        let sources = self.peers.values().filter(|p| !p.chokes_us && p.useful > 0).count();
+        if !self.peers.get(&key).is_some_and(Peer::can_be_asked) {
+            return;
+        }
+        let sources = self.peers.values().filter(|p| p.can_be_asked()).count();
         let Some(peer) = self.peers.get_mut(&key) else { return };
-        if peer.chokes_us || peer.useful == 0 {
-            return;
-        }
         let mut room = peer.room(&self.config, sources, now);
-        if room == 0 {
-            return;
-        }
         while room > 0 {
             let asker = Asker { key, has: &peer.has, refused: &peer.refused };
             let mut block = self.picker.pick(asker, &mut self.rng);
