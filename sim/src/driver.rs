@@ -164,6 +164,12 @@ impl World {
             }
             return false;
         }
+        let counts = &mut self.nodes[from.at()].counts;
+        match blocks.is_empty() {
+            true => counts.control_writes += 1,
+            false => counts.block_writes += 1,
+        }
+        let flow = &mut self.flows[id.at()];
         flow.writing = blocks;
         let whole = flow.unsent() <= self.send_buffer;
         flow.blocked = !whole;

@@ -47,6 +47,10 @@ pub struct Counts {
     pub messages: u64,
     /// Of those, Haves.
     pub haves: u64,
+    /// Writes to connections without a block: each costs the processor about what a block costs.
+    pub control_writes: u64,
+    /// Writes to connections with blocks.
+    pub block_writes: u64,
     /// Connections that came up.
     pub connections: u64,
     /// Most messages that ever waited for one connection's writer.

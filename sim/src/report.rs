@@ -36,6 +36,10 @@ pub struct Report {
     pub messages: f64,
     /// Of those, Haves.
     pub haves: f64,
+    /// Writes without a block, and with blocks, mean over the nodes.
+    pub control_writes: f64,
+    /// See above.
+    pub block_writes: f64,
     /// Seconds from a node's start to its first piece, median and most.
     pub first_piece_median: f64,
     /// See above.
@@ -104,6 +108,8 @@ impl World {
             wire_percent: 100.0 * mean(&|n| n.wire_received()) / image,
             messages: mean(&|n| n.counts.messages),
             haves: mean(&|n| n.counts.haves),
+            control_writes: mean(&|n| n.counts.control_writes),
+            block_writes: mean(&|n| n.counts.block_writes),
             first_piece_median: first.get(first.len() / 2).copied().unwrap_or(f64::NAN),
             first_piece_most: first.last().copied().unwrap_or(f64::NAN),
             connections_least: leechers.iter().map(|n| n.connections()).min().unwrap_or(0),

@@ -212,7 +212,8 @@ fn text(report: &Report, wall: Duration) -> String {
     let mut text = format!(
         "seed {}: {}/{} complete, ratio {} (median node {}, first {}), ideal {:.2} s\n\
          \x20 admin sent {:.3} images ({:.3} of blocks), duplicates {:.2} %, wire {:.1} % of the image\n\
-         \x20 per node: {:.0} messages ({:.0} Haves), {:.1} connections (least {})\n\
+         \x20 per node: {:.0} messages ({:.0} Haves), {:.0} writes without and {:.0} with blocks, \
+         {:.1} connections (least {})\n\
          \x20 first piece after {:.2} s (median), {:.2} s (last)\n",
         report.seed,
         report.complete,
@@ -227,6 +228,8 @@ fn text(report: &Report, wall: Duration) -> String {
         report.wire_percent,
         report.messages,
         report.haves,
+        report.control_writes,
+        report.block_writes,
         report.connections_mean,
         report.connections_least,
         report.first_piece_median,
