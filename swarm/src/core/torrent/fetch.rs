@@ -182,19 +182,25 @@ impl Torrent {
         let sources = self.peers.values().filter(|p| p.can_be_asked()).count();
         let Some(peer) = self.peers.get_mut(&key) else { return };
         let mut room = peer.room(&self.config, sources, now);
+        let mut asked = false;
         while room > 0 {
             let asker = Asker { key, has: &peer.has, refused: &peer.refused };
             let mut block = self.picker.pick(asker, &mut self.rng);
             if block.is_none() && peer.outstanding.len() < self.config.end_game_requests {
                 block = self.picker.pick_end_game(asker, &mut self.rng);
             }
-            let Some(block) = block else { return };
+            let Some(block) = block else { break };
+            asked = true;
             if peer.outstanding.is_empty() {
                 peer.quiet_since = now;
             }
             peer.outstanding.push(Outstanding { block, asked_at: now, lapsed: false });
             room = room.saturating_sub(u64::from(block.length));
             self.actions.push_back(Action::Send(key, Control::Request(block)));
+        }
+        if asked && self.peers.get(&key).is_some_and(|peer| peer.have_due.is_some()) {
+            // the packet goes anyway
+            self.tell_pieces(key);
         }
     }
 
