@@ -200,11 +200,16 @@ impl Peer {
 
     /// How soon it should hear what we got.
     pub(crate) fn wants_haves(&self) -> HaveWish {
-        match (self.hides(), self.identity.id.role()) {
+        match (self.hides(), self.is_ours()) {
             (false, _) => HaveWish::Soon,
-            (true, PeerRole::Foreign) => HaveWish::AtOnce,
-            (true, _) => HaveWish::Rarely,
+            (true, false) => HaveWish::AtOnce,
+            (true, true) => HaveWish::Rarely,
         }
+    }
+
+    /// Whether it is this engine at the other end.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.identity.id.role() != PeerRole::Foreign
     }
 
     pub(crate) fn is_complete(&self) -> bool {

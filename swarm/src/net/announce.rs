@@ -8,6 +8,7 @@ use proto::announce::{AnnounceEvent, AnnouncePeers, AnnounceRequest, AnnounceRes
 use proto::event::{Stall, StallCause};
 
 use super::book::jittered;
+use super::dial;
 use super::stall;
 use super::torrent::Shared;
 use super::udp_tracker::{self, UdpTracker};
@@ -21,8 +22,10 @@ const NUMWANT: u32 = 50;
 const MAX_RETRY_FETCHING: Duration = Duration::from_secs(15);
 const MAX_RETRY_SEEDING: Duration = Duration::from_secs(60);
 
-/// With fewer connections than this, a fetching peer asks again sooner than the tracker says.
+/// With fewer connections than this, a fetching peer asks again sooner than the tracker says: twice
+/// this later at first, which is what the first nodes of a crowd need to learn of the others.
 const HUNGRY: usize = 5;
+const HUNGRY_WAIT: Duration = Duration::from_millis(250);
 
 /// Announces until the torrent stops, and `stopped` then.
 pub(crate) async fn run(shared: Arc<Shared>) {
@@ -117,7 +120,7 @@ impl Announcer {
             return interval * 9 / 10
                 + Duration::from_millis(fastrand::u64(0..=500)).min(interval / 10);
         }
-        jittered(Duration::from_millis(500) * 2u32.pow(hungry)).min(interval)
+        jittered(HUNGRY_WAIT * 2u32.pow(hungry)).min(interval)
     }
 
     /// One announce: the first tracker that answers, by tiers; it moves to the front of its tier.
@@ -162,6 +165,8 @@ impl Announcer {
         }
         state.trouble.announce = None;
         drop(state);
+        // not at the next tick: in a crowd that boots everybody waits for everybody
+        dial::dial_more(&self.shared);
         self.shared.ticker.notify_one();
         tracing::debug!(%url, peers = addresses.len(), seeds = reply.complete, "announced");
     }

@@ -1,9 +1,10 @@
-//! A storage in one file, preallocated so that a full disk is found before the first byte.
+//! A storage in one file, with its space looked for before the first byte and then reserved.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Weak};
 
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
@@ -11,10 +12,13 @@ use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
 
 use super::Storage;
 
+/// Bytes of a file in memory that are reserved at a time: a few milliseconds.
+const STEP: u64 = 16 * 1024 * 1024;
+
 /// A file of fixed length.
 #[derive(Debug)]
 pub struct FileStorage {
-    file: File,
+    file: Arc<File>,
     length: u64,
     in_memory: bool,
 }
@@ -70,6 +74,9 @@ impl FileStorage {
     /// Opens or creates a file for reading and writing and reserves `length` bytes for it. What is
     /// in it stays; what is beyond `length` is cut off.
     ///
+    /// In memory the kernel needs a third of a second per GB for that, so it goes on while the image
+    /// already comes in. Should others take the room meanwhile, a write fails.
+    ///
     /// # Errors
     /// [`FileStorageError::NoSpace`] when the file system cannot hold it; nothing is left behind
     /// that was not there before.
@@ -83,13 +90,25 @@ impl FileStorage {
             .truncate(false)
             .open(path)
             .map_err(|source| FileStorageError::Open { path: path.into(), source })?;
-        let reserved = reserve(path, &file, length);
-        if reserved.is_err() && !existed {
+        let storage = make_room(path, &file, length)
+            .and_then(|()| Self::inspect(path, file, Some(length)))
+            .and_then(|storage| storage.reserve(path).map(|()| storage));
+        if storage.is_err() && !existed {
             // the error is what counts
             let _ = std::fs::remove_file(path);
         }
-        reserved?;
-        Self::inspect(path, file, Some(length))
+        storage
+    }
+
+    fn reserve(&self, path: &Path) -> Result<(), FileStorageError> {
+        if !self.in_memory {
+            return allocate(path, &self.file, 0, self.length);
+        }
+        let (file, path, length) = (Arc::downgrade(&self.file), path.to_path_buf(), self.length);
+        let rest = move || reserve_slowly(&path, &file, length);
+        // without a thread each page is found when it is written
+        let _ = std::thread::Builder::new().name("reserve".to_owned()).spawn(rest);
+        Ok(())
     }
 
     /// Opens an existing file for reading and writing, with the length it has.
@@ -125,40 +144,59 @@ impl FileStorage {
         };
         let in_memory =
             fstatfs(&file).map_err(|e| error(e.into()))?.filesystem_type() == TMPFS_MAGIC;
-        Ok(Self { file, length, in_memory })
+        Ok(Self { file: Arc::new(file), length, in_memory })
     }
 }
 
-fn reserve(path: &Path, file: &File, length: u64) -> Result<(), FileStorageError> {
-    let failed = |source| FileStorageError::Allocate { path: path.into(), length, source };
-    let signed = i64::try_from(length).map_err(|e| failed(io::Error::other(e)))?;
-    let room = |file: &File| {
-        let allocated = file.metadata().map_err(failed)?.blocks().saturating_mul(512);
-        let fs = fstatfs(file).map_err(|e| failed(e.into()))?;
-        let block = u64::try_from(fs.block_size()).unwrap_or(512);
-        let (needed, available) =
-            (length.saturating_sub(allocated), fs.blocks_available().saturating_mul(block));
-        Ok((needed, available))
-    };
-    let no_space =
-        |needed, available| FileStorageError::NoSpace { path: path.into(), needed, available };
-    // asked first: a file system that is too small is not filled to find that out
-    let (needed, available) = room(file)?;
+/// Gives the file its length, when the file system has room for it: one that is too small is not
+/// filled to find that out.
+fn make_room(path: &Path, file: &File, length: u64) -> Result<(), FileStorageError> {
+    let (needed, available) = room(path, file, length)?;
     if needed > available {
-        return Err(no_space(needed, available));
+        return Err(FileStorageError::NoSpace { path: path.into(), needed, available });
     }
-    file.set_len(length).map_err(failed)?;
+    let failed = |source| FileStorageError::Allocate { path: path.into(), length, source };
+    file.set_len(length).map_err(failed)
+}
+
+/// Bytes that a file of `length` still needs, and bytes that there are.
+fn room(path: &Path, file: &File, length: u64) -> Result<(u64, u64), FileStorageError> {
+    let failed = |source| FileStorageError::Inspect { path: path.into(), source };
+    let allocated = file.metadata().map_err(failed)?.blocks().saturating_mul(512);
+    let fs = fstatfs(file).map_err(|e| failed(e.into()))?;
+    let block = u64::try_from(fs.block_size()).unwrap_or(512);
+    Ok((length.saturating_sub(allocated), fs.blocks_available().saturating_mul(block)))
+}
+
+/// Reserves `length` bytes from `offset` on.
+fn allocate(path: &Path, file: &File, offset: u64, length: u64) -> Result<(), FileStorageError> {
+    let failed = |source| FileStorageError::Allocate { path: path.into(), length, source };
+    let signed = |n: u64| i64::try_from(n).map_err(|e| failed(io::Error::other(e)));
     if length == 0 {
         return Ok(());
     }
-    match fallocate(file, FallocateFlags::empty(), 0, signed) {
+    match fallocate(file, FallocateFlags::empty(), signed(offset)?, signed(length)?) {
         // file systems without fallocate: the write will tell
         Ok(()) | Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => Ok(()),
         Err(Errno::ENOSPC) => {
-            let (needed, available) = room(file)?;
-            Err(no_space(needed, available))
+            let (needed, available) = room(path, file, offset + length)?;
+            Err(FileStorageError::NoSpace { path: path.into(), needed, available })
         }
         Err(errno) => Err(failed(errno.into())),
+    }
+}
+
+/// Reserves step by step, until the file is not used any more.
+fn reserve_slowly(path: &Path, file: &Weak<File>, length: u64) {
+    let mut offset = 0;
+    while offset < length {
+        let Some(file) = file.upgrade() else { return };
+        let step = STEP.min(length - offset);
+        if let Err(error) = allocate(path, &file, offset, step) {
+            tracing::warn!(%error, "the rest of the image may find no room");
+            return;
+        }
+        offset += step;
     }
 }
 
@@ -221,6 +259,25 @@ mod tests {
         assert!(available < needed);
         assert!(error.to_string().contains("bytes are needed"));
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_file_in_memory_is_reserved_in_the_background() {
+        let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+        let path = dir.path().join("image");
+        let length = 3 * STEP / 2;
+        let storage = FileStorage::create(&path, length).unwrap();
+        assert!(storage.in_memory());
+        storage.write_at(length - 4, b"kept").unwrap();
+        let whole = length.div_ceil(4096) * 8;
+        let begun = std::time::Instant::now();
+        while std::fs::metadata(&path).unwrap().blocks() < whole {
+            assert!(begun.elapsed().as_secs() < 30, "still not reserved");
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        let mut buf = [0; 4];
+        storage.read_at(length - 4, &mut buf).unwrap();
+        assert_eq!(&buf, b"kept");
     }
 
     #[test]

@@ -164,10 +164,14 @@ impl Torrent {
         }
     }
 
-    /// Says whether we want something of a peer, when that changed.
+    /// Says whether we want something of a peer, when that changed. Ours hear once that we do and
+    /// once that we are done: their slots pass on from who does not ask, and telling them of every
+    /// piece that comes and goes was a fifth of all packets.
     pub(super) fn tell_interest(&mut self, key: PeerKey) {
+        let done = self.picker.is_done();
         let Some(peer) = self.peers.get_mut(&key) else { return };
-        let wanted = peer.useful > 0;
+        let lasts = peer.told_interest && !done && peer.is_ours();
+        let wanted = peer.useful > 0 || lasts;
         if peer.told_interest != wanted {
             peer.told_interest = wanted;
             self.send(key, if wanted { Control::Interested } else { Control::NotInterested });
