@@ -170,10 +170,18 @@ impl SwarmArgs {
     }
 }
 
+/// Longest wait in front of a link.
+const QUEUE: Duration = Duration::from_millis(50);
+
+/// Bytes that a port of a switch keeps at least. Slow links stand for fast ones with more nodes than
+/// this machine could feed: so they keep as many packets, not as many milliseconds.
+const PORT_BUFFER: f64 = 160_000.0;
+
 impl Settings {
     /// A link with this rate, and with the delay and loss of every link.
     pub(crate) fn link(&self, rate: BitRate) -> Link {
-        Link::rate(rate).with_delay(self.delay).with_loss(self.loss)
+        let queue = Duration::from_secs_f64(PORT_BUFFER / rate.bytes() as f64).max(QUEUE);
+        Link::rate(rate).with_delay(self.delay).with_loss(self.loss).with_queue(queue)
     }
 }
 
