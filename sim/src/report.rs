@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::node::{Node, NodeId};
 use crate::sample::{Down, Up};
+use crate::trace::Spread;
 use crate::world::World;
 
 /// What a run measured. Ratios are against the time that the image takes over one link without
@@ -50,6 +51,8 @@ pub struct Report {
     pub up: Seconds<UpCause>,
     /// The same of the seeder's uplink, until the run was over.
     pub admin_up: Seconds<UpCause>,
+    /// How pieces spread, by when they left the seeder: the first third, the second, the last.
+    pub spreads: Vec<Spread>,
     /// Events simulated.
     pub events: u64,
     /// What must never happen and did.
@@ -111,6 +114,7 @@ impl World {
             down: Down::seconds(&down, self.sample_every),
             up: Up::seconds(&up, self.sample_every),
             admin_up: Up::seconds(&[seeder.idle.up], self.sample_every),
+            spreads: self.trace.spreads(),
             events: self.events(),
             faults: self.faults().to_vec(),
         }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use clap::Parser;
 use proto::units::{ByteRate, ByteSize};
-use sim::{Report, Setup, World};
+use sim::{Hop, Report, Setup, Spread, World};
 use swarm::core::CoreConfig;
 
 /// Arguments of `cargo xtask bench sim`.
@@ -240,12 +240,30 @@ fn text(report: &Report, wall: Duration) -> String {
             text += &format!("    {:<34} {spent:>7.3} s {:>5.1} %\n", cause, 100.0 * spent / all);
         }
     }
+    text += &spreads(&report.spreads);
     for fault in &report.faults {
         text += &format!("  FAULT {fault}\n");
     }
     let mega = peak_memory() as f64 / 1e6;
     let millions = report.events as f64 / 1e6;
     text + &format!("  {:.1} s wall, {mega:.0} MB, {millions:.1} M events", wall.as_secs_f64())
+}
+
+/// How pieces spread: a row for each third of them, in the order in which they left the seeder.
+fn spreads(of: &[Spread]) -> String {
+    let mut text =
+        String::from("  a copy waits, ms:      Have    ask  queue   sent   rest; had by\n");
+    for (spread, name) in of.iter().zip(["first", "second", "last"]) {
+        let Hop { have, ask, queue, transfer, rest } = spread.hop;
+        text += &format!(
+            "    {name:<6} {:>4} pieces {have:>6.0} {ask:>6.0} {queue:>6.0} {transfer:>6.0} {rest:>6.0} ",
+            spread.pieces
+        );
+        let reached = spread.reached.iter().map(|(nodes, after)| format!(" {nodes}:{after:.0}"));
+        text += &reached.collect::<String>();
+        text.push('\n');
+    }
+    text
 }
 
 /// Largest resident set of this process, in bytes (proc(5), `VmHWM`); 0 when it cannot be read.
