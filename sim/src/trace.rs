@@ -16,7 +16,7 @@ use crate::report::real;
 const COPIES: u32 = 600_000;
 
 /// Pieces followed at most.
-const PIECES: u32 = 48;
+const PIECES: u32 = 64;
 
 const NEVER: u64 = u64::MAX;
 
@@ -158,8 +158,10 @@ impl Trace {
         let mut rows: Vec<(u64, &[Copy])> = rows.map(|row| (left(row), row)).collect();
         rows.retain(|(left, _)| *left != NEVER);
         rows.sort_by_key(|(left, _)| *left);
-        let third = rows.len().div_ceil(3).max(1);
-        rows.chunks(third).map(spread).collect()
+        let tenth = (rows.len() / 10).max(1).min(rows.len());
+        let (first, rest) = rows.split_at(tenth);
+        let (middle, last) = rest.split_at(rest.len().saturating_sub(tenth));
+        [first, middle, last].into_iter().filter(|rows| !rows.is_empty()).map(spread).collect()
     }
 }
 

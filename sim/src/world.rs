@@ -13,7 +13,7 @@ use crate::disk::Disk;
 use crate::flow::{Flow, FlowId, Port};
 use crate::node::{Counts, Node, NodeId};
 use crate::queue::Calendar;
-use crate::sample::{Idle, SAMPLE_NANOS};
+use crate::sample::SAMPLE_NANOS;
 use crate::setup::{Setup, SetupError};
 use crate::trace::Trace;
 use crate::tracker::Tracker;
@@ -158,7 +158,7 @@ impl World {
             disk: Disk::new(have),
             port,
             counts: Counts::default(),
-            idle: Idle::default(),
+            idle: Default::default(),
         }
     }
 

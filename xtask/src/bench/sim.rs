@@ -234,10 +234,15 @@ fn text(report: &Report, wall: Duration) -> String {
     );
     let links = [("downlink", &report.down), ("uplink", &report.up)];
     for (name, seconds) in links.into_iter().chain([("admin uplink", &report.admin_up)]) {
-        let all: f64 = seconds.0.iter().map(|(_, s)| s).sum();
-        text += &format!("  {name}: {all:.2} s\n");
-        for (cause, spent) in seconds.0.iter().filter(|(_, s)| *s > 0.0) {
-            text += &format!("    {:<34} {spent:>7.3} s {:>5.1} %\n", cause, 100.0 * spent / all);
+        let all: f64 = seconds.0.iter().flat_map(|(_, s)| s).sum();
+        text += &format!("  {name}: {all:.2} s{:>45}\n", "first tenth, middle, last tenth");
+        for (cause, phases) in seconds.0.iter().filter(|(_, s)| s.iter().any(|s| *s > 0.0)) {
+            let spent: f64 = phases.iter().sum();
+            let [first, middle, last] = phases;
+            text += &format!(
+                "    {cause:<34} {spent:>7.3} s {:>5.1} % {first:>9.3} {middle:>7.3} {last:>7.3}\n",
+                100.0 * spent / all
+            );
         }
     }
     text += &spreads(&report.spreads);
@@ -253,7 +258,7 @@ fn text(report: &Report, wall: Duration) -> String {
 fn spreads(of: &[Spread]) -> String {
     let mut text =
         String::from("  a copy waits, ms:      Have    ask  queue   sent   rest; had by\n");
-    for (spread, name) in of.iter().zip(["first", "second", "last"]) {
+    for (spread, name) in of.iter().zip(["first", "middle", "last"]) {
         let Hop { have, ask, queue, transfer, rest } = spread.hop;
         text += &format!(
             "    {name:<6} {:>4} pieces {have:>6.0} {ask:>6.0} {queue:>6.0} {transfer:>6.0} {rest:>6.0} ",
