@@ -19,6 +19,10 @@ impl World {
             match action {
                 Action::Send(key, message) => {
                     let Some(flow) = self.nodes[id.at()].flow(key) else { continue };
+                    if let Control::Request(block) = &message {
+                        let from = self.flows[flow.at()].to;
+                        self.trace.asked(id, from, flow, *block, self.now);
+                    }
                     let counts = &mut self.nodes[id.at()].counts;
                     counts.messages += 1;
                     counts.haves += u64::from(matches!(message, Control::Have(_)));
@@ -148,6 +152,7 @@ impl World {
             let (piece, number) = (block.piece, block.begin / BLOCK_LEN);
             let node = &mut self.nodes[from.at()];
             node.counts.payload_sent += u64::from(block.length);
+            self.trace.taken(self.flows[id.at()].to, from, block.piece, self.now);
             let wrong = node.conduct.lies(&mut self.rng);
             let lacks = !node.disk.stored().has(piece);
             let data = Item::Data { piece: piece.0, number, wrong };
@@ -229,9 +234,15 @@ impl World {
                 node.core.extension(key, reqq, upload_only);
                 Ok(())
             }
-            Meaning::Control(control) => node.core.message(now, key, control),
+            Meaning::Control(control) => {
+                if let Control::Have(piece) = &control {
+                    self.trace.heard(flow, *piece, self.now);
+                }
+                node.core.message(now, key, control)
+            }
             Meaning::Block { block, wrong } => node.core.block(now, key, block).map(|receipt| {
                 if receipt == Receipt::Keep {
+                    self.trace.arrived(id, block.piece, self.now);
                     node.disk.put(block, wrong);
                 }
             }),
@@ -259,6 +270,7 @@ impl World {
         };
         node.core.checked(now, piece, good);
         if good {
+            self.trace.complete(id, piece, self.now);
             node.first_piece_at.get_or_insert(self.now);
             if let Some(differing) = node.disk.compare(piece) {
                 node.core.compared(piece, &differing);

@@ -61,6 +61,7 @@ const KNOBS: &[(&str, &str, Setter)] = &[
     ("quantum", NUMBER, |c, v| put(&mut c.quantum, v, |n| n)),
     ("idle", MILLIS, |c, v| put(&mut c.idle, v, |Millis(d)| d)),
     ("have_batch", MILLIS, |c, v| put(&mut c.have_batch, v, |Millis(d)| d)),
+    ("interest_lasts", MILLIS, |c, v| put(&mut c.interest_lasts, v, |Millis(d)| d)),
     ("min_window", NUMBER, |c, v| put(&mut c.min_window, v, |n| n)),
     ("total_window", NUMBER, |c, v| put(&mut c.total_window, v, |n| n)),
     ("max_window", NUMBER, |c, v| put(&mut c.max_window, v, |n| n)),

@@ -10,7 +10,7 @@ use crate::book::Book;
 use crate::conduct::Conduct;
 use crate::disk::Disk;
 use crate::flow::{FlowId, Port};
-use crate::sample::Idle;
+use crate::sample::{Idle, PHASES};
 
 /// Number of a node; 0 is the admin seeder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -85,7 +85,8 @@ pub struct Node {
     pub(crate) disk: Disk,
     pub(crate) port: Port,
     pub(crate) counts: Counts,
-    pub(crate) idle: Idle,
+    /// By phase of its fetch.
+    pub(crate) idle: [Idle; PHASES],
 }
 
 impl Node {

@@ -3,7 +3,8 @@
 use serde::Serialize;
 
 use crate::node::{Node, NodeId};
-use crate::sample::{Down, Up};
+use crate::sample::{Down, PHASES, Up};
+use crate::trace::Spread;
 use crate::world::World;
 
 /// What a run measured. Ratios are against the time that the image takes over one link without
@@ -54,16 +55,19 @@ pub struct Report {
     pub up: Seconds<UpCause>,
     /// The same of the seeder's uplink, until the run was over.
     pub admin_up: Seconds<UpCause>,
+    /// How pieces spread, by when they left the seeder: the first third, the second, the last.
+    pub spreads: Vec<Spread>,
     /// Events simulated.
     pub events: u64,
     /// What must never happen and did.
     pub faults: Vec<String>,
 }
 
-/// Seconds by cause.
+/// Seconds by cause, in each phase: until a node has a tenth of the pieces, until it lacks a tenth,
+/// the end. A seeder is in the last one from the start.
 #[derive(Debug, Clone, Serialize)]
 #[serde(transparent)]
-pub struct Seconds<T>(pub Vec<(T, f64)>);
+pub struct Seconds<T>(pub Vec<(T, [f64; PHASES])>);
 
 /// What a downlink does, see [`Down`].
 pub type DownCause = &'static str;
@@ -91,8 +95,6 @@ impl World {
         let sum = |of: &dyn Fn(&Node) -> u64| leechers.iter().map(|n| of(n)).sum::<u64>();
         let mean = |of: &dyn Fn(&Node) -> u64| real(sum(of)) / leechers.len().max(1) as f64;
         let seeder = self.node(NodeId(0));
-        let down: Vec<Down> = leechers.iter().map(|n| n.idle.down).collect();
-        let up: Vec<Up> = leechers.iter().map(|n| n.idle.up).collect();
         Report {
             seed: self.setup.seed,
             nodes: self.setup.leechers,
@@ -114,9 +116,10 @@ impl World {
             first_piece_most: first.last().copied().unwrap_or(f64::NAN),
             connections_least: leechers.iter().map(|n| n.connections()).min().unwrap_or(0),
             connections_mean: mean(&|n| n.connections() as u64),
-            down: Down::seconds(&down, self.sample_every),
-            up: Up::seconds(&up, self.sample_every),
-            admin_up: Up::seconds(&[seeder.idle.up], self.sample_every),
+            down: Down::seconds(&leechers, self.sample_every),
+            up: Up::seconds(&leechers, self.sample_every),
+            admin_up: Up::seconds(&[seeder], self.sample_every),
+            spreads: self.trace.spreads(),
             events: self.events(),
             faults: self.faults().to_vec(),
         }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use swarm::core::PeerView;
 
-use crate::node::NodeId;
+use crate::node::{Node, NodeId};
 use crate::report::{DownCause, Seconds, UpCause, real};
 use crate::world::World;
 
@@ -55,12 +55,25 @@ pub(crate) struct Idle {
     pub(crate) up: Up,
 }
 
+/// Phases of a node's fetch: until it has a tenth of the pieces, until it lacks a tenth, the end.
+pub(crate) const PHASES: usize = 3;
+
+/// The phase of a node that has `have` of `pieces`.
+fn phase(have: u32, pieces: u32) -> usize {
+    match u64::from(have) * 10 {
+        have if have < u64::from(pieces) => 0,
+        have if have < u64::from(pieces) * 9 => 1,
+        _ => 2,
+    }
+}
+
 impl Down {
-    /// Mean seconds by cause.
-    pub(crate) fn seconds(of: &[Down], every: u64) -> Seconds<DownCause> {
-        mean(
+    /// Mean seconds by cause and phase.
+    pub(crate) fn seconds(of: &[&Node], every: u64) -> Seconds<DownCause> {
+        mean::<Down>(
             of,
             every,
+            |node, phase| node.idle[phase].down,
             &[
                 ("busy", |d| d.busy),
                 ("unconnected", |d| d.unconnected),
@@ -77,11 +90,12 @@ impl Down {
 }
 
 impl Up {
-    /// Mean seconds by cause.
-    pub(crate) fn seconds(of: &[Up], every: u64) -> Seconds<UpCause> {
-        mean(
+    /// Mean seconds by cause and phase.
+    pub(crate) fn seconds(of: &[&Node], every: u64) -> Seconds<UpCause> {
+        mean::<Up>(
             of,
             every,
+            |node, phase| node.idle[phase].up,
             &[
                 ("busy", |u| u.busy),
                 ("nobody interested", |u| u.nobody_interested),
@@ -96,9 +110,17 @@ impl Up {
 /// A cause and where it is counted.
 type Cause<T> = (&'static str, fn(&T) -> u64);
 
-fn mean<T>(of: &[T], every: u64, causes: &[Cause<T>]) -> Seconds<&'static str> {
+fn mean<T>(
+    of: &[&Node],
+    every: u64,
+    samples: fn(&Node, usize) -> T,
+    causes: &[Cause<T>],
+) -> Seconds<&'static str> {
     let each = real(every) / 1e9 / real(of.len().max(1) as u64);
-    let row = |(name, count): &Cause<T>| (*name, real(of.iter().map(count).sum()) * each);
+    let spent = |phase: usize, count: &fn(&T) -> u64| {
+        real(of.iter().map(|node| count(&samples(node, phase))).sum()) * each
+    };
+    let row = |(name, count): &Cause<T>| (*name, std::array::from_fn(|at| spent(at, count)));
     Seconds(causes.iter().map(row).collect())
 }
 
@@ -118,10 +140,11 @@ impl World {
                 Some((node.core.peer(flow.key, now)?, flow.unsent(), back.unsent()))
             })
             .collect();
-        let mut idle = node.idle;
+        let at = phase(node.core.have().count(), self.geometry.pieces());
+        let mut idle = node.idle[at];
         *self.down_cause(id, &views, &mut idle.down) += 1;
         *self.up_cause(id, &views, &mut idle.up) += 1;
-        self.nodes[id.at()].idle = idle;
+        self.nodes[id.at()].idle[at] = idle;
         true
     }
 

@@ -13,8 +13,9 @@ use crate::disk::Disk;
 use crate::flow::{Flow, FlowId, Port};
 use crate::node::{Counts, Node, NodeId};
 use crate::queue::Calendar;
-use crate::sample::{Idle, SAMPLE_NANOS};
+use crate::sample::SAMPLE_NANOS;
 use crate::setup::{Setup, SetupError};
+use crate::trace::Trace;
 use crate::tracker::Tracker;
 
 /// How often the timers of a core run (`net::torrent`).
@@ -77,6 +78,7 @@ pub struct World {
     pub(crate) bans: Vec<(NodeId, Identity)>,
     pub(crate) faults: Vec<String>,
     pub(crate) events: u64,
+    pub(crate) trace: Trace,
     starting: usize,
     awaited: usize,
 }
@@ -114,6 +116,10 @@ impl World {
             bans: Vec::new(),
             faults: Vec::new(),
             events: 0,
+            trace: match setup.samples {
+                true => Trace::new(count, geometry.pieces()),
+                false => Trace::default(),
+            },
             starting: 0,
             awaited: 0,
             setup,
@@ -152,7 +158,7 @@ impl World {
             disk: Disk::new(have),
             port,
             counts: Counts::default(),
-            idle: Idle::default(),
+            idle: Default::default(),
         }
     }
 

@@ -22,6 +22,7 @@ mod choker;
 mod config;
 mod partial;
 mod peer;
+mod peers;
 mod picker;
 mod rarity;
 mod rate;

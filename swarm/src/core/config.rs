@@ -21,6 +21,10 @@ pub struct CoreConfig {
     pub idle: Duration,
     /// Haves wait at most this long for outgoing data to ride on; 20 to 400 ms make no difference.
     pub have_batch: Duration,
+    /// That we want nothing of a peer is told to ours when it has lasted this long. Simulated with
+    /// 30 and 300 nodes: saves a fifth and a third of the writes without blocks, and costs nothing and
+    /// a hundredth; 200 ms cost three hundredths.
+    pub interest_lasts: Duration,
     /// Smallest request window per peer, in bytes. Small, so that no piece is tied to a busy peer
     /// while another could give it sooner: simulated, 64 KiB each cost a tenth, more cost more.
     pub min_window: u32,
@@ -57,6 +61,7 @@ impl Default for CoreConfig {
             quantum: 64 * 1024,
             idle: Duration::from_millis(250),
             have_batch: Duration::from_millis(250),
+            interest_lasts: Duration::from_millis(100),
             min_window: 16 * 1024,
             total_window: 256 * 1024,
             max_window: 4 * 1024 * 1024,

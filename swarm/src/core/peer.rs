@@ -37,6 +37,8 @@ pub(crate) struct Peer {
     pub(crate) chokes_us: bool,
     /// We told it that we want something.
     pub(crate) told_interest: bool,
+    /// Since when it has nothing that we want.
+    pub(crate) useless_since: Option<Moment>,
     /// Its pieces that we want.
     pub(crate) useful: u32,
     pub(crate) outstanding: Vec<Outstanding>,
@@ -116,6 +118,7 @@ impl Peer {
             interested: false,
             chokes_us: true,
             told_interest: false,
+            useless_since: None,
             useful: 0,
             outstanding: Vec::new(),
             refused: BTreeSet::new(),

@@ -19,6 +19,7 @@ use super::blame::Blame;
 use super::choker::Choker;
 use super::config::CoreConfig;
 use super::peer::Peer;
+use super::peers::Peers;
 use super::picker::{Picker, Priority};
 use super::rate::Rate;
 use super::reveal::Reveal;
@@ -93,7 +94,7 @@ pub struct Torrent {
     turns: Turns,
     reveal: Option<Reveal>,
     blame: Blame,
-    peers: BTreeMap<PeerKey, Peer>,
+    peers: Peers,
     departed: BTreeMap<PeerKey, Identity>,
     /// Our pieces in the order they came; peers are told from here.
     log: Vec<PieceIndex>,
@@ -130,7 +131,7 @@ impl Torrent {
             picker,
             reveal,
             blame: Blame::default(),
-            peers: BTreeMap::new(),
+            peers: Peers::default(),
             departed: BTreeMap::new(),
             log: Vec::new(),
             actions: VecDeque::new(),
@@ -181,7 +182,7 @@ impl Torrent {
 
     /// A connection is gone.
     pub fn disconnected(&mut self, now: Moment, key: PeerKey) {
-        let Some(peer) = self.peers.remove(&key) else { return };
+        let Some(peer) = self.peers.remove(key) else { return };
         if self.departed.len() >= DEPARTED {
             self.departed.pop_first();
         }
@@ -213,28 +214,30 @@ impl Torrent {
     /// Time passed: call this about every 50 ms while peers are connected.
     pub fn tick(&mut self, now: Moment) {
         self.check_silence(now);
-        let keys: Vec<PeerKey> = self.peers.keys().copied().collect();
-        for key in &keys {
-            if self.peers.get(key).is_some_and(|peer| peer.have_due.is_some_and(|due| due <= now)) {
-                self.tell_pieces(*key);
+        for at in 0..self.peers.len() {
+            let due = |peer: &Peer| peer.have_due.is_some_and(|due| due <= now);
+            if let Some((key, _)) = self.peers.entry_at(at).filter(|(_, peer)| due(peer)) {
+                self.tell_pieces(key);
+            }
+        }
+        for at in 0..self.peers.len() {
+            if let Some((key, peer)) = self.peers.entry_at(at)
+                && peer.told_interest
+                && peer.useless_since.is_some()
+            {
+                self.tell_interest(now, key);
             }
         }
         self.tick_slots(now);
         self.tick_turns(now);
         self.tick_reveal(now);
-        for key in keys {
-            self.fill(now, key);
-        }
+        self.fill_all(now);
         self.finish_call(now);
     }
 
     fn finish_call(&mut self, now: Moment) {
         while std::mem::take(&mut self.refill) {
-            let idle: Vec<PeerKey> =
-                self.peers.iter().filter(|(_, p)| p.can_be_asked()).map(|(k, _)| *k).collect();
-            for key in idle {
-                self.fill(now, key);
-            }
+            self.fill_all(now);
         }
         self.grant_turns(now);
     }
@@ -244,7 +247,7 @@ impl Torrent {
     }
 
     fn identity(&self, key: PeerKey) -> Option<Identity> {
-        self.peers.get(&key).map(|p| p.identity).or_else(|| self.departed.get(&key).copied())
+        self.peers.get(key).map(|p| p.identity).or_else(|| self.departed.get(&key).copied())
     }
 
     fn ban(&mut self, banned: Vec<Identity>) {
@@ -255,7 +258,7 @@ impl Torrent {
             .peers
             .iter()
             .filter(|(_, p)| self.blame.is_banned(&p.identity))
-            .map(|(k, _)| *k)
+            .map(|(k, _)| k)
             .collect();
         for key in keys {
             self.actions.push_back(Action::Disconnect(key, CloseReason::Banned));
@@ -307,7 +310,7 @@ impl Torrent {
     /// What is known of a peer.
     #[must_use]
     pub fn peer(&self, key: PeerKey, now: Moment) -> Option<PeerView> {
-        self.peers.get(&key).map(|peer| PeerView {
+        self.peers.get(key).map(|peer| PeerView {
             pieces: peer.has.count(),
             complete: peer.is_complete(),
             unchoked: !peer.choked,
@@ -353,10 +356,10 @@ impl Torrent {
         self.completed = false;
         self.log.retain(|logged| *logged != piece);
         let end = self.log.len();
-        let keys: Vec<PeerKey> = self.peers.keys().copied().collect();
+        let keys: Vec<PeerKey> = self.peers.keys();
         for key in keys {
             self.drop_uploads(key, |block| block.piece == piece);
-            if let Some(peer) = self.peers.get_mut(&key) {
+            if let Some(peer) = self.peers.get_mut(key) {
                 // positions moved: what may have been skipped is told again, which does no harm
                 peer.told = peer.told.saturating_sub(1).min(end);
             }
@@ -365,12 +368,11 @@ impl Torrent {
     }
 
     fn recount(&mut self, now: Moment) {
-        let keys: Vec<PeerKey> = self.peers.keys().copied().collect();
+        let keys: Vec<PeerKey> = self.peers.keys();
         for key in keys {
-            if let Some(peer) = self.peers.get_mut(&key) {
-                peer.useful = self.picker.useful(&peer.has);
-            }
-            self.tell_interest(key);
+            let picker = &self.picker;
+            self.peers.change(key, |peer| peer.useful = picker.useful(&peer.has));
+            self.tell_interest(now, key);
         }
         self.refill = true;
         self.finish_call(now);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use clap::Parser;
 use proto::units::{ByteRate, ByteSize};
-use sim::{Report, Setup, World};
+use sim::{Hop, Report, Setup, Spread, World};
 use swarm::core::CoreConfig;
 
 /// Arguments of `cargo xtask bench sim`.
@@ -237,18 +237,41 @@ fn text(report: &Report, wall: Duration) -> String {
     );
     let links = [("downlink", &report.down), ("uplink", &report.up)];
     for (name, seconds) in links.into_iter().chain([("admin uplink", &report.admin_up)]) {
-        let all: f64 = seconds.0.iter().map(|(_, s)| s).sum();
-        text += &format!("  {name}: {all:.2} s\n");
-        for (cause, spent) in seconds.0.iter().filter(|(_, s)| *s > 0.0) {
-            text += &format!("    {:<34} {spent:>7.3} s {:>5.1} %\n", cause, 100.0 * spent / all);
+        let all: f64 = seconds.0.iter().flat_map(|(_, s)| s).sum();
+        text += &format!("  {name}: {all:.2} s{:>45}\n", "first tenth, middle, last tenth");
+        for (cause, phases) in seconds.0.iter().filter(|(_, s)| s.iter().any(|s| *s > 0.0)) {
+            let spent: f64 = phases.iter().sum();
+            let [first, middle, last] = phases;
+            text += &format!(
+                "    {cause:<34} {spent:>7.3} s {:>5.1} % {first:>9.3} {middle:>7.3} {last:>7.3}\n",
+                100.0 * spent / all
+            );
         }
     }
+    text += &spreads(&report.spreads);
     for fault in &report.faults {
         text += &format!("  FAULT {fault}\n");
     }
     let mega = peak_memory() as f64 / 1e6;
     let millions = report.events as f64 / 1e6;
     text + &format!("  {:.1} s wall, {mega:.0} MB, {millions:.1} M events", wall.as_secs_f64())
+}
+
+/// How pieces spread: a row for each third of them, in the order in which they left the seeder.
+fn spreads(of: &[Spread]) -> String {
+    let mut text =
+        String::from("  a copy waits, ms:      Have    ask  queue   sent   rest; had by\n");
+    for (spread, name) in of.iter().zip(["first", "middle", "last"]) {
+        let Hop { have, ask, queue, transfer, rest } = spread.hop;
+        text += &format!(
+            "    {name:<6} {:>4} pieces {have:>6.0} {ask:>6.0} {queue:>6.0} {transfer:>6.0} {rest:>6.0} ",
+            spread.pieces
+        );
+        let reached = spread.reached.iter().map(|(nodes, after)| format!(" {nodes}:{after:.0}"));
+        text += &reached.collect::<String>();
+        text.push('\n');
+    }
+    text
 }
 
 /// Largest resident set of this process, in bytes (proc(5), `VmHWM`); 0 when it cannot be read.

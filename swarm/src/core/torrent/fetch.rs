@@ -26,7 +26,7 @@ impl Torrent {
         {
             return Err(Violation::BadBlock(block.piece.0));
         }
-        let Some(peer) = self.peers.get_mut(&key) else { return Ok(Receipt::Waste) };
+        let Some(peer) = self.peers.get_mut(key) else { return Ok(Receipt::Waste) };
         peer.opened = true;
         let length = u64::from(block.length);
         if let Some(request) = peer.settle(block) {
@@ -56,7 +56,7 @@ impl Torrent {
                 Receipt::Waste
             }
             Delivery::Kept { cancel, complete } => {
-                if let Some(peer) = self.peers.get_mut(&key) {
+                if let Some(peer) = self.peers.get_mut(key) {
                     peer.gave.insert(block.piece);
                 }
                 for other in cancel.into_iter().flatten() {
@@ -74,7 +74,7 @@ impl Torrent {
     }
 
     fn cancel(&mut self, now: Moment, key: PeerKey, block: Block) {
-        if let Some(peer) = self.peers.get_mut(&key)
+        if let Some(peer) = self.peers.get_mut(key)
             && peer.settle(block).is_some()
         {
             peer.cancelled += 1;
@@ -129,12 +129,13 @@ impl Torrent {
 
     fn after_gaining(&mut self, now: Moment, piece: PieceIndex) {
         self.log.push(piece);
-        let keys: Vec<PeerKey> = self.peers.keys().copied().collect();
-        for key in keys {
-            let Some(peer) = self.peers.get_mut(&key) else { continue };
-            if peer.has.has(piece) {
-                peer.useful = peer.useful.saturating_sub(1);
-            }
+        for at in 0..self.peers.len() {
+            self.peers.change_at(at, |peer| {
+                if peer.has.has(piece) {
+                    peer.useful = peer.useful.saturating_sub(1);
+                }
+            });
+            let Some((key, peer)) = self.peers.entry_at(at) else { break };
             // it may starve, wanting nothing of ours yet: then it hears at once
             let starves = !peer.interested && !peer.has.has(piece);
             let wait = match peer.wants_haves() {
@@ -148,13 +149,13 @@ impl Torrent {
             if wait.is_zero() {
                 self.tell_pieces(key);
             }
-            self.tell_interest(key);
+            self.tell_interest(now, key);
         }
         if self.picker.is_done() && !self.completed {
             self.completed = self.picker.have().is_full();
             self.actions.push_back(Action::Completed);
             let complete: Vec<PeerKey> =
-                self.peers.iter().filter(|(_, p)| p.is_complete()).map(|(k, _)| *k).collect();
+                self.peers.iter().filter(|(_, p)| p.is_complete()).map(|(k, _)| k).collect();
             if self.completed {
                 for key in complete {
                     self.tell_pieces(key);
@@ -164,27 +165,42 @@ impl Torrent {
         }
     }
 
-    /// Says whether we want something of a peer, when that changed. Ours hear once that we do and
-    /// once that we are done: their slots pass on from who does not ask, and telling them of every
-    /// piece that comes and goes was a fifth of all packets.
-    pub(super) fn tell_interest(&mut self, key: PeerKey) {
+    /// Says whether we want something of a peer, when that changed. Ours hear that we do at once,
+    /// and that we do not when it lasts: each piece that comes and goes changes it.
+    pub(super) fn tell_interest(&mut self, now: Moment, key: PeerKey) {
         let done = self.picker.is_done();
-        let Some(peer) = self.peers.get_mut(&key) else { return };
-        let lasts = peer.told_interest && !done && peer.is_ours();
-        let wanted = peer.useful > 0 || lasts;
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        let wanted = peer.useful > 0;
+        peer.useless_since = match wanted {
+            true => None,
+            false => peer.useless_since.or(Some(now)),
+        };
+        let useless = peer.useless_since.map_or(Duration::ZERO, |since| now.saturating_sub(since));
+        if !wanted && !done && peer.is_ours() && useless < self.config.interest_lasts {
+            return;
+        }
         if peer.told_interest != wanted {
             peer.told_interest = wanted;
             self.send(key, if wanted { Control::Interested } else { Control::NotInterested });
         }
     }
 
+    /// Asks every peer for as much as its window holds.
+    pub(super) fn fill_all(&mut self, now: Moment) {
+        for at in 0..self.peers.len() {
+            if let Some(key) = self.peers.key_at(at) {
+                self.fill(now, key);
+            }
+        }
+    }
+
     /// Asks a peer for as much as its window holds.
     pub(super) fn fill(&mut self, now: Moment, key: PeerKey) {
-        if !self.peers.get(&key).is_some_and(Peer::can_be_asked) {
+        if !self.peers.get(key).is_some_and(Peer::can_be_asked) {
             return;
         }
-        let sources = self.peers.values().filter(|p| p.can_be_asked()).count();
-        let Some(peer) = self.peers.get_mut(&key) else { return };
+        let sources = self.peers.askable();
+        let Some(peer) = self.peers.get_mut(key) else { return };
         let mut room = peer.room(&self.config, sources, now);
         let mut asked = false;
         while room > 0 {
@@ -202,7 +218,7 @@ impl Torrent {
             room = room.saturating_sub(u64::from(block.length));
             self.actions.push_back(Action::Send(key, Control::Request(block)));
         }
-        if asked && self.peers.get(&key).is_some_and(|peer| peer.have_due.is_some()) {
+        if asked && self.peers.get(key).is_some_and(|peer| peer.have_due.is_some()) {
             // the packet goes anyway
             self.tell_pieces(key);
         }
@@ -221,9 +237,9 @@ impl Torrent {
         let outstanding: u64 = self.peers.values().map(|p| p.outstanding_bytes()).sum();
         let total = (outstanding, self.down.per_second(now));
         let keys: Vec<PeerKey> =
-            self.peers.iter().filter(|(_, p)| !p.outstanding.is_empty()).map(|(k, _)| *k).collect();
+            self.peers.iter().filter(|(_, p)| !p.outstanding.is_empty()).map(|(k, _)| k).collect();
         for key in keys {
-            let Some(peer) = self.peers.get_mut(&key) else { continue };
+            let Some(peer) = self.peers.get_mut(key) else { continue };
             let silence = now.saturating_sub(peer.quiet_since);
             if silence < peer.patience(&self.config, total, now) {
                 continue;

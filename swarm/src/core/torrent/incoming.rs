@@ -18,7 +18,7 @@ impl Torrent {
         key: PeerKey,
         message: Control,
     ) -> Result<(), Violation> {
-        let Some(peer) = self.peers.get_mut(&key) else { return Ok(()) };
+        let Some(peer) = self.peers.get_mut(key) else { return Ok(()) };
         let first = !std::mem::replace(&mut peer.opened, true);
         let fast_only =
             matches!(message, Control::HaveAll | Control::HaveNone | Control::Reject(_));
@@ -47,7 +47,7 @@ impl Torrent {
     /// What the extension handshake told: how many requests the peer queues, whether it wants
     /// nothing.
     pub fn extension(&mut self, key: PeerKey, reqq: Option<u32>, upload_only: bool) {
-        if let Some(peer) = self.peers.get_mut(&key) {
+        if let Some(peer) = self.peers.get_mut(key) {
             peer.reqq = reqq.map_or(self.config.reqq, |q| q.clamp(1, self.config.reqq));
             peer.upload_only = upload_only;
         }
@@ -62,8 +62,8 @@ impl Torrent {
     }
 
     fn on_choke(&mut self, key: PeerKey) {
-        let Some(peer) = self.peers.get_mut(&key) else { return };
-        peer.chokes_us = true;
+        self.peers.change(key, |peer| peer.chokes_us = true);
+        let Some(peer) = self.peers.get_mut(key) else { return };
         if !peer.fast {
             // without BEP 6 a choke silently drops every request; what is under way may still come
             let dropped = std::mem::take(&mut peer.outstanding);
@@ -76,8 +76,8 @@ impl Torrent {
     }
 
     fn on_unchoke(&mut self, now: Moment, key: PeerKey) {
-        let Some(peer) = self.peers.get_mut(&key) else { return };
-        peer.chokes_us = false;
+        self.peers.change(key, |peer| peer.chokes_us = false);
+        let Some(peer) = self.peers.get_mut(key) else { return };
         peer.refused.clear();
         if peer.outstanding.is_empty() {
             peer.snubbed = false;
@@ -86,7 +86,7 @@ impl Torrent {
     }
 
     fn on_interest(&mut self, now: Moment, key: PeerKey, interested: bool) {
-        let Some(peer) = self.peers.get_mut(&key) else { return };
+        let Some(peer) = self.peers.get_mut(key) else { return };
         if std::mem::replace(&mut peer.interested, interested) == interested {
             return;
         }
@@ -120,7 +120,7 @@ impl Torrent {
     }
 
     fn gain(&mut self, now: Moment, key: PeerKey, piece: PieceIndex) {
-        let Some(peer) = self.peers.get_mut(&key) else { return };
+        let Some(peer) = self.peers.get_mut(key) else { return };
         if !peer.has.insert(piece) {
             return;
         }
@@ -128,7 +128,7 @@ impl Torrent {
             self.crowd -= 1;
         }
         if self.picker.wants(piece) {
-            peer.useful += 1;
+            self.peers.change(key, |peer| peer.useful += 1);
         }
         self.picker.peer_has(piece, &mut self.rng);
         if let Some(reveal) = &mut self.reveal {
@@ -140,17 +140,17 @@ impl Torrent {
     }
 
     fn after_gain(&mut self, now: Moment, key: PeerKey) {
-        self.tell_interest(key);
+        self.tell_interest(now, key);
         self.fill(now, key);
         self.show_more(now, key);
-        let complete = self.peers.get(&key).is_some_and(crate::core::peer::Peer::is_complete);
+        let complete = self.peers.get(key).is_some_and(crate::core::peer::Peer::is_complete);
         if complete && self.completed {
             self.actions.push_back(Action::Disconnect(key, CloseReason::BothComplete));
         }
     }
 
     fn on_reject(&mut self, key: PeerKey, block: Block) {
-        let Some(peer) = self.peers.get_mut(&key) else { return };
+        let Some(peer) = self.peers.get_mut(key) else { return };
         let Some(request) = peer.settle(block) else { return };
         if !peer.chokes_us {
             // it will not give this piece now; asking again at once would be a loop

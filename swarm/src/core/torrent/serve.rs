@@ -14,7 +14,7 @@ use crate::core::rate::time_for;
 impl Torrent {
     pub(super) fn on_request(&mut self, now: Moment, key: PeerKey, block: Block) {
         let hidden = self.reveal.as_ref().is_some_and(|r| !r.may_request(key, block.piece));
-        let Some(peer) = self.peers.get_mut(&key) else { return };
+        let Some(peer) = self.peers.get_mut(key) else { return };
         let full = peer.uploads.len() >= self.config.reqq as usize;
         self.choker.requested(key, now);
         if let Some(reveal) = &mut self.reveal {
@@ -39,7 +39,7 @@ impl Torrent {
 
     /// Takes requests off a peer's queue and tells it, where BEP 6 lets us.
     pub(super) fn drop_uploads(&mut self, key: PeerKey, which: impl Fn(&Block) -> bool) {
-        let Some(peer) = self.peers.get_mut(&key) else { return };
+        let Some(peer) = self.peers.get_mut(key) else { return };
         let (dropped, kept): (Vec<Block>, Vec<Block>) = peer.uploads.drain(..).partition(which);
         peer.uploads.extend(kept);
         self.turns.settle(key, !peer.uploads.is_empty());
@@ -56,7 +56,7 @@ impl Torrent {
         if !self.turns.may_take(key) {
             return None;
         }
-        let peer = self.peers.get_mut(&key)?;
+        let peer = self.peers.get_mut(key)?;
         let block = peer.uploads.pop_front()?;
         peer.sending += 1;
         self.turns.took(key, u64::from(block.length));
@@ -69,7 +69,7 @@ impl Torrent {
         let length = u64::from(block.length);
         self.totals.uploaded += length;
         self.up.add(now, length);
-        let Some(peer) = self.peers.get_mut(&key) else { return };
+        let Some(peer) = self.peers.get_mut(key) else { return };
         peer.sending = peer.sending.saturating_sub(1);
         peer.up.add(now, length);
         peer.uploaded += length;
@@ -90,7 +90,7 @@ impl Torrent {
     /// Wakes the peers whose turn it is.
     pub(super) fn grant_turns(&mut self, now: Moment) {
         let peers = &self.peers;
-        let pieces = |key: PeerKey| peers.get(&key).map_or(0, |peer| peer.has.count());
+        let pieces = |key: PeerKey| peers.get(key).map_or(0, |peer| peer.has.count());
         while let Some(key) = self.turns.grant(now, pieces) {
             self.actions.push_back(Action::Serve(key));
         }
@@ -108,14 +108,14 @@ impl Torrent {
 
     pub(super) fn apply(&mut self, change: Change) {
         for key in change.choke {
-            if let Some(peer) = self.peers.get_mut(&key) {
+            if let Some(peer) = self.peers.get_mut(key) {
                 peer.choked = true;
                 self.send(key, Control::Choke);
                 self.drop_uploads(key, |_| true);
             }
         }
         for key in change.unchoke {
-            if let Some(peer) = self.peers.get_mut(&key) {
+            if let Some(peer) = self.peers.get_mut(key) {
                 peer.choked = false;
                 self.send(key, Control::Unchoke);
             }
@@ -130,7 +130,7 @@ impl Torrent {
         let allowed = Duration::from_secs(5) + slow.min(Duration::from_secs(20)) * 2;
         let peers = &self.peers;
         let busy = |key: PeerKey| {
-            peers.get(&key).filter(|p| p.sending > 0 || !p.uploads.is_empty()).map(|_| allowed)
+            peers.get(key).filter(|p| p.sending > 0 || !p.uploads.is_empty()).map(|_| allowed)
         };
         let (change, idle) = self.choker.tick(now, busy);
         self.apply(change);
@@ -144,7 +144,7 @@ impl Torrent {
 
     /// Tells a peer which pieces we got since it was told last.
     pub(super) fn tell_pieces(&mut self, key: PeerKey) {
-        let Some(peer) = self.peers.get_mut(&key) else { return };
+        let Some(peer) = self.peers.get_mut(key) else { return };
         peer.have_due = None;
         let waits = peer.hides();
         for piece in &self.log[peer.told.min(self.log.len())..] {
@@ -158,7 +158,7 @@ impl Torrent {
 
     /// While pieces are hidden: shows a peer its next ones.
     pub(super) fn show_more(&mut self, now: Moment, key: PeerKey) {
-        let (Some(reveal), Some(peer)) = (&mut self.reveal, self.peers.get(&key)) else { return };
+        let (Some(reveal), Some(peer)) = (&mut self.reveal, self.peers.get(key)) else { return };
         if !peer.hidden {
             return;
         }
@@ -175,11 +175,12 @@ impl Torrent {
             return;
         }
         let (peers, picker) = (&self.peers, &self.picker);
-        let wants = |key: PeerKey| peers.get(&key).is_some_and(|p| p.interested);
+        let wants = |key: PeerKey| peers.get(key).is_some_and(|p| p.interested);
         reveal.tick(now, wants, |p| picker.availability(p) > 0, &mut self.rng);
-        let keys: Vec<PeerKey> = self.peers.keys().copied().collect();
-        for key in &keys {
-            self.show_more(now, *key);
+        for at in 0..self.peers.len() {
+            if let Some(key) = self.peers.key_at(at) {
+                self.show_more(now, key);
+            }
         }
         let patience = self.reveal_patience();
         let all_seen = self.picker.all_seen();
@@ -188,7 +189,7 @@ impl Torrent {
             && reveal.should_finish(all_seen, busy, self.crowd, patience, now)
         {
             for (key, shown) in reveal.finish() {
-                if let Some(peer) = self.peers.get_mut(&key) {
+                if let Some(peer) = self.peers.get_mut(key) {
                     peer.hidden = false;
                     if peer.fast && peer.identity.id.role() != PeerRole::Foreign {
                         // BEP 6 wants it first; ours take it at any time
