@@ -124,12 +124,15 @@ async fn read_loop(
     mut stream: OwnedReadHalf,
 ) -> Result<(), LinkError> {
     let mut buffer = BytesMut::new();
+    let limiter = &shared.session.down_limiter;
+    let portion = usize::try_from(limiter.portion()).unwrap_or(usize::MAX);
+    let largest = LARGE_READ.min(portion).max(SMALL_READ);
     let mut chunk = SMALL_READ;
     let mut low_water = 1;
     loop {
         let missing = message_length(&buffer).map_or(1, |length| length - buffer.len());
         // nothing can be done with half a block, so nobody is woken for each of its packets
-        let wanted = if missing >= WORTH_WAITING { missing.min(LARGE_READ) } else { 1 };
+        let wanted = if missing >= WORTH_WAITING { missing.min(largest) } else { 1 };
         if wanted != low_water {
             // a failure costs only speed
             let _ =
@@ -145,7 +148,7 @@ async fn read_loop(
             return Ok(());
         }
         if count == room {
-            chunk = (chunk * 2).min(LARGE_READ);
+            chunk = (chunk * 2).min(largest);
         }
         let mut used = 0;
         let todo = {
@@ -164,6 +167,7 @@ async fn read_loop(
         };
         buffer.advance(used);
         shared.carry_out(todo);
+        limiter.pay(count as u64).await;
     }
 }
 

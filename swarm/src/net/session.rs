@@ -72,6 +72,7 @@ pub(crate) struct SessionShared {
     pub(crate) peer_id: PeerId,
     pub(crate) started: Instant,
     pub(crate) limiter: Limiter,
+    pub(crate) down_limiter: Limiter,
     pub(crate) door: Arc<Door>,
     /// Wakes local discovery: there is another torrent.
     pub(crate) lsd_wake: Notify,
@@ -111,6 +112,7 @@ impl Session {
             peer_id: PeerId::new(role, std::array::from_fn(|_| fastrand::u8(..))),
             started: Instant::now(),
             limiter: Limiter::new(config.upload_limit),
+            down_limiter: Limiter::new(config.download_limit),
             door: Arc::default(),
             lsd_wake: Notify::new(),
             cancel: CancellationToken::new(),

@@ -133,6 +133,7 @@ async fn fetch(shared: &Arc<Shared>, url: &str) -> Fetched {
         }
     };
     claim.piece = None;
+    shared.session.down_limiter.pay(size).await;
     shared
         .web_piece(piece, data)
         .await
