@@ -45,11 +45,11 @@ pub struct Report {
     /// See above.
     pub connections_mean: f64,
     /// Seconds that a downlink spent, mean over the nodes until their completion.
-    pub down: Seconds<DownCause>,
+    pub down: Seconds,
     /// Seconds that an uplink spent, mean over the nodes until their completion.
-    pub up: Seconds<UpCause>,
+    pub up: Seconds,
     /// The same of the seeder's uplink, until the run was over.
-    pub admin_up: Seconds<UpCause>,
+    pub admin_up: Seconds,
     /// Events simulated.
     pub events: u64,
     /// What must never happen and did.
@@ -59,13 +59,7 @@ pub struct Report {
 /// Seconds by cause.
 #[derive(Debug, Clone, Serialize)]
 #[serde(transparent)]
-pub struct Seconds<T>(pub Vec<(T, f64)>);
-
-/// What a downlink does, see [`Down`].
-pub type DownCause = &'static str;
-
-/// What an uplink does, see [`Up`].
-pub type UpCause = &'static str;
+pub struct Seconds(pub Vec<(&'static str, f64)>);
 
 impl World {
     /// Sums up a run.

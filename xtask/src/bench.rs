@@ -10,6 +10,7 @@ mod bed;
 mod contender;
 mod content;
 mod crowd;
+mod downlink;
 mod events;
 mod facts;
 mod figures;

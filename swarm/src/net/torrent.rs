@@ -190,16 +190,17 @@ impl Shared {
 
     fn on_completed(&self) {
         let now = self.now();
-        let (totals, started) = {
+        let (totals, downlink, started) = {
             let state = self.lock();
             let Some(core) = &state.core else { return };
-            (core.totals(), state.started)
+            (core.totals(), core.downlink(), state.started)
         };
         let completed = Completed {
             bytes: self.metainfo.info.geometry.total(),
             elapsed: now.saturating_sub(started),
             sources: sources(&totals),
             hash_failures: totals.hash_failures,
+            downlink,
         };
         tracing::info!(info_hash = %self.metainfo.info_hash, bytes = completed.bytes,
             elapsed_ms = completed.elapsed.as_millis(), "image complete");
@@ -307,6 +308,7 @@ impl Shared {
                 elapsed: Duration::ZERO,
                 sources: Sources::default(),
                 hash_failures: 0,
+                downlink: core::Downlink::default(),
             }));
         }
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use lab::{Counters, Proc, Usage, neighbour_overflows};
 
 use super::events::Events;
-use super::member::Member;
+use super::member::{LinkRate, Member};
 use super::meter::{MachineUse, Ticks};
 use super::outcome::RunResult;
 use super::scenario::{Role, SLOWER};
@@ -101,7 +101,8 @@ impl Run<'_> {
         for (member, before) in stage.crowd.iter_mut().zip(gauges.before) {
             spent.push(member.usage());
             let slower = if member.role() == Role::Slow { SLOWER } else { 1 };
-            members.push(member.result(content, self.ideal(), slower));
+            let link = LinkRate { bytes: self.case.rate().bytes() as f64, slower };
+            members.push(member.result(content, self.ideal(), link));
             wrong += u32::from(member.is_done() && !member.has_image(content)?);
             let counted = member.counters()?.since(before);
             retransmits += counted.retransmits;
