@@ -103,6 +103,10 @@ impl Member {
         self.seat.role
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.proc.pid()
+    }
+
     pub(crate) fn command(&self) -> &str {
         &self.command
     }

@@ -21,8 +21,10 @@ pub(crate) struct Skipped {
     pub(crate) client: String,
     #[serde(flatten)]
     pub(crate) case: Case,
-    /// Why it makes no sense.
-    pub(crate) reason: &'static str,
+    /// Why it makes no sense, or why it could not be.
+    pub(crate) reason: String,
+    /// Whether it was tried.
+    pub(crate) failed: bool,
 }
 
 /// Prints a line about what is going on.
@@ -124,7 +126,8 @@ pub(crate) fn markdown(
         }
         for skip in skipped.iter().filter(|skip| skip.case == *case) {
             let dashes = " – |".repeat(10);
-            let _ = writeln!(text, "| {} |{dashes} not applicable: {} |", skip.client, skip.reason);
+            let what = if skip.failed { "**failed**" } else { "not applicable" };
+            let _ = writeln!(text, "| {} |{dashes} {what}: {} |", skip.client, skip.reason);
         }
         rows.iter().filter(|row| row.case == *case).for_each(|row| downlink_table(row, &mut text));
         let mut goals = goals.iter().filter(|goal| goal.case == *case).peekable();
@@ -213,7 +216,7 @@ fn table_row(row: &Summary) -> String {
     )
 }
 
-fn number(value: Option<f64>) -> String {
+pub(crate) fn number(value: Option<f64>) -> String {
     value.map_or("–".to_owned(), |value| format!("{value:.2}"))
 }
 
@@ -242,7 +245,8 @@ mod tests {
         let skipped = [Skipped {
             client: "nginx".to_owned(),
             case: case(Scenario::SeederDies, 30),
-            reason: "no server, no image",
+            reason: "no server, no image".to_owned(),
+            failed: false,
         }];
         let rows = summaries(&[one, two]);
         let text = markdown(&settings, &rows, &skipped, &goals(&rows));
