@@ -23,6 +23,7 @@ use super::state::{Link, State, Todo};
 use super::torrent::Shared;
 use crate::config::Role;
 use crate::core::{Control, Identity, Moment, PeerKey, PeerSetup, Violation};
+use crate::log;
 
 /// Others drop a connection after two minutes of silence.
 const KEEP_ALIVE: Duration = Duration::from_secs(90);
@@ -63,7 +64,7 @@ pub(crate) async fn run(shared: Arc<Shared>, stream: TcpStream, theirs: Handshak
         if let Err(reason) =
             state.admit(identity, local, outgoing, own_id, &shared.session.config, now)
         {
-            tracing::debug!(peer = %address, reason, "peer refused");
+            log::debug!(peer = %address, reason, "peer refused");
             if outgoing {
                 state.book.failed(address, now);
             }
@@ -97,7 +98,7 @@ pub(crate) async fn run(shared: Arc<Shared>, stream: TcpStream, theirs: Handshak
         shared.carry_out(todo);
         key
     };
-    tracing::debug!(peer = %address, id = %theirs.peer_id, outgoing, "peer connected");
+    log::debug!(peer = %address, id = %theirs.peer_id, outgoing, "peer connected");
     let (read, write) = stream.into_split();
     let limiter = shared.session.limiter.with_own(shared.session.config.upload_limit_per_peer);
     let writer =
@@ -106,7 +107,7 @@ pub(crate) async fn run(shared: Arc<Shared>, stream: TcpStream, theirs: Handshak
         result = read_loop(&shared, key, read) => {
             if let Err(error) = result {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
-                tracing::debug!(peer = %address, %error, cause, "peer dropped");
+                log::debug!(peer = %address, %error, cause, "peer dropped");
                 if !matches!(error, LinkError::Read(_)) {
                     shared.session.door.strike(address.ip(), shared.now());
                 }
