@@ -19,7 +19,7 @@ MODULE = $(DESTDIR)$(DRACUTDIR)/55beeswarm
 
 all:
 	$(CARGO) build --locked --release --bin bee-packer --bin bee-tracker --bin bee-seeder
-	$(CARGO) build --locked --profile initrd --bin bee-initrd-client
+	$(CARGO) build --locked --profile initrd -p beeswarm-initrd-client
 
 check:
 	$(CARGO) xtask check

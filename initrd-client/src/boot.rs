@@ -259,6 +259,7 @@ impl Reserved {
             trackers: fetch::tiers(&context.args.trackers),
             listen: context.args.listen,
             upload_limit: context.args.upload_limit,
+            download_limit: context.args.download_limit,
             local_discovery: context.args.local_discovery,
         };
         let mut download = join(plan, Arc::new(storage), have, narrator).await?;

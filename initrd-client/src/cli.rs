@@ -73,6 +73,7 @@ Kernel arguments:
   beeswarm.node=MAC             name of this node                     [BOOTIF, else a card's]
   beeswarm.overlay=tmpfs[:SIZE] limit of the writable layer           [half of the memory]
   beeswarm.upload_limit=RATE    most that is sent to peers, such as 800Mbit
+  beeswarm.download_limit=RATE  most that is received from peers and web seeds
   beeswarm.listen=ADDR:PORT     where peers connect to                [[::]:6881]
   beeswarm.lsd=on|off           look for peers on this network by multicast [on]
 
@@ -85,6 +86,7 @@ fetch: an image into a file. A file that exists is checked, and what fits is kep
   --listen ADDR:PORT    where peers connect to; port 0 takes a free one  [[::]:6881]
   --tracker URL         announce URL (http or udp), instead of the torrent's; repeatable
   --upload-limit RATE   most that is sent to peers, such as 800Mbit or 10MiB
+  --download-limit RATE most that is received from peers and web seeds
   --no-lsd              do not look for peers on this network by multicast
   --report URL          send boot events to this tracker
   --node MAC            name in events                                [a card's address]
@@ -142,6 +144,7 @@ fn fetch(parser: &mut lexopt::Parser) -> Result<(Command, Style), CliError> {
         trackers: Vec::new(),
         listen: None,
         upload_limit: None,
+        download_limit: None,
         local_discovery: true,
         report: None,
         node: None,
@@ -163,6 +166,7 @@ fn fetch(parser: &mut lexopt::Parser) -> Result<(Command, Style), CliError> {
                 options.trackers.extend(args.trackers);
             }
             Long("upload-limit") => options.upload_limit = Some(parser.value()?.parse()?),
+            Long("download-limit") => options.download_limit = Some(parser.value()?.parse()?),
             Long("no-lsd") => options.local_discovery = false,
             Long("report") => {
                 options.report = kernel_arg("--report", "report", &text(parser)?)?.report;
@@ -220,7 +224,7 @@ mod tests {
     fn fetch_in_full() {
         let (command, style) = parsed(
             "fetch --torrent http://h:8080/channels/stable/demo/ --output /tmp/x --keep-seeding \
-             --listen 127.0.0.1:0 --upload-limit 10MiB --tracker http://a/announce \
+             --listen 127.0.0.1:0 --upload-limit 10MiB --download-limit 80Mbit --tracker http://a/announce \
              --tracker udp://b:1/announce --no-lsd --report http://a:6969 --node 52-54-00-00-00-01 --json",
         )
         .unwrap();
@@ -234,6 +238,7 @@ mod tests {
         assert_eq!(options.trackers, ["http://a/announce", "udp://b:1/announce"]);
         assert!(!options.local_discovery);
         assert_eq!(options.upload_limit.unwrap().0, 10 << 20);
+        assert_eq!(options.download_limit.unwrap().0, 10_000_000);
         assert_eq!(options.node.unwrap().to_string(), "52:54:00:00:00:01");
     }
 
@@ -264,6 +269,7 @@ mod tests {
             ("fetch --torrent https://h/x.torrent --output x", "https"),
             ("fetch --torrent x --output x --listen 6881", "6881"),
             ("fetch --torrent x --output x --upload-limit fast", "800Mbit"),
+            ("fetch --torrent x --output x --download-limit fast", "800Mbit"),
             ("fetch --torrent x --output x --tracker udp://h", "udp://HOST:PORT"),
             ("fetch --torrent x --output x --no-lsd=1", "no-lsd"),
             ("fetch --torrent x --output x --pin abc", "sha256:"),

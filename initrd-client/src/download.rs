@@ -30,6 +30,8 @@ pub struct Plan {
     pub listen: Option<SocketAddr>,
     /// Upper bound of what is sent to peers.
     pub upload_limit: Option<ByteRate>,
+    /// Upper bound of what is received from peers and web seeds.
+    pub download_limit: Option<ByteRate>,
     /// Look for peers on this network by multicast (BEP 14), unless the torrent is private.
     pub local_discovery: bool,
 }
@@ -95,6 +97,7 @@ impl Download {
         let stop = Stop::watch()?;
         let mut config = SessionConfig::new(Role::Node);
         config.upload_limit = plan.upload_limit;
+        config.download_limit = plan.download_limit;
         config.local_discovery = plan.local_discovery;
         if let Some(listen) = plan.listen {
             config.listen = listen;

@@ -34,6 +34,8 @@ pub struct FetchOptions {
     pub listen: Option<SocketAddr>,
     /// Upper bound of what is sent.
     pub upload_limit: Option<ByteRate>,
+    /// Upper bound of what is received.
+    pub download_limit: Option<ByteRate>,
     /// Look for peers on this network by multicast.
     pub local_discovery: bool,
     /// Where events go.
@@ -135,6 +137,7 @@ pub async fn run(options: FetchOptions, narrator: &mut Narrator) -> Result<(), F
         trackers: tiers(&options.trackers),
         listen: options.listen,
         upload_limit: options.upload_limit,
+        download_limit: options.download_limit,
         local_discovery: options.local_discovery,
     };
     let mut download =

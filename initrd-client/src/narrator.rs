@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use proto::event::{EventKind, FetchProgress, Stall, StallCause};
 use proto::node_id::NodeId;
 use serde_json::{Value, json};
+use swarm::core::{DownCause, Spell};
 use swarm::report::Reporter;
 use swarm::{Completed, Progress};
 use sys::kmsg::{Level, LineWriter};
@@ -175,6 +176,7 @@ impl Narrator {
             "wasted": progress.bytes_wasted,
             "uploaded": progress.bytes_uploaded,
             "memory": memory(),
+            "downlink": downlink(completed),
         });
         self.line("complete", object, level, &text);
         self.report(kind);
@@ -276,6 +278,15 @@ fn is_due(last: &mut Option<Instant>, interval: Duration) -> bool {
     }
     *last = Some(now);
     true
+}
+
+/// Where the time of the fetch went: `{cause: [milliseconds, bytes that arrived meanwhile]}`.
+fn downlink(completed: &Completed) -> Value {
+    let spell = |(cause, spell): (DownCause, Spell)| {
+        let millis = u64::try_from(spell.time.as_millis()).unwrap_or(u64::MAX);
+        (cause.name().to_owned(), json!([millis, spell.bytes]))
+    };
+    Value::Object(completed.downlink.spells().map(spell).collect())
 }
 
 fn memory() -> Value {

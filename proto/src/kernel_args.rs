@@ -53,6 +53,8 @@ pub struct KernelArgs {
     pub overlay: Overlay,
     /// `beeswarm.upload_limit=`
     pub upload_limit: Option<ByteRate>,
+    /// `beeswarm.download_limit=`
+    pub download_limit: Option<ByteRate>,
     /// `beeswarm.listen=`
     pub listen: Option<SocketAddr>,
     /// `beeswarm.lsd=`: whether peers are looked for by multicast (BEP 14).
@@ -94,7 +96,7 @@ pub enum KernelArgsError {
     },
     /// A `beeswarm.` argument that does not exist.
     #[error(
-        "unknown kernel argument {0}; known are beeswarm.pin, .tracker, .report, .node, .overlay, .upload_limit, .listen, .lsd"
+        "unknown kernel argument {0}; known are beeswarm.pin, .tracker, .report, .node, .overlay, .upload_limit, .download_limit, .listen, .lsd"
     )]
     Unknown(String),
     /// Longer than any kernel accepts.
@@ -127,6 +129,7 @@ impl KernelArgs {
             node: None,
             overlay: Overlay::default(),
             upload_limit: None,
+            download_limit: None,
             listen: None,
             local_discovery: true,
         };
@@ -146,6 +149,10 @@ impl KernelArgs {
                 "beeswarm.upload_limit" => {
                     args.upload_limit =
                         Some(typed("beeswarm.upload_limit", value, "a rate like 800Mbit")?);
+                }
+                "beeswarm.download_limit" => {
+                    args.download_limit =
+                        Some(typed("beeswarm.download_limit", value, "a rate like 800Mbit")?);
                 }
                 "beeswarm.listen" => {
                     args.listen =
@@ -280,7 +287,8 @@ mod tests {
             "BOOT_IMAGE=vmlinuz quiet root=beeswarm:http://10.0.0.1:8080/revisions/demo/0123456789ab/ \
              beeswarm.pin=sha256:{hex} beeswarm.tracker=http://10.0.0.1:6969/announce \
              beeswarm.tracker=http://10.0.0.2:6969/announce beeswarm.overlay=tmpfs:512MiB \
-             BOOTIF=01-52-54-00-00-00-07 beeswarm.upload_limit=800Mbit console=\"ttyS0 115200\"\n"
+             BOOTIF=01-52-54-00-00-00-07 beeswarm.upload_limit=800Mbit \
+             beeswarm.download_limit=2MiB console=\"ttyS0 115200\"\n"
         );
         let args = KernelArgs::parse(&line).unwrap();
         assert_eq!(
@@ -294,6 +302,7 @@ mod tests {
         assert_eq!(args.node.unwrap().to_string(), "52:54:00:00:00:07");
         assert_eq!(args.overlay.size, Some(ByteSize(512 << 20)));
         assert_eq!(args.upload_limit, Some(ByteRate(100_000_000)));
+        assert_eq!(args.download_limit, Some(ByteRate(2 << 20)));
         assert!(is_for_us(&line));
     }
 

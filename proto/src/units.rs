@@ -41,10 +41,10 @@ impl FromStr for ByteRate {
     fn from_str(text: &str) -> Result<Self, UnitError> {
         let plain = text.trim().trim_end_matches("/s");
         let factor = |unit: &str| match unit.to_ascii_lowercase().as_str() {
-            "bit" => Some(0.125),
-            "kbit" => Some(125.0),
-            "mbit" => Some(125e3),
-            "gbit" => Some(125e6),
+            "bit" => Some(1),
+            "kbit" => Some(1_000),
+            "mbit" => Some(1_000_000),
+            "gbit" => Some(1_000_000_000),
             _ => byte_unit(unit),
         };
         parse(plain, factor).map(Self).ok_or_else(|| UnitError {
@@ -55,42 +55,42 @@ impl FromStr for ByteRate {
     }
 }
 
-fn byte_unit(unit: &str) -> Option<f64> {
-    Some(match unit.to_ascii_lowercase().as_str() {
-        "" | "b" => 1.0,
-        "k" | "kib" => 1024.0,
-        "m" | "mib" => 1_048_576.0,
-        "g" | "gib" => 1_073_741_824.0,
-        "t" | "tib" => 1_099_511_627_776.0,
-        "kb" => 1e3,
-        "mb" => 1e6,
-        "gb" => 1e9,
-        "tb" => 1e12,
+/// Bits in a unit of bytes.
+fn byte_unit(unit: &str) -> Option<u64> {
+    let bytes = match unit.to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kib" => 1 << 10,
+        "m" | "mib" => 1 << 20,
+        "g" | "gib" => 1 << 30,
+        "t" | "tib" => 1 << 40,
+        "kb" => 1_000,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
+        "tb" => 1_000_000_000_000,
         _ => return None,
-    })
+    };
+    Some(bytes * 8)
 }
 
-fn parse(text: &str, factor: impl Fn(&str) -> Option<f64>) -> Option<u64> {
+/// Bytes. `bits` says how many bits a unit has. Exact, and without floating point, whose tables would
+/// be a hundredth of the initrd's client; digits behind the ninth decimal place are dropped.
+fn parse(text: &str, bits: impl Fn(&str) -> Option<u64>) -> Option<u64> {
     let text = text.trim();
     let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
-    let factor = factor(unit.trim())?;
-    if let (Ok(whole), true) = (number.parse::<u64>(), factor >= 1.0) {
-        // exact where floating point would not be
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "factors are whole and below 2^41"
-        )]
-        return whole.checked_mul(factor as u64);
+    let bits = u128::from(bits(unit.trim())?);
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    if fraction.contains('.') || whole.len() + fraction.len() == 0 {
+        return None;
     }
-    let value = number.parse::<f64>().ok()? * factor;
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "range is checked; `number` has no sign"
-    )]
-    (value.is_finite() && value < 1.8e19).then_some(value as u64)
+    let places = fraction.len().min(9);
+    let digits = |text: &str| match text {
+        "" => Some(0),
+        text => text.parse::<u64>().ok().map(u128::from),
+    };
+    let scale = (0..places).fold(1u128, |scale, _| scale * 10);
+    let number = digits(whole)? * scale + digits(&fraction[..places])?;
+    u64::try_from(number.checked_mul(bits)? / (8 * scale)).ok()
 }
 
 impl fmt::Display for ByteSize {

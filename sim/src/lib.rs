@@ -53,7 +53,7 @@ mod world;
 pub use conduct::Conduct;
 pub use knob::{KnobError, set};
 pub use node::{Counts, Node, NodeId};
-pub use report::{DownCause, Report, Seconds, UpCause};
+pub use report::{Report, Seconds};
 pub use sample::{Down, Up};
 pub use setup::{Network, Setup, SetupError};
 pub use trace::{Hop, Spread};

@@ -50,11 +50,11 @@ pub struct Report {
     /// See above.
     pub connections_mean: f64,
     /// Seconds that a downlink spent, mean over the nodes until their completion.
-    pub down: Seconds<DownCause>,
+    pub down: Seconds,
     /// Seconds that an uplink spent, mean over the nodes until their completion.
-    pub up: Seconds<UpCause>,
+    pub up: Seconds,
     /// The same of the seeder's uplink, until the run was over.
-    pub admin_up: Seconds<UpCause>,
+    pub admin_up: Seconds,
     /// How pieces spread, by when they left the seeder: the first third, the second, the last.
     pub spreads: Vec<Spread>,
     /// Events simulated.
@@ -67,13 +67,7 @@ pub struct Report {
 /// the end. A seeder is in the last one from the start.
 #[derive(Debug, Clone, Serialize)]
 #[serde(transparent)]
-pub struct Seconds<T>(pub Vec<(T, [f64; PHASES])>);
-
-/// What a downlink does, see [`Down`].
-pub type DownCause = &'static str;
-
-/// What an uplink does, see [`Up`].
-pub type UpCause = &'static str;
+pub struct Seconds(pub Vec<(&'static str, [f64; PHASES])>);
 
 impl World {
     /// Sums up a run.

@@ -1,40 +1,25 @@
 //! Why links idle: looked at from outside, at regular moments.
 
-use serde::Serialize;
-use swarm::core::PeerView;
+use swarm::core::{DownCause, PeerView};
 
 use crate::node::{Node, NodeId};
-use crate::report::{DownCause, Seconds, UpCause, real};
+use crate::report::{Seconds, real};
 use crate::world::World;
 
 /// Time between two looks at a node, in small swarms.
 pub(crate) const SAMPLE_NANOS: u64 = 17_300_000;
 
 /// What a downlink was seen doing until its node was complete.
-#[derive(Debug, Clone, Copy, Default, Serialize)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Down {
     /// Something arrives.
     pub busy: u64,
-    /// The node has no connection.
-    pub unconnected: u64,
-    /// No peer has a piece that the node lacks.
-    pub nothing_offered: u64,
-    /// Peers have pieces it lacks; none of them unchokes it.
-    pub choked: u64,
-    /// Peers unchoke it; none of those has a piece it lacks, others have.
-    pub uninteresting: u64,
-    /// It asked, and what it asked for waits at the sender.
-    pub sender_queue: u64,
-    /// It asked, and request or answer is on the way.
-    pub round_trip: u64,
-    /// Every block it lacks is asked for.
-    pub end_game: u64,
-    /// An unchoking peer has pieces it lacks, and it asked for nothing.
-    pub not_asked: u64,
+    /// Nothing does, by [`DownCause`].
+    pub idle: [u64; DownCause::ALL.len()],
 }
 
 /// What an uplink was seen doing until its node was complete.
-#[derive(Debug, Clone, Copy, Default, Serialize)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Up {
     /// Something is sent.
     pub busy: u64,
@@ -69,29 +54,21 @@ fn phase(have: u32, pieces: u32) -> usize {
 
 impl Down {
     /// Mean seconds by cause and phase.
-    pub(crate) fn seconds(of: &[&Node], every: u64) -> Seconds<DownCause> {
-        mean::<Down>(
-            of,
-            every,
-            |node, phase| node.idle[phase].down,
-            &[
-                ("busy", |d| d.busy),
-                ("unconnected", |d| d.unconnected),
-                ("nothing offered", |d| d.nothing_offered),
-                ("choked by all that have something", |d| d.choked),
-                ("nothing interesting at unchoked", |d| d.uninteresting),
-                ("asked: queue of the sender", |d| d.sender_queue),
-                ("asked: round trip", |d| d.round_trip),
-                ("end-game", |d| d.end_game),
-                ("not asked", |d| d.not_asked),
-            ],
-        )
+    pub(crate) fn seconds(of: &[&Node], every: u64) -> Seconds {
+        let Seconds(mut rows) =
+            mean::<Down>(of, every, |node, phase| node.idle[phase].down, &[("busy", |d| d.busy)]);
+        for cause in DownCause::ALL {
+            let idle = |node: &Node, phase: usize| node.idle[phase].down.idle[cause as usize];
+            let Seconds(row) = mean::<u64>(of, every, idle, &[(cause.name(), |count| *count)]);
+            rows.extend(row);
+        }
+        Seconds(rows)
     }
 }
 
 impl Up {
     /// Mean seconds by cause and phase.
-    pub(crate) fn seconds(of: &[&Node], every: u64) -> Seconds<UpCause> {
+    pub(crate) fn seconds(of: &[&Node], every: u64) -> Seconds {
         mean::<Up>(
             of,
             every,
@@ -113,9 +90,9 @@ type Cause<T> = (&'static str, fn(&T) -> u64);
 fn mean<T>(
     of: &[&Node],
     every: u64,
-    samples: fn(&Node, usize) -> T,
+    samples: impl Fn(&Node, usize) -> T,
     causes: &[Cause<T>],
-) -> Seconds<&'static str> {
+) -> Seconds {
     let each = real(every) / 1e9 / real(of.len().max(1) as u64);
     let spent = |phase: usize, count: &fn(&T) -> u64| {
         real(of.iter().map(|node| count(&samples(node, phase))).sum()) * each
@@ -132,73 +109,37 @@ impl World {
             return false;
         }
         let now = self.moment(id);
-        let views: Vec<(PeerView, u64, u64)> = node
+        let views: Vec<(PeerView, u64)> = node
             .links
             .iter()
             .filter_map(|f| {
-                let (flow, back) = (&self.flows[f.at()], &self.flows[f.back().at()]);
-                Some((node.core.peer(flow.key, now)?, flow.unsent(), back.unsent()))
+                let flow = &self.flows[f.at()];
+                Some((node.core.peer(flow.key, now)?, flow.unsent()))
             })
             .collect();
         let at = phase(node.core.have().count(), self.geometry.pieces());
         let mut idle = node.idle[at];
-        *self.down_cause(id, &views, &mut idle.down) += 1;
+        if node.port.down_free > self.now {
+            idle.down.busy += 1;
+        } else {
+            idle.down.idle[node.core.down_cause(now) as usize] += 1;
+        }
         *self.up_cause(id, &views, &mut idle.up) += 1;
         self.nodes[id.at()].idle[at] = idle;
         true
     }
 
-    fn down_cause<'a>(
-        &self,
-        id: NodeId,
-        views: &[(PeerView, u64, u64)],
-        down: &'a mut Down,
-    ) -> &'a mut u64 {
-        let node = &self.nodes[id.at()];
-        if node.port.down_free > self.now {
-            return &mut down.busy;
-        }
-        if views.is_empty() {
-            return &mut down.unconnected;
-        }
-        let asked: u64 = views.iter().map(|(view, ..)| view.outstanding).sum();
-        if asked > 0 {
-            let have = u64::from(node.core.have().count());
-            let here = have * u64::from(self.geometry.piece_length()) + node.disk.buffered;
-            if here + asked >= self.geometry.total() {
-                return &mut down.end_game;
-            }
-            let queued = views.iter().any(|(view, _, theirs)| view.outstanding > 0 && *theirs > 0);
-            return if queued { &mut down.sender_queue } else { &mut down.round_trip };
-        }
-        if views.iter().any(|(view, ..)| view.unchokes_us && view.useful > 0) {
-            return &mut down.not_asked;
-        }
-        if views.iter().all(|(view, ..)| view.useful == 0) {
-            return &mut down.nothing_offered;
-        }
-        if views.iter().any(|(view, ..)| view.unchokes_us) {
-            return &mut down.uninteresting;
-        }
-        &mut down.choked
-    }
-
-    fn up_cause<'a>(
-        &self,
-        id: NodeId,
-        views: &[(PeerView, u64, u64)],
-        up: &'a mut Up,
-    ) -> &'a mut u64 {
+    fn up_cause<'a>(&self, id: NodeId, views: &[(PeerView, u64)], up: &'a mut Up) -> &'a mut u64 {
         if self.nodes[id.at()].port.sending.is_some() {
             return &mut up.busy;
         }
-        if views.iter().any(|(_, ours, _)| *ours > 0) {
+        if views.iter().any(|(_, ours)| *ours > 0) {
             return &mut up.held_back;
         }
-        if views.iter().all(|(view, ..)| !view.interested) {
+        if views.iter().all(|(view, _)| !view.interested) {
             return &mut up.nobody_interested;
         }
-        if views.iter().all(|(view, ..)| !(view.unchoked && view.interested)) {
+        if views.iter().all(|(view, _)| !(view.unchoked && view.interested)) {
             return &mut up.all_choked;
         }
         &mut up.not_asked

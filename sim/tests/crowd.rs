@@ -9,6 +9,7 @@
 use std::time::Duration;
 
 use sim::{Conduct, NodeId, Setup, Stop, World};
+use swarm::core::DownCause;
 
 const MBIT: u64 = 125_000;
 const MIB: u64 = 1024 * 1024;
@@ -180,5 +181,40 @@ fn silent_peers_hold_nobody_up() {
         }
         world.start_all(Duration::from_millis(30));
         all_complete("silent", &mut world, 60);
+    }
+}
+
+#[test]
+fn what_a_node_tells_of_its_downlink_is_what_the_link_did() {
+    let mut world = start(Setup { samples: true, ..setup(5) });
+    all_complete("downlink", &mut world, 30);
+    let seen: Vec<(&str, f64)> = world
+        .report()
+        .down
+        .0
+        .into_iter()
+        .map(|(name, phases)| (name, phases.iter().sum()))
+        .collect();
+    // its own headers and acknowledgements are what a node cannot know, and a lab can
+    let busy = seen[0].1;
+    let mut told = [0.0; DownCause::ALL.len()];
+    let mut time = 0.0;
+    for (_, node) in world.nodes().skip(1) {
+        let spells: Vec<_> = node.core().downlink().spells().collect();
+        let payload: u64 = spells.iter().map(|(_, spell)| spell.bytes).sum();
+        for (cause, spell) in spells {
+            let (spent, share) = (spell.time.as_secs_f64(), spell.bytes as f64 / payload as f64);
+            time += spent / 30.0;
+            told[cause as usize] += spent / 30.0 - busy * share / 30.0;
+        }
+    }
+    println!("of {time} s seen {seen:?}\ntold {told:?}");
+    let idle: f64 = seen[1..].iter().map(|(_, spent)| spent).sum();
+    assert!(idle > 0.08 * time, "the run is a poor example: nothing idles");
+    for (cause, (name, seen)) in DownCause::ALL.into_iter().zip(&seen[1..]) {
+        assert_eq!(cause.name(), *name);
+        let told = told[cause as usize];
+        // between two looks much can happen: four in a hundred of the time is what they may miss
+        assert!((seen - told).abs() < 0.04 * time, "{name}: {seen} {told}");
     }
 }

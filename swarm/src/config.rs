@@ -30,6 +30,8 @@ pub struct SessionConfig {
     pub upload_limit: Option<ByteRate>,
     /// Upper bound of what is sent to one peer.
     pub upload_limit_per_peer: Option<ByteRate>,
+    /// Upper bound of what is received from peers and web seeds, over all torrents.
+    pub download_limit: Option<ByteRate>,
     /// Find peers on this network by multicast (BEP 14); never for private torrents.
     pub local_discovery: bool,
     /// Connections per torrent that the dialer aims at.
@@ -67,6 +69,7 @@ impl SessionConfig {
             role,
             upload_limit: None,
             upload_limit_per_peer: None,
+            download_limit: None,
             local_discovery: true,
             target_peers,
             max_peers,

@@ -20,6 +20,7 @@ pub mod action;
 mod blame;
 mod choker;
 mod config;
+mod downlink;
 mod partial;
 mod peer;
 mod peers;
@@ -32,6 +33,7 @@ mod turns;
 
 pub use action::{Action, CloseReason, Control, Identity, PeerKey, Receipt, Violation};
 pub use config::CoreConfig;
+pub use downlink::{DownCause, Downlink, Spell};
 pub use picker::Priority;
 pub use rate::Rate;
 pub use torrent::{PeerSetup, PeerView, Torrent, Totals};

@@ -13,9 +13,15 @@
 //! Verified means: the SHA-1 of the piece was compared with the torrent before the piece was
 //! written. Bytes that were not verified never reach the storage.
 
+#![cfg_attr(
+    not(feature = "log"),
+    allow(unused_variables, unused_imports, dead_code, reason = "what only logs would tell")
+)]
+
 pub mod config;
 pub mod core;
 pub mod http;
+mod log;
 mod net;
 pub mod progress;
 pub mod report;

@@ -8,6 +8,8 @@ use std::time::Duration;
 use proto::event::{Sources, Stall};
 use proto::hash::PeerId;
 
+use crate::core::Downlink;
+
 /// Where a torrent stands.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Phase {
@@ -97,6 +99,8 @@ pub struct Completed {
     pub sources: Sources,
     /// Pieces that failed their hash on the way.
     pub hash_failures: u32,
+    /// Where the time went.
+    pub downlink: Downlink,
 }
 
 /// Why a torrent ended without being complete.

@@ -13,6 +13,7 @@ use proto::node_id::NodeId;
 use tokio::sync::{Notify, watch};
 
 use crate::http::{self, Limits};
+use crate::log;
 
 const INTERVAL: Duration = Duration::from_secs(1);
 const QUEUE: usize = 128;
@@ -80,7 +81,7 @@ impl Reporter {
             }
         };
         if tokio::time::timeout(limit, done).await.is_err() {
-            tracing::debug!("the tracker did not take all events in time");
+            log::debug!("the tracker did not take all events in time");
         }
         self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner).flushing = false;
     }
@@ -130,10 +131,10 @@ async fn run(shared: Arc<Shared>, url: String, boot_id: String, idle: watch::Sen
         let mut backoff = INTERVAL;
         while let Err(error) = http::post_json(&url, body.clone(), limits).await {
             if let http::HttpError::Status { status: 400..=499, .. } = error {
-                tracing::warn!(%url, %error, "the tracker refuses events");
+                log::warn!(%url, %error, "the tracker refuses events");
                 break; // the same bytes will not be taken later either
             }
-            tracing::debug!(%url, %error, "events not delivered");
+            log::debug!(%url, %error, "events not delivered");
             shared.pause(backoff + Duration::from_millis(fastrand::u64(0..500))).await;
             tokio::time::sleep(Duration::from_millis(200)).await;
             backoff = (backoff * 2).min(MAX_BACKOFF);

@@ -1,11 +1,12 @@
-//! No backtraces in the program that goes into an initrd.
+//! No backtraces and no unwinder in the program that goes into an initrd.
 //!
 //! It has no unwind tables, so there is nothing to walk; a panic prints its message and aborts. The
 //! standard library links an unwinder and a reader of debug information all the same, a fifth of
-//! the program, because `RUST_BACKTRACE` might ask for them. With the walk known to end at once,
-//! the optimiser finds that nothing calls them.
+//! the program: `RUST_BACKTRACE` might ask for them, and it was compiled for programs that unwind.
+//! With the walk known to end at once, the optimiser finds that nothing calls the reader; with every
+//! function of the unwinder that is named anywhere here, the linker does not take it in.
 
-#![expect(unsafe_code, reason = "a symbol takes the place of one of the C run-time")]
+#![expect(unsafe_code, reason = "symbols take the place of some of the C run-time")]
 
 use std::ffi::{c_int, c_void};
 
@@ -21,4 +22,31 @@ extern "C" fn _Unwind_Backtrace(
     _argument: *mut c_void,
 ) -> c_int {
     END_OF_STACK
+}
+
+/// Functions that only a stack being unwound would call; nothing begins to unwind one here, because
+/// a panic aborts.
+macro_rules! never_called {
+    ($($name:ident)*) => {$(
+        // SAFETY: the name is one of the C++ ABI (level I); whatever is passed is not looked at, and
+        // nobody sees a result, because it does not return
+        #[unsafe(no_mangle)]
+        extern "C" fn $name(_context: *mut c_void) -> ! {
+            std::process::abort()
+        }
+    )*};
+}
+
+never_called! {
+    _Unwind_DeleteException
+    _Unwind_GetDataRelBase
+    _Unwind_GetIP
+    _Unwind_GetIPInfo
+    _Unwind_GetLanguageSpecificData
+    _Unwind_GetRegionStart
+    _Unwind_GetTextRelBase
+    _Unwind_RaiseException
+    _Unwind_Resume
+    _Unwind_SetGR
+    _Unwind_SetIP
 }

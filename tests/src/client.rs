@@ -41,6 +41,18 @@ pub struct Offer {
     pub file: String,
 }
 
+/// How a client may find peers beside the torrent's trackers; our images allow none when private
+/// (BEP 27).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Discovery {
+    /// Not at all.
+    Trackers,
+    /// Peers tell of each other (BEP 11).
+    Exchange,
+    /// Multicast on the segment (BEP 14).
+    Multicast,
+}
+
 /// A foreign BitTorrent client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Foreign {
@@ -85,11 +97,25 @@ impl Foreign {
     /// # Errors
     /// [`LabError::MissingTool`] when it is not installed, [`LabError::File`].
     pub fn leecher(self, node: &Node, offer: &Offer) -> Result<Launch, LabError> {
+        self.leecher_by(node, offer, Discovery::Trackers)
+    }
+
+    /// The same, with another way to find peers. ctorrent and librqbit know none that can be had
+    /// without a distributed hash table: they are as [`Foreign::leecher`] starts them.
+    ///
+    /// # Errors
+    /// As [`Foreign::leecher`].
+    pub fn leecher_by(
+        self,
+        node: &Node,
+        offer: &Offer,
+        discovery: Discovery,
+    ) -> Result<Launch, LabError> {
         match self {
             Foreign::Ctorrent => ctorrent::leecher(node, offer),
-            Foreign::Aria2 => aria2::leecher(node, offer),
-            Foreign::Transmission => transmission::leecher(node, offer),
-            Foreign::Libtorrent => libtorrent::leecher(node, offer),
+            Foreign::Aria2 => aria2::leecher(node, offer, discovery),
+            Foreign::Transmission => transmission::leecher(node, offer, discovery),
+            Foreign::Libtorrent => libtorrent::leecher(node, offer, discovery),
             Foreign::Librqbit => rqbit::leecher(node, offer),
         }
     }

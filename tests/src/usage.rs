@@ -19,6 +19,9 @@ pub struct Usage {
     pub user: Duration,
     /// Processor time in the kernel, on its behalf.
     pub system: Duration,
+    /// Time in which its main thread was ready to run and waited for a processor; nothing on kernels
+    /// that do not count it (`CONFIG_SCHED_INFO`).
+    pub waited: Duration,
 }
 
 impl Usage {
@@ -32,6 +35,7 @@ impl Usage {
             anonymous: status_bytes(&status, "RssAnon:").unwrap_or(0),
             user,
             system,
+            waited: run_queue(pid).unwrap_or_default(),
         })
     }
 
@@ -48,6 +52,7 @@ impl Usage {
             anonymous: self.anonymous + other.anonymous,
             user: self.user + other.user,
             system: self.system + other.system,
+            waited: self.waited + other.waited,
         }
     }
 
@@ -65,6 +70,7 @@ impl Usage {
             anonymous: self.anonymous.max(other.anonymous),
             user: self.user.max(other.user),
             system: self.system.max(other.system),
+            waited: self.waited.max(other.waited),
         }
     }
 }
@@ -78,6 +84,12 @@ fn children(pid: u32) -> Vec<u32> {
             text.split_whitespace().filter_map(|id| id.parse().ok()).collect::<Vec<u32>>()
         })
         .collect()
+}
+
+/// The second field of `/proc/PID/schedstat` (kernel documentation, sched-stats): nanoseconds.
+fn run_queue(pid: u32) -> Option<Duration> {
+    let text = fs::read_to_string(format!("/proc/{pid}/schedstat")).ok()?;
+    text.split_whitespace().nth(1)?.parse().ok().map(Duration::from_nanos)
 }
 
 fn status_bytes(status: &str, key: &str) -> Option<u64> {
@@ -135,5 +147,6 @@ mod tests {
     fn this_process_has_used_something() {
         let usage = Usage::read(std::process::id()).unwrap();
         assert!(usage.peak_memory > 0 && usage.anonymous > 0);
+        assert!(run_queue(std::process::id()).is_some());
     }
 }

@@ -10,9 +10,11 @@ mod bed;
 mod contender;
 mod content;
 mod crowd;
+mod downlink;
 mod events;
 mod facts;
 mod figures;
+mod flame;
 mod goals;
 mod leech;
 mod liar;
@@ -23,6 +25,7 @@ mod outcome;
 mod pair;
 mod places;
 mod publish;
+mod recorder;
 mod report;
 mod scenario;
 mod serve;
@@ -50,6 +53,8 @@ enum What {
     Pair(pair::PairArgs),
     /// One admin host to many nodes over HTTP and the peer protocol, beside nginx
     Serve(serve::ServeArgs),
+    /// Flame graphs of seeder and nodes while a crowd fetches (needs perf)
+    Flame(flame::FlameArgs),
     /// A peer that takes an image and keeps nothing, for the benchmark's own use
     #[command(hide = true)]
     Leech(leech::LeechArgs),
@@ -65,6 +70,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         What::Sim(args) => sim::run(&args),
         What::Pair(args) => pair::run(&args),
         What::Serve(args) => serve::run(&args),
+        What::Flame(args) => flame::run(&args),
         What::Leech(args) => leech::run(&args),
         What::Liar(args) => liar::run(&args),
     }

@@ -99,7 +99,11 @@ impl StaticTarget {
     fn build(&self, profile: &str, programs: &[&str]) -> anyhow::Result<()> {
         let mut command = tools::cargo();
         command.args(["build", "--locked", "--profile", profile, "--target", &self.triple]);
-        command.args(programs.iter().flat_map(|program| ["--bin", program]));
+        // the packages are named as well: else features that others want come with them
+        let package = |program: &str| program.replacen("bee-", "beeswarm-", 1);
+        for program in programs {
+            command.args(["-p", &package(program), "--bin", program]);
+        }
         if let Some(flags) = self.rustflags {
             command.env("RUSTFLAGS", flags);
         }

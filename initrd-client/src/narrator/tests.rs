@@ -60,6 +60,7 @@ fn json_lines_can_be_read() {
         elapsed: Duration::from_millis(1500),
         sources: proto::event::Sources { admin: 8, peers: 0, web: 0 },
         hash_failures: 1,
+        downlink: swarm::core::Downlink::default(),
     };
     narrator.complete(&completed, &Progress::default());
     narrator.failed("no more", Exit::Device);
@@ -71,6 +72,7 @@ fn json_lines_can_be_read() {
     assert_eq!(lines[1]["percent"], 25.0);
     assert_eq!(lines[2]["sources"]["admin"], 8);
     assert_eq!(lines[2]["fetch_seconds"], 1.5);
+    assert_eq!(lines[2]["downlink"]["end-game"], serde_json::json!([0, 0]));
     assert!(lines[2]["memory"]["peak"].as_u64().unwrap() > 0);
     assert_eq!(lines[3]["exit"], 5);
 }

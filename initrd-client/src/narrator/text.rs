@@ -1,5 +1,7 @@
 //! Events as sentences for people.
 
+use std::time::Duration;
+
 use proto::event::{EventKind, Sources, StallCause};
 use proto::units::{ByteRate, ByteSize};
 use swarm::{Phase, Progress};
@@ -11,8 +13,8 @@ pub fn describe(kind: &EventKind) -> (Level, String) {
     let text = match kind {
         EventKind::Discover { source } => format!("looking for {source}"),
         EventKind::Fetch(fetch) => format!(
-            "{:.0} % of {} at {}",
-            fetch.percent(),
+            "{} % of {} at {}",
+            percent(fetch.bytes, fetch.total),
             ByteSize(fetch.total),
             ByteRate(fetch.rate)
         ),
@@ -22,8 +24,9 @@ pub fn describe(kind: &EventKind) -> (Level, String) {
                 count => format!("; {count} corrupt pieces were thrown away"),
             };
             format!(
-                "{} complete and verified after {seconds:.1} s ({}{failures})",
+                "{} complete and verified after {} s ({}{failures})",
                 ByteSize(*bytes),
+                tenths(*seconds),
                 shares(sources)
             )
         }
@@ -47,10 +50,8 @@ pub fn describe(kind: &EventKind) -> (Level, String) {
 /// The line that moves.
 #[must_use]
 pub fn progress(progress: &Progress) -> String {
-    let total = progress.bytes_total.max(1);
-    #[expect(clippy::cast_precision_loss, reason = "a percentage for people")]
-    let percent = progress.bytes_verified as f64 * 100.0 / total as f64;
-    let mut line = format!("{percent:3.0} % of {}", ByteSize(progress.bytes_total));
+    let percent = percent(progress.bytes_verified, progress.bytes_total);
+    let mut line = format!("{percent:3} % of {}", ByteSize(progress.bytes_total));
     if progress.phase == Phase::Checking {
         line.push_str(", checking what is there");
         return line;
@@ -73,14 +74,26 @@ pub fn progress(progress: &Progress) -> String {
 
 /// Where the bytes came from, in percent.
 fn shares(sources: &Sources) -> String {
-    let total = u128::from(sources.total().max(1));
-    let percent = |bytes: u64| (u128::from(bytes) * 100 + total / 2) / total;
+    let percent = |bytes: u64| percent(bytes, sources.total());
     format!(
         "admin {} %, peers {} %, web {} %",
         percent(sources.admin),
         percent(sources.peers),
         percent(sources.web)
     )
+}
+
+/// A share in percent, rounded. Whole numbers, because printing others would make the client larger.
+fn percent(part: u64, total: u64) -> u128 {
+    let total = u128::from(total.max(1));
+    (u128::from(part) * 100 + total / 2) / total
+}
+
+/// Seconds with one decimal place.
+fn tenths(seconds: f64) -> String {
+    let millis = Duration::try_from_secs_f64(seconds).unwrap_or_default().as_millis();
+    let tenths = (millis + 50) / 100;
+    format!("{}.{}", tenths / 10, tenths % 10)
 }
 
 /// The phase as a word for JSON.
@@ -119,6 +132,16 @@ mod tests {
         let sources = Sources { admin: 1, peers: 2, web: 1 };
         assert_eq!(shares(&sources), "admin 25 %, peers 50 %, web 25 %");
         assert_eq!(shares(&Sources::default()), "admin 0 %, peers 0 %, web 0 %");
+    }
+
+    #[test]
+    fn numbers_are_rounded() {
+        let tenth =
+            [(0.0, "0.0"), (1.04, "1.0"), (1.05, "1.1"), (59.96, "60.0"), (f64::NAN, "0.0")];
+        for (seconds, text) in tenth {
+            assert_eq!(tenths(seconds), text);
+        }
+        assert_eq!((percent(1, 3), percent(2, 3), percent(0, 0)), (33, 67, 0));
     }
 
     #[test]

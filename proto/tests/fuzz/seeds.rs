@@ -59,7 +59,7 @@ const KERNEL_ARGS: [&str; 2] = [
     "BOOT_IMAGE=vmlinuz quiet root=beeswarm:http://10.0.0.1:8080/channels/stable/demo/ \
      beeswarm.pin=sha256:00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff \
      beeswarm.tracker=http://10.0.0.1:6969/announce beeswarm.report=http://10.0.0.1:6969/ \
-     beeswarm.overlay=tmpfs:512MiB beeswarm.upload_limit=800Mbit beeswarm.listen=0.0.0.0:6881",
+     beeswarm.overlay=tmpfs:512MiB beeswarm.upload_limit=800Mbit beeswarm.download_limit=1Gbit beeswarm.listen=0.0.0.0:6881",
     "root=beeswarm:/rootimg.torrent beeswarm.node=52:54:00:00:00:01 BOOTIF=01-52-54-00-00-00-01 \
      beeswarm.pin=btih:00112233445566778899aabbccddeeff00112233 console=\"ttyS0 115200\"",
 ];

@@ -101,8 +101,9 @@ impl Answers {
         self.lately = Some(self.lately.map_or(took, |least| least.min(took)));
     }
 
-    fn shortest(&self) -> Duration {
-        self.before.into_iter().chain(self.lately).min().unwrap_or_default()
+    /// `None` before the first answer.
+    pub(crate) fn shortest(&self) -> Option<Duration> {
+        self.before.into_iter().chain(self.lately).min()
     }
 }
 
@@ -158,7 +159,7 @@ impl Peer {
         if self.snubbed {
             return 0;
         }
-        let time = config.queue_time + self.answers.shortest();
+        let time = config.queue_time + self.answers.shortest().unwrap_or_default();
         let at_rate = time_worth(self.down.per_second(now), time);
         let share = u64::from(config.total_window) / (sources.max(1) as u64);
         let least = share.max(u64::from(config.min_window));

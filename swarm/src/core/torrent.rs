@@ -18,6 +18,7 @@ use super::action::{Action, CloseReason, Control, Identity, PeerKey};
 use super::blame::Blame;
 use super::choker::Choker;
 use super::config::CoreConfig;
+use super::downlink::Downlink;
 use super::peer::Peer;
 use super::peers::Peers;
 use super::picker::{Picker, Priority};
@@ -86,20 +87,23 @@ pub struct PeerView {
 /// The core of one torrent. Feed it events, then take its actions with [`Torrent::poll`].
 #[derive(Debug)]
 pub struct Torrent {
-    config: CoreConfig,
+    pub(super) config: CoreConfig,
     geometry: Geometry,
     rng: fastrand::Rng,
-    picker: Picker,
+    pub(super) picker: Picker,
     choker: Choker,
     turns: Turns,
     reveal: Option<Reveal>,
     blame: Blame,
-    peers: Peers,
+    pub(super) peers: Peers,
     departed: BTreeMap<PeerKey, Identity>,
     /// Our pieces in the order they came; peers are told from here.
     log: Vec<PieceIndex>,
     actions: VecDeque<Action>,
-    totals: Totals,
+    pub(super) totals: Totals,
+    pub(super) downlink: Downlink,
+    /// When the downlink was last looked at, and the bytes received by then.
+    pub(super) looked: Option<(Moment, u64)>,
     up: Rate,
     down: Rate,
     /// Connected peers that lack something.
@@ -136,6 +140,8 @@ impl Torrent {
             log: Vec::new(),
             actions: VecDeque::new(),
             totals: Totals::default(),
+            downlink: Downlink::default(),
+            looked: None,
             up: Rate::default(),
             down: Rate::default(),
             crowd: 0,
@@ -213,6 +219,11 @@ impl Torrent {
 
     /// Time passed: call this about every 50 ms while peers are connected.
     pub fn tick(&mut self, now: Moment) {
+        if self.picker.is_done() {
+            self.looked = None;
+        } else {
+            self.look_at_downlink(now);
+        }
         self.check_silence(now);
         for at in 0..self.peers.len() {
             let due = |peer: &Peer| peer.have_due.is_some_and(|due| due <= now);

@@ -10,6 +10,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::message::{Body, Head, MAX_HEAD, Part, ProtocolError, RequestHead};
 use super::url::Target;
 use super::{AGENT, HttpError, Limits, Query, Sink};
+use crate::log;
 
 /// Bytes taken from the connection at once.
 const READ: usize = 32 * 1024;
@@ -53,7 +54,7 @@ impl<'a> Exchange<'a> {
         request.extend_from_slice(query.body.as_deref().unwrap_or_default());
         let sent = timeout_at(self.patience(), self.stream.write_all(&request)).await;
         if let Err(error) = sent.map_err(|_| self.too_slow("answer"))? {
-            tracing::debug!(host = %self.target.authority(), %error, "request cut off");
+            log::debug!(host = %self.target.authority(), %error, "request cut off");
         }
         Ok(())
     }

@@ -14,6 +14,7 @@ use super::torrent::Shared;
 use super::udp_tracker::{self, UdpTracker};
 use crate::config::Role;
 use crate::http::{self, HttpError, Limits};
+use crate::log;
 
 /// Peers to ask for while fetching.
 const NUMWANT: u32 = 50;
@@ -34,7 +35,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         fastrand::shuffle(tier);
     }
     if tiers.iter().all(Vec::is_empty) {
-        tracing::warn!(info_hash = %shared.metainfo.info_hash, "the torrent names no tracker");
+        log::warn!(info_hash = %shared.metainfo.info_hash, "the torrent names no tracker");
         return;
     }
     let key = fastrand::u32(..);
@@ -87,7 +88,7 @@ impl Announcer {
                 }
                 Err(stall) => {
                     failures = (failures + 1).min(8);
-                    tracing::debug!(detail = %stall.detail, "announce failed");
+                    log::debug!(detail = %stall.detail, "announce failed");
                     shared.lock().trouble.announce = Some(stall);
                     let most =
                         if shared.is_done() { MAX_RETRY_SEEDING } else { MAX_RETRY_FETCHING };
@@ -152,7 +153,7 @@ impl Announcer {
 
     fn learn(&self, url: &str, reply: &AnnouncePeers) {
         if let Some(warning) = &reply.warning {
-            tracing::warn!(%url, %warning, "the tracker warns");
+            log::warn!(%url, %warning, "the tracker warns");
         }
         let addresses: Vec<SocketAddr> = reply.peers.iter().map(|p| p.address).collect();
         let now = self.shared.now();
@@ -168,7 +169,7 @@ impl Announcer {
         // not at the next tick: in a crowd that boots everybody waits for everybody
         dial::dial_more(&self.shared);
         self.shared.ticker.notify_one();
-        tracing::debug!(%url, peers = addresses.len(), seeds = reply.complete, "announced");
+        log::debug!(%url, peers = addresses.len(), seeds = reply.complete, "announced");
     }
 
     async fn ask(
@@ -237,14 +238,14 @@ impl Announcer {
                     match self.ask(&url, &request, limits, &[limit / 4; 4]).await {
                         Ok(_) => break,
                         Err(stall) => {
-                            tracing::debug!(detail = %stall.detail, "last announce failed")
+                            log::debug!(detail = %stall.detail, "last announce failed")
                         }
                     }
                 }
             }
         };
         if tokio::time::timeout(limit, both).await.is_err() {
-            tracing::debug!("no time left to tell the tracker that we stop");
+            log::debug!("no time left to tell the tracker that we stop");
         }
     }
 }

@@ -6,6 +6,7 @@ use super::handshake;
 use super::link;
 use super::torrent::Shared;
 use crate::config::Role;
+use crate::log;
 
 /// Starts as many dials as are due.
 pub(crate) fn dial_more(shared: &Arc<Shared>) {
@@ -44,7 +45,7 @@ pub(crate) fn dial_more(shared: &Arc<Shared>) {
                 Err(error) => {
                     let cause = std::error::Error::source(&error).map(|s| format!(": {s}"));
                     let text = format!("{address}: {error}{}", cause.unwrap_or_default());
-                    tracing::debug!(peer = %address, %error, "dial failed");
+                    log::debug!(peer = %address, %error, "dial failed");
                     let now = shared.now();
                     let mut state = shared.lock();
                     state.book.failed(address, now);

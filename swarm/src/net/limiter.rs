@@ -1,7 +1,9 @@
-//! Upload limits, of a session and of one peer: token buckets, kept as the time that is paid for.
+//! Limits of a session, up and down, and of what one peer is sent: token buckets, kept as the time
+//! that is paid for.
 //!
-//! They bound what is handed to the kernel, after the requests for it came in: a limited peer keeps
-//! as many requests outstanding as before.
+//! Upwards they bound what is handed to the kernel, after the requests for it came in: a limited peer
+//! keeps as many requests outstanding as before. Downwards they bound what is taken from the kernel:
+//! the window of each connection then holds its sender back, and as many requests stay outstanding.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -30,12 +32,12 @@ impl Limiter {
         PeerLimiter { session: self, own: Self::new(rate) }
     }
 
-    /// Bytes that one write should have at most, so that the limit stays smooth.
+    /// Bytes that one write or read should have at most, so that the limit stays smooth.
     pub(crate) fn portion(&self) -> u64 {
         self.rate.map_or(u64::MAX, |rate| rate / 20)
     }
 
-    /// Waits until `bytes` may be sent.
+    /// Waits until `bytes` may be sent, or until those that were received are paid for.
     pub(crate) async fn pay(&self, bytes: u64) {
         let Some(rate) = self.rate else { return };
         let cost = Duration::from_micros(bytes.saturating_mul(1_000_000) / rate);

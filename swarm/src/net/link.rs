@@ -23,6 +23,7 @@ use super::state::{Link, State, Todo};
 use super::torrent::Shared;
 use crate::config::Role;
 use crate::core::{Control, Identity, Moment, PeerKey, PeerSetup, Violation};
+use crate::log;
 
 /// Others drop a connection after two minutes of silence.
 const KEEP_ALIVE: Duration = Duration::from_secs(90);
@@ -63,7 +64,7 @@ pub(crate) async fn run(shared: Arc<Shared>, stream: TcpStream, theirs: Handshak
         if let Err(reason) =
             state.admit(identity, local, outgoing, own_id, &shared.session.config, now)
         {
-            tracing::debug!(peer = %address, reason, "peer refused");
+            log::debug!(peer = %address, reason, "peer refused");
             if outgoing {
                 state.book.failed(address, now);
             }
@@ -97,7 +98,7 @@ pub(crate) async fn run(shared: Arc<Shared>, stream: TcpStream, theirs: Handshak
         shared.carry_out(todo);
         key
     };
-    tracing::debug!(peer = %address, id = %theirs.peer_id, outgoing, "peer connected");
+    log::debug!(peer = %address, id = %theirs.peer_id, outgoing, "peer connected");
     let (read, write) = stream.into_split();
     let limiter = shared.session.limiter.with_own(shared.session.config.upload_limit_per_peer);
     let writer =
@@ -106,7 +107,7 @@ pub(crate) async fn run(shared: Arc<Shared>, stream: TcpStream, theirs: Handshak
         result = read_loop(&shared, key, read) => {
             if let Err(error) = result {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
-                tracing::debug!(peer = %address, %error, cause, "peer dropped");
+                log::debug!(peer = %address, %error, cause, "peer dropped");
                 if !matches!(error, LinkError::Read(_)) {
                     shared.session.door.strike(address.ip(), shared.now());
                 }
@@ -124,12 +125,15 @@ async fn read_loop(
     mut stream: OwnedReadHalf,
 ) -> Result<(), LinkError> {
     let mut buffer = BytesMut::new();
+    let limiter = &shared.session.down_limiter;
+    let portion = usize::try_from(limiter.portion()).unwrap_or(usize::MAX);
+    let largest = LARGE_READ.min(portion).max(SMALL_READ);
     let mut chunk = SMALL_READ;
     let mut low_water = 1;
     loop {
         let missing = message_length(&buffer).map_or(1, |length| length - buffer.len());
         // nothing can be done with half a block, so nobody is woken for each of its packets
-        let wanted = if missing >= WORTH_WAITING { missing.min(LARGE_READ) } else { 1 };
+        let wanted = if missing >= WORTH_WAITING { missing.min(largest) } else { 1 };
         if wanted != low_water {
             // a failure costs only speed
             let _ =
@@ -145,7 +149,7 @@ async fn read_loop(
             return Ok(());
         }
         if count == room {
-            chunk = (chunk * 2).min(LARGE_READ);
+            chunk = (chunk * 2).min(largest);
         }
         let mut used = 0;
         let todo = {
@@ -164,6 +168,7 @@ async fn read_loop(
         };
         buffer.advance(used);
         shared.carry_out(todo);
+        limiter.pay(count as u64).await;
     }
 }
 

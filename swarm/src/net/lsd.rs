@@ -25,6 +25,7 @@ use super::book::{Origin, jittered, with_port};
 use super::session::SessionShared;
 use super::torrent::Shared;
 use crate::core::Moment;
+use crate::log;
 
 /// Announcements a torrent may spend at once, and how soon it gets another one.
 const BURST: u32 = 4;
@@ -115,7 +116,7 @@ pub(crate) async fn run(session: Arc<SessionShared>) {
         }
         match socket(group) {
             Ok(socket) => channels.push(Channel { socket, group }),
-            Err(error) => tracing::debug!(%group, %error, "no local discovery on this group"),
+            Err(error) => log::debug!(%group, %error, "no local discovery on this group"),
         }
     }
     if channels.is_empty() {
@@ -189,7 +190,7 @@ impl Lsd {
                 (state.book.hear(address, Origin::Itself, now), some)
             };
             if news {
-                tracing::debug!(peer = %address, %info_hash, "peer found on this network");
+                log::debug!(peer = %address, %info_hash, "peer found on this network");
                 torrent.ticker.notify_one();
                 if can_give {
                     let plan = self.plans.iter_mut().find(|(known, _)| *known == info_hash);
@@ -236,7 +237,7 @@ impl Lsd {
             match joined {
                 // joined already
                 Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
-                    tracing::debug!(?interface, %error, "no local discovery on this interface");
+                    log::debug!(?interface, %error, "no local discovery on this interface");
                 }
                 _ => {}
             }
@@ -270,8 +271,8 @@ impl Lsd {
             };
             let sent = chosen.and_then(|()| socket.send_to(text.as_bytes(), &channel.group.into()));
             match sent {
-                Ok(_) => tracing::debug!(?interface, "announced on this network"),
-                Err(error) => tracing::debug!(?interface, %error, "not announced"),
+                Ok(_) => log::debug!(?interface, "announced on this network"),
+                Err(error) => log::debug!(?interface, %error, "not announced"),
             }
         }
     }
@@ -310,7 +311,7 @@ fn interfaces(listen: IpAddr) -> Vec<Interface> {
     let addresses = match getifaddrs() {
         Ok(addresses) => addresses,
         Err(error) => {
-            tracing::debug!(%error, "cannot list the interfaces: no local discovery");
+            log::debug!(%error, "cannot list the interfaces: no local discovery");
             return found;
         }
     };

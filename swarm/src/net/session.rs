@@ -21,6 +21,7 @@ use super::link;
 use super::lsd;
 use super::torrent::Shared;
 use crate::config::{Role, SessionConfig, TorrentSpec};
+use crate::log;
 
 /// Connections the kernel holds for us: a whole cluster connects within a second.
 const BACKLOG: u32 = 1024;
@@ -72,6 +73,7 @@ pub(crate) struct SessionShared {
     pub(crate) peer_id: PeerId,
     pub(crate) started: Instant,
     pub(crate) limiter: Limiter,
+    pub(crate) down_limiter: Limiter,
     pub(crate) door: Arc<Door>,
     /// Wakes local discovery: there is another torrent.
     pub(crate) lsd_wake: Notify,
@@ -111,6 +113,7 @@ impl Session {
             peer_id: PeerId::new(role, std::array::from_fn(|_| fastrand::u8(..))),
             started: Instant::now(),
             limiter: Limiter::new(config.upload_limit),
+            down_limiter: Limiter::new(config.download_limit),
             door: Arc::default(),
             lsd_wake: Notify::new(),
             cancel: CancellationToken::new(),
@@ -167,7 +170,7 @@ impl Session {
         self.tasks.close();
         let grace = self.shared.config.stop_timeout * 3 / 2;
         if tokio::time::timeout(grace, self.tasks.wait()).await.is_err() {
-            tracing::warn!("some tasks of the session did not end in time");
+            log::warn!("some tasks of the session did not end in time");
         }
     }
 }
@@ -214,7 +217,7 @@ async fn accept(session: Arc<SessionShared>, listener: TcpListener, tasks: TaskT
             Err(error) if is_out_of_descriptors(&error) => {
                 if warned.is_none_or(|at| at.elapsed() >= NO_DESCRIPTOR_WARNING) {
                     warned = Some(Instant::now());
-                    tracing::warn!(
+                    log::warn!(
                         %error,
                         "no file descriptor is left for another peer; those connected are served. \
                          Raise the limit: LimitNOFILE= in the unit, or ulimit -n"
@@ -225,7 +228,7 @@ async fn accept(session: Arc<SessionShared>, listener: TcpListener, tasks: TaskT
             }
             Err(error) => {
                 // a connection that was gone before we took it
-                tracing::debug!(%error, "accept failed");
+                log::debug!(%error, "accept failed");
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 continue;
             }
@@ -233,7 +236,7 @@ async fn accept(session: Arc<SessionShared>, listener: TcpListener, tasks: TaskT
         let pass = match session.door.enter(address, session.started.elapsed()) {
             Ok(pass) => pass,
             Err(reason) => {
-                tracing::debug!(%address, %reason, "connection turned away");
+                log::debug!(%address, %reason, "connection turned away");
                 continue;
             }
         };
@@ -264,12 +267,12 @@ async fn incoming(
     let theirs = match read.unwrap_or(Err(HandshakeError::Timeout(limit))) {
         Ok(theirs) => theirs,
         Err(error) => {
-            tracing::debug!(%address, %error, "incoming handshake failed");
+            log::debug!(%address, %error, "incoming handshake failed");
             return session.door.strike(address, session.started.elapsed());
         }
     };
     let Some(torrent) = session.find(theirs.info_hash) else {
-        return tracing::debug!(info_hash = %theirs.info_hash, "a peer asks for an unknown torrent");
+        return log::debug!(info_hash = %theirs.info_hash, "a peer asks for an unknown torrent");
     };
     let reply = handshake::message(theirs.info_hash, session.peer_id);
     if !matches!(tokio::time::timeout(limit, stream.write_all(&reply)).await, Ok(Ok(()))) {

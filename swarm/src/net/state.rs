@@ -17,6 +17,7 @@ use super::pex::Exchange;
 use super::stall::Trouble;
 use crate::config::SessionConfig;
 use crate::core::{self, Action, CloseReason, Control, Identity, Moment, PeerKey};
+use crate::log;
 
 /// One connected peer.
 #[derive(Debug)]
@@ -152,7 +153,7 @@ impl State {
                     }
                 }
                 Action::Ban(identity) => {
-                    tracing::warn!(peer = %identity.ip, id = %identity.id, "peer banned: it sends wrong data");
+                    log::warn!(peer = %identity.ip, id = %identity.id, "peer banned: it sends wrong data");
                 }
                 Action::Completed => todo.completed = true,
             }

@@ -18,6 +18,7 @@ use super::state::{State, Todo};
 use super::{announce, dial, pex, webseed};
 use crate::config::{InitialHave, TorrentSpec, Verify};
 use crate::core::{self, CoreConfig, Moment, PeerKey};
+use crate::log;
 use crate::progress::{Completed, Phase, Progress, TorrentError};
 
 /// How often timers of the core run while peers are connected, and otherwise.
@@ -109,7 +110,7 @@ impl Shared {
         });
         // being stopped is no failure
         if first && !matches!(error, TorrentError::Stopped) {
-            tracing::error!(info_hash = %self.metainfo.info_hash, error = %error.text(), "torrent failed");
+            log::error!(info_hash = %self.metainfo.info_hash, error = %error.text(), "torrent failed");
             self.progress.send_modify(|p| p.phase = Phase::Failed(error.text()));
         }
         self.cancel.cancel();
@@ -145,7 +146,7 @@ impl Shared {
         match good {
             Ok(good) => {
                 if !good {
-                    tracing::warn!(piece = piece.0, "piece failed its hash");
+                    log::warn!(piece = piece.0, "piece failed its hash");
                 }
                 let now = self.now();
                 let mut state = self.lock();
@@ -190,18 +191,19 @@ impl Shared {
 
     fn on_completed(&self) {
         let now = self.now();
-        let (totals, started) = {
+        let (totals, downlink, started) = {
             let state = self.lock();
             let Some(core) = &state.core else { return };
-            (core.totals(), state.started)
+            (core.totals(), core.downlink(), state.started)
         };
         let completed = Completed {
             bytes: self.metainfo.info.geometry.total(),
             elapsed: now.saturating_sub(started),
             sources: sources(&totals),
             hash_failures: totals.hash_failures,
+            downlink,
         };
-        tracing::info!(info_hash = %self.metainfo.info_hash, bytes = completed.bytes,
+        log::info!(info_hash = %self.metainfo.info_hash, bytes = completed.bytes,
             elapsed_ms = completed.elapsed.as_millis(), "image complete");
         self.publish();
         self.completed.send_replace(Some(completed));
@@ -226,7 +228,7 @@ impl Shared {
         }
         let todo = state.drain();
         drop(state);
-        tracing::debug!(peer = %link.address, reason = ?link.closing, "peer gone");
+        log::debug!(peer = %link.address, reason = ?link.closing, "peer gone");
         self.carry_out(todo);
         self.ticker.notify_one();
     }
@@ -252,7 +254,7 @@ impl Shared {
         self.tasks.close();
         let grace = self.session.config.stop_timeout * 5 / 4;
         if tokio::time::timeout(grace, self.tasks.wait()).await.is_err() {
-            tracing::warn!(info_hash = %self.metainfo.info_hash, "some tasks did not end in time");
+            log::warn!(info_hash = %self.metainfo.info_hash, "some tasks did not end in time");
         }
         self.session.remove(self.metainfo.info_hash);
         self.finished.cancel();
@@ -280,7 +282,7 @@ impl Shared {
                         }
                     })
                     .await;
-                tracing::info!(info_hash = %self.metainfo.info_hash, pieces = found.count(), of = pieces, "checked what was there");
+                log::info!(info_hash = %self.metainfo.info_hash, pieces = found.count(), of = pieces, "checked what was there");
                 found
             }
         }
@@ -307,6 +309,7 @@ impl Shared {
                 elapsed: Duration::ZERO,
                 sources: Sources::default(),
                 hash_failures: 0,
+                downlink: core::Downlink::default(),
             }));
         }
     }

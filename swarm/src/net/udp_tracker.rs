@@ -15,6 +15,7 @@ use tokio::net::UdpSocket;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::stall;
+use crate::log;
 
 /// Waits for an answer, one after the other.
 pub(crate) const HURRIED: &[Duration] = &[secs(1), secs(2), secs(4), secs(8)];
@@ -96,7 +97,7 @@ impl UdpTracker {
                     return Ok(reply);
                 }
                 other if known => {
-                    tracing::debug!(url = %self.url, ?other, "connecting to the tracker anew");
+                    log::debug!(url = %self.url, ?other, "connecting to the tracker anew");
                 }
                 Ok(Reply::Refused(text)) => return Err(self.refused(&text)),
                 Ok(Reply::Connected(_)) => return Err(self.refused("(no answer to an announce)")),
@@ -158,7 +159,7 @@ impl UdpTracker {
                 let length = received.map_err(|e| self.io(*address, &e))?;
                 match codec::parse(&buffer[..length], transaction, *family) {
                     Ok(reply) => return Ok(reply),
-                    Err(error) => tracing::debug!(url = %self.url, %error, "datagram ignored"),
+                    Err(error) => log::debug!(url = %self.url, %error, "datagram ignored"),
                 }
             }
         }

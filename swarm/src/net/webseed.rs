@@ -11,6 +11,7 @@ use proto::geometry::PieceIndex;
 use super::book::jittered;
 use super::torrent::Shared;
 use crate::http::{self, Limits};
+use crate::log;
 
 /// Without verified bytes from peers for this long, the web seed is asked.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -57,7 +58,7 @@ async fn watch(shared: &Arc<Shared>) {
         let Some(choice) =
             (0..urls.len()).map(|n| (at + n) % urls.len()).find(|n| wrong[*n] < MAX_WRONG)
         else {
-            tracing::warn!("no web seed serves this image");
+            log::warn!("no web seed serves this image");
             return;
         };
         at = choice;
@@ -124,15 +125,16 @@ async fn fetch(shared: &Arc<Shared>, url: &str) -> Fetched {
     let data = match http::get_range(&full, info.geometry.piece_offset(piece), size, limits).await {
         Ok(data) if data.len() as u64 == size => data,
         Ok(data) => {
-            tracing::debug!(url = %full, got = data.len(), size, "web seed sent a part only");
+            log::debug!(url = %full, got = data.len(), size, "web seed sent a part only");
             return Fetched::Failed;
         }
         Err(error) => {
-            tracing::debug!(url = %full, %error, "web seed failed");
+            log::debug!(url = %full, %error, "web seed failed");
             return Fetched::Failed;
         }
     };
     claim.piece = None;
+    shared.session.down_limiter.pay(size).await;
     shared
         .web_piece(piece, data)
         .await

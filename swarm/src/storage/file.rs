@@ -193,7 +193,7 @@ fn reserve_slowly(path: &Path, file: &Weak<File>, length: u64) {
         let Some(file) = file.upgrade() else { return };
         let step = STEP.min(length - offset);
         if let Err(error) = allocate(path, &file, offset, step) {
-            tracing::warn!(%error, "the rest of the image may find no room");
+            crate::log::warn!(%error, "the rest of the image may find no room");
             return;
         }
         offset += step;

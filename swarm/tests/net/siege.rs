@@ -14,7 +14,7 @@ use swarm::{InitialHave, Role, Session, SessionConfig, Torrent, TorrentSpec, Ver
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 
-use crate::support::{PATIENCE, config, image, leecher, torrent_of};
+use crate::support::{Node, PATIENCE, config, image, leecher, torrent_of};
 
 /// The address of those who behave badly; everybody else is at 127.0.0.1.
 const BAD: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 66);
@@ -128,6 +128,34 @@ async fn a_limit_for_each_peer_is_not_shared_and_is_used_in_full() {
         node.session.shutdown().await;
     }
     session.shutdown().await;
+}
+
+#[tokio::test]
+async fn what_is_received_is_limited_over_all_peers_and_the_limit_is_used_in_full() {
+    let image = image(900_000, 65);
+    let metainfo = torrent_of(&image, 32 * 1024, &[], &[]);
+    let seeders = [seed(&metainfo, &image, |_| {}).await, seed(&metainfo, &image, |_| {}).await];
+    let storage = Arc::new(MemoryStorage::zeroed(image.len()));
+    let mut config = config(Role::Node);
+    config.download_limit = Some(ByteRate(300_000));
+    let session = Session::bind(config).await.unwrap();
+    let torrent = session.add(TorrentSpec::new(metainfo.clone(), storage.clone())).await.unwrap();
+    for (seeder, _) in &seeders {
+        torrent.add_peer(seeder.local_addr());
+    }
+    let node = Node { session, torrent, storage };
+    node.until("a half", |progress| progress.pieces_have >= 14).await;
+    let peers = node.torrent.peers();
+    assert!(peers.len() == 2 && peers.iter().all(|peer| peer.downloaded > 50_000), "{peers:?}");
+    let done = node.complete().await;
+    // three seconds' worth; more than one and a half would be what one request at a time costs
+    assert!(done.elapsed >= Duration::from_millis(2_600), "{:?}", done.elapsed);
+    assert!(done.elapsed < Duration::from_millis(4_500), "{:?}", done.elapsed);
+    assert!(node.storage.to_vec() == image);
+    node.session.shutdown().await;
+    for (session, _) in seeders {
+        session.shutdown().await;
+    }
 }
 
 #[tokio::test]

@@ -3,9 +3,11 @@
 Usage: libtorrent.py TORRENT FOLDER PORT leech|seed [PIPE]
 
 Fetches to FOLDER and prints "complete" once, or seeds what is there; then seeds until it is ended.
-With PIPE it starts when somebody opens that for writing.
+With PIPE it starts when somebody opens that for writing. With LSD=1 in the environment it looks for
+peers by multicast; peers tell it of others unless the torrent is private.
 """
 
+import os
 import sys
 import time
 
@@ -29,7 +31,7 @@ def settings(port):
             "alert_mask": ALERTS.error | ALERTS.status | ALERTS.storage,
             # nobody to find that way in a lab, and the torrent is private (BEP 27)
             "enable_dht": False,
-            "enable_lsd": False,
+            "enable_lsd": os.environ.get("LSD") == "1",
             "enable_upnp": False,
             "enable_natpmp": False,
             # plain TCP: uTP gives way to everything else (BEP 29), ciphers cost processor time

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::{Done, Launch, Offer, PORT, write};
+use super::{Discovery, Done, Launch, Offer, PORT, write};
 use crate::error::LabError;
 use crate::node::Node;
 use crate::process::Cmd;
@@ -31,8 +31,15 @@ pub(super) fn missing() -> Option<Tool> {
     (!there).then_some(LIBTORRENT)
 }
 
-pub(super) fn leecher(node: &Node, offer: &Offer) -> Result<Launch, LabError> {
-    let command = base(node, offer, &node.scratch())?.arg("leech");
+pub(super) fn leecher(
+    node: &Node,
+    offer: &Offer,
+    discovery: Discovery,
+) -> Result<Launch, LabError> {
+    let mut command = base(node, offer, &node.scratch())?.arg("leech");
+    if discovery == Discovery::Multicast {
+        command = command.env("LSD", "1");
+    }
     Ok(Launch::waiting(command, Done::line("complete")))
 }
 

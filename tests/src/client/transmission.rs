@@ -11,7 +11,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::{Launch, Offer, PORT, hook, write};
+use super::{Discovery, Launch, Offer, PORT, hook, write};
 use crate::error::LabError;
 use crate::node::Node;
 use crate::process::Cmd;
@@ -21,19 +21,24 @@ use crate::tool::Tool;
 pub(super) const TRANSMISSION: Tool =
     Tool::new("transmission-cli", "a foreign peer", "transmission-cli", "transmission-cli");
 
-pub(super) fn leecher(node: &Node, offer: &Offer) -> Result<Launch, LabError> {
+pub(super) fn leecher(
+    node: &Node,
+    offer: &Offer,
+    discovery: Discovery,
+) -> Result<Launch, LabError> {
     let (script, done) = hook(node)?;
-    let command = base(node, &node.scratch())?.arg("--finish").arg(script).arg(&offer.torrent);
+    let command =
+        base(node, &node.scratch(), discovery)?.arg("--finish").arg(script).arg(&offer.torrent);
     Ok(Launch::new(command, done))
 }
 
 pub(super) fn seeder(node: &Node, offer: &Offer, folder: &Path) -> Result<Cmd, LabError> {
-    Ok(base(node, folder)?.arg(&offer.torrent))
+    Ok(base(node, folder, Discovery::Trackers)?.arg(&offer.torrent))
 }
 
-fn base(node: &Node, folder: &Path) -> Result<Cmd, LabError> {
+fn base(node: &Node, folder: &Path, discovery: Discovery) -> Result<Cmd, LabError> {
     let config = node.scratch().join("transmission");
-    write(node, &config.join("settings.json"), &settings().to_string())?;
+    write(node, &config.join("settings.json"), &settings(discovery).to_string())?;
     Ok(Cmd::new(TRANSMISSION.find()?)
         .arg("--config-dir")
         .arg(&config)
@@ -44,7 +49,7 @@ fn base(node: &Node, folder: &Path) -> Result<Cmd, LabError> {
         .folder(node.scratch()))
 }
 
-fn settings() -> serde_json::Value {
+fn settings(discovery: Discovery) -> serde_json::Value {
     json!({
         "peer-port": PORT,
         "port-forwarding-enabled": false,
@@ -67,8 +72,8 @@ fn settings() -> serde_json::Value {
         "encryption": 0,
         // nobody to find that way in a lab, and the torrent is private (BEP 27)
         "dht-enabled": false,
-        "lpd-enabled": false,
-        "pex-enabled": false,
+        "lpd-enabled": discovery == Discovery::Multicast,
+        "pex-enabled": discovery == Discovery::Exchange,
         "rpc-enabled": false,
         "scrape-paused-torrents-enabled": false,
         "message-level": 2,

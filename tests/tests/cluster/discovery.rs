@@ -8,7 +8,6 @@ use lab::{BitRate, Cmd, Node};
 
 use super::fixture::{ADMIN, Cluster, LIMIT, wait_complete, wait_for_event, wait_percent};
 
-const ARIA2: Tool = Tool::new("aria2c", "a foreign peer", "aria2", "aria2");
 const OPENTRACKER: Tool =
     Tool::new("opentracker", "a foreign tracker that speaks UDP", "opentracker", "opentracker");
 
@@ -60,26 +59,6 @@ fn link_local_ipv6_is_enough() {
     let done = wait_complete(&mut cluster.fetch(node, loose.torrent.to_str().unwrap()));
     assert_eq!(done["sources"]["admin"].as_u64(), Some(IMAGE as u64), "{done}");
     assert!(cluster.image_on(node) == loose.image);
-}
-
-#[test]
-fn a_foreign_client_finds_us_by_multicast() {
-    let cluster = Cluster::start("lsd-aria2", 1, BitRate::mbit(50));
-    let loose = cluster.loose(72, IMAGE, &[]);
-    let node = &cluster.nodes[0];
-    let _seeder = cluster.seed(&cluster.admin, &loose);
-    let command = Cmd::new(ARIA2.find().unwrap())
-        .args(["--seed-ratio=0.0", "--enable-dht=false", "--enable-dht6=false"])
-        .args(["--bt-enable-lpd=true", "--bt-lpd-interface=eth0", "--listen-port=6881"])
-        .arg(&loose.torrent);
-    let mut aria2 = node.spawn(&command.folder(node.scratch())).unwrap();
-    let file = cluster.outside(&node.scratch().join("rootimg.sfs"));
-    let deadline = Instant::now() + LIMIT;
-    while fs::read(&file).ok().as_ref() != Some(&loose.image) {
-        assert!(aria2.try_wait().unwrap().is_none(), "the client ended");
-        assert!(Instant::now() < deadline, "not complete after {LIMIT:?}");
-        std::thread::sleep(Duration::from_millis(100));
-    }
 }
 
 #[test]

@@ -10,5 +10,6 @@ mod discovery;
 mod fixture;
 mod interop;
 mod kills;
+mod meeting;
 mod reseed;
 mod revisions;

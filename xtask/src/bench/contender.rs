@@ -48,25 +48,43 @@ pub(crate) struct Services {
     pub(crate) seeder: Cmd,
 }
 
+/// What a build leaves in the programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Symbols {
+    /// Nothing: as they are shipped.
+    Stripped,
+    /// Names of functions, and frame pointers by which perf finds callers.
+    Kept,
+}
+
 /// The folder of our programs: the one that was given, or where they are now built.
-pub(crate) fn programs(given: Option<&Path>) -> anyhow::Result<PathBuf> {
+pub(crate) fn programs(given: Option<&Path>, symbols: Symbols) -> anyhow::Result<PathBuf> {
     match given {
         Some(folder) => {
             folder.canonicalize().with_context(|| format!("--programs {}", folder.display()))
         }
-        None => build_programs(),
+        None => build_programs(symbols),
     }
 }
 
 /// Builds our programs in release mode; the folder they are in.
-fn build_programs() -> anyhow::Result<PathBuf> {
-    let status = workspace::cargo()?
+fn build_programs(symbols: Symbols) -> anyhow::Result<PathBuf> {
+    let mut cargo = workspace::cargo()?;
+    let mut target = workspace::target();
+    if symbols == Symbols::Kept {
+        // a folder of its own: other flags would make cargo build everything again each time
+        target = target.join("profiled");
+        cargo.env("CARGO_PROFILE_RELEASE_STRIP", "none");
+        cargo.env("RUSTFLAGS", "-C force-frame-pointers=yes");
+    }
+    let status = cargo
+        .env("CARGO_TARGET_DIR", &target)
         .args(["build", "--release", "--bins", "-p", "beeswarm-tracker", "-p", "beeswarm-seeder"])
         .args(["-p", "beeswarm-initrd-client"])
         .status()
         .context("cannot start cargo")?;
     ensure!(status.success(), "cargo build failed");
-    Ok(workspace::target().join("release").canonicalize()?)
+    Ok(target.join("release").canonicalize()?)
 }
 
 impl Client {

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use lab::{Counters, Proc, Usage, neighbour_overflows};
 
 use super::events::Events;
-use super::member::Member;
+use super::member::{LinkRate, Member};
 use super::meter::{MachineUse, Ticks};
 use super::outcome::RunResult;
+use super::recorder::Recorder;
 use super::scenario::{Role, SLOWER};
 use super::stage::{Run, Stage};
 
@@ -26,14 +27,26 @@ struct Gauges {
     notes: Vec<String>,
 }
 
+/// A run that is over.
+#[derive(Debug)]
+pub(crate) struct Played {
+    pub(crate) result: RunResult,
+    /// Command lines of tracker, seeder and a node.
+    pub(crate) commands: Vec<String>,
+    /// Process ids, as they were.
+    pub(crate) seeder: u32,
+    pub(crate) nodes: Vec<u32>,
+}
+
 impl Run<'_> {
-    /// Runs one client once. Also returns the command lines of tracker, seeder and a node.
-    pub(crate) fn run(&self) -> anyhow::Result<(RunResult, Vec<String>)> {
+    /// Runs one client once.
+    pub(crate) fn run(&self) -> anyhow::Result<Played> {
         let mut stage = self.stage()?;
         let gauges = self.play(&mut stage)?;
         let result = self.tally(&mut stage, gauges)?;
         stage.lab.stop();
-        Ok((result, stage.commands))
+        let (seeder, nodes) = (stage.seeder.pid(), stage.crowd.iter().map(Member::pid).collect());
+        Ok(Played { result, commands: stage.commands, seeder, nodes })
     }
 
     /// Seconds below which no node with a common link can be done.
@@ -49,7 +62,7 @@ impl Run<'_> {
         let mut notes = Vec::new();
         let slowest = if stage.crowd.iter().any(|m| m.role() == Role::Slow) { SLOWER } else { 1 };
         let ideal = self.ideal() * f64::from(slowest);
-        let patience = Duration::from_secs_f64(ideal * f64::from(self.settings.patience))
+        let patience = Duration::from_secs_f64(ideal * f64::from(self.ideals()))
             + GRACE
             + stage.crowd.iter().map(Member::delay).max().unwrap_or_default();
         // fine enough to measure half a percent of the ideal
@@ -57,6 +70,8 @@ impl Run<'_> {
         let before = stage.crowd.iter().map(Member::counters).collect::<anyhow::Result<_>>()?;
         stage.admin_before = stage.admin.counters()?;
         let (overflows, ticks) = (neighbour_overflows(), Ticks::now()?);
+        let record = |data| Recorder::start(data, patience);
+        let recorder = self.recording.map(record).transpose()?;
         stage.barrier.open()?;
         let start = Instant::now();
         for member in stage.crowd.iter_mut().filter(|member| member.role() != Role::Late) {
@@ -82,11 +97,19 @@ impl Run<'_> {
             std::thread::sleep(interval);
         }
         let machine = Ticks::now()?.since(ticks);
+        recorder.map(Recorder::stop).transpose()?;
+        notes.extend(gave_up(&stage.crowd, start.elapsed()));
         notes.extend(events.leftovers());
         let neighbour_overflows = neighbour_overflows()
             .zip(overflows)
             .map(|(after, before)| after.saturating_sub(before));
         Ok(Gauges { machine, neighbour_overflows, before, notes })
+    }
+
+    /// Ideals after which it is given up. One server's link carries an image for each node.
+    fn ideals(&self) -> u32 {
+        let given = self.settings.patience;
+        if self.client.has_swarm() { given } else { given.max(self.case.nodes * 2) }
     }
 
     /// Adds up what everybody did.
@@ -101,7 +124,8 @@ impl Run<'_> {
         for (member, before) in stage.crowd.iter_mut().zip(gauges.before) {
             spent.push(member.usage());
             let slower = if member.role() == Role::Slow { SLOWER } else { 1 };
-            members.push(member.result(content, self.ideal(), slower));
+            let link = LinkRate { bytes: self.case.rate().bytes() as f64, slower };
+            members.push(member.result(content, self.ideal(), link));
             wrong += u32::from(member.is_done() && !member.has_image(content)?);
             let counted = member.counters()?.since(before);
             retransmits += counted.retransmits;
@@ -134,4 +158,13 @@ impl Run<'_> {
             notes,
         })
     }
+}
+
+/// Says that nodes were waited for in vain; those that ended are told of elsewhere.
+fn gave_up(crowd: &[Member], after: Duration) -> Option<String> {
+    let left = crowd.iter().filter(|member| !member.is_settled()).count();
+    let of = crowd.len();
+    (left > 0).then(|| {
+        format!("given up after {:.0} s: {left} of {of} nodes were not done", after.as_secs_f64())
+    })
 }

@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::barrier::Barrier;
 use super::contender::{self, Client};
 use super::content::Content;
+use super::downlink;
 use super::outcome::NodeResult;
 use super::scenario::{Role, Seat};
 
@@ -21,6 +22,15 @@ pub(crate) struct Parts<'a> {
     /// Where the programs of Beeswarm are.
     pub(crate) programs: &'a Path,
     pub(crate) content: &'a Content,
+}
+
+/// The rate of a node's link.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LinkRate {
+    /// The common one, in bytes per second.
+    pub(crate) bytes: f64,
+    /// How many times slower its own is.
+    pub(crate) slower: u32,
 }
 
 /// A node of the crowd.
@@ -41,6 +51,8 @@ pub(crate) struct Member {
     started: Option<Duration>,
     done: Option<Duration>,
     ended: Option<String>,
+    /// Time that its processes waited for a processor until it was done.
+    cpu_wait: Option<Duration>,
     /// The counters when it started, and when it was done.
     from: Counters,
     to: Counters,
@@ -80,6 +92,7 @@ impl Member {
             started: None,
             done: None,
             ended: None,
+            cpu_wait: None,
             from,
             to: from,
             spent: Usage::default(),
@@ -88,6 +101,10 @@ impl Member {
 
     pub(crate) fn role(&self) -> Role {
         self.seat.role
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.proc.pid()
     }
 
     pub(crate) fn command(&self) -> &str {
@@ -127,6 +144,7 @@ impl Member {
         if self.sign.reached(&mut self.proc)? {
             self.done = Some(now);
             self.to = self.node.counters()?;
+            self.cpu_wait = Some(self.usage().waited);
         } else if ended && let Some(status) = self.proc.try_wait()? {
             let log = self.proc.log_path().display();
             self.ended = Some(format!("{} ended with {status}; see {log}", self.node.name()));
@@ -177,21 +195,25 @@ impl Member {
         Ok(got == content.bytes)
     }
 
-    /// Its line in the results. `ideal` is the scenario's, for a link of the common rate; `slower` is
-    /// how many times slower its own is.
-    pub(crate) fn result(&mut self, content: &Content, ideal: f64, slower: u32) -> NodeResult {
+    /// Its line in the results. `ideal` is the scenario's, for a link of the common rate.
+    pub(crate) fn result(&mut self, content: &Content, ideal: f64, link: LinkRate) -> NodeResult {
         let length = content.bytes.len() as f64;
         let counted = self.to.since(self.from);
         let usage = self.usage();
+        let told = self.completion();
+        let rate = link.bytes / f64::from(link.slower);
+        let told = told.filter(|_| self.is_done());
         NodeResult {
             name: self.node.name().to_owned(),
             role: self.seat.role,
             client: self.client.name(),
             started: self.started.map(|at| at.as_secs_f64()),
             done: self.done.map(|at| at.as_secs_f64()),
-            ideal: ideal * f64::from(slower),
+            ideal: ideal * f64::from(link.slower),
             received_images: self.is_done().then(|| counted.received as f64 / length),
-            duplicates: self.wasted().map(|bytes| bytes as f64 / length),
+            duplicates: told.as_ref().and_then(wasted).map(|bytes| bytes as f64 / length),
+            downlink: told.and_then(|told| downlink::seconds(&told, counted.received as f64, rate)),
+            cpu_wait: self.cpu_wait.map(|time| time.as_secs_f64()),
             anonymous: usage.anonymous,
             ended: self.ended.clone(),
         }
@@ -202,26 +224,31 @@ impl Member {
         Ok(self.node.counters()?)
     }
 
-    /// Bytes of the image that came more than once or were wrong, as our client counts them.
-    fn wasted(&self) -> Option<u64> {
+    /// What our client told when it was done.
+    fn completion(&self) -> Option<Value> {
         let text = fs::read_to_string(self.proc.out_path()).ok()?;
-        wasted(&text)
+        completion(&text)
     }
 }
 
-/// The field `wasted` of the `complete` event among lines of JSON.
-fn wasted(lines: &str) -> Option<u64> {
+/// The last `complete` event among lines of JSON.
+fn completion(lines: &str) -> Option<Value> {
     lines
         .lines()
         .rev()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
         .find(|event| event["event"] == "complete")
-        .and_then(|event| event["wasted"].as_u64())
+}
+
+/// Bytes of the image that came more than once or were wrong, of a `complete` event.
+fn wasted(event: &Value) -> Option<u64> {
+    event["wasted"].as_u64()
 }
 
 /// Two processes' use as one's: times add up, memory does not.
 fn sum(a: Usage, b: Usage) -> Usage {
-    Usage { user: a.user + b.user, system: a.system + b.system, ..a.max(b) }
+    let (user, system, waited) = (a.user + b.user, a.system + b.system, a.waited + b.waited);
+    Usage { user, system, waited, ..a.max(b) }
 }
 
 #[cfg(test)]
@@ -232,9 +259,9 @@ mod tests {
     fn wasted_bytes_are_those_of_the_last_completion() {
         let lines = "{\"event\":\"progress\",\"wasted\":9}\n{\"event\":\"complete\",\"wasted\":4096}\n\
                      {\"event\":\"seeding\"}\nnot json\n";
-        assert_eq!(wasted(lines), Some(4096));
-        assert_eq!(wasted("downloaded 100%\n"), None);
-        assert_eq!(wasted("{\"event\":\"complete\"}\n"), None);
+        assert_eq!(completion(lines).as_ref().and_then(wasted), Some(4096));
+        assert_eq!(completion("downloaded 100%\n"), None);
+        assert_eq!(wasted(&completion("{\"event\":\"complete\"}\n").unwrap()), None);
     }
 
     #[test]
@@ -243,9 +270,11 @@ mod tests {
             peak_memory: peak,
             anonymous: peak,
             user: Duration::from_secs(seconds),
+            waited: Duration::from_secs(seconds),
             system: Duration::from_secs(1),
         };
         let both = sum(usage(10, 2), usage(7, 3));
         assert_eq!((both.anonymous, both.cpu()), (10, Duration::from_secs(7)));
+        assert_eq!(both.waited, Duration::from_secs(5));
     }
 }

@@ -60,10 +60,14 @@ pub(crate) struct SwarmArgs {
     /// Keeps results, table and plots as docs/bench/NAME
     #[arg(long, value_name = "NAME")]
     pub(crate) publish: Option<String>,
-    /// Gives up on a run after this many times the ideal
-    #[arg(long, default_value_t = 12)]
+    /// Gives up on a run after this many times the ideal; one that needs the sum of all images, for
+    /// want of a swarm, has twice that sum when it is more
+    #[arg(long, default_value_t = PATIENCE)]
     patience: u32,
 }
+
+/// Ideals after which a run is given up: the slowest client that is not stuck needs nine.
+const PATIENCE: u32 = 12;
 
 /// The tables that the project keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -74,7 +78,7 @@ enum Preset {
     Hundred,
     /// 200 nodes, 2.5 Mbit/s, 8 MB
     TwoHundred,
-    /// 10, 30 and 100 nodes, 8 Mbit/s, 16 MB: the ratio over the number of nodes
+    /// 5, 10, 20, 40 and 80 nodes, 8 Mbit/s, 16 MB: ratio and admin egress over the number of nodes
     Growth,
     /// Every scenario, 30 nodes, 25 Mbit/s, 32 MB
     Nasty,
@@ -101,7 +105,7 @@ impl Preset {
             Preset::Thirty | Preset::Nasty => vec![30],
             Preset::Hundred => vec![100],
             Preset::TwoHundred => vec![200],
-            Preset::Growth => vec![10, 30, 100],
+            Preset::Growth => vec![5, 10, 20, 40, 80],
         }
     }
 
@@ -178,6 +182,23 @@ const QUEUE: Duration = Duration::from_millis(50);
 const PORT_BUFFER: f64 = 160_000.0;
 
 impl Settings {
+    /// One flash crowd of ours, once.
+    pub(crate) fn crowd(nodes: u32, rate: BitRate, image: ByteSize, piece: ByteSize) -> Settings {
+        let scenario = Scenario::FlashCrowd;
+        Settings {
+            cases: vec![Case { scenario, nodes, bits_per_second: rate.bits() }],
+            image,
+            piece,
+            runs: 1,
+            clients: vec![Client::Beeswarm],
+            mixed_with: Client::Ctorrent,
+            delay: Duration::ZERO,
+            loss: Loss::NONE,
+            jitter: Duration::ZERO,
+            patience: PATIENCE,
+        }
+    }
+
     /// A link with this rate, and with the delay and loss of every link.
     pub(crate) fn link(&self, rate: BitRate) -> Link {
         let queue = Duration::from_secs_f64(PORT_BUFFER / rate.bytes() as f64).max(QUEUE);
@@ -242,6 +263,11 @@ pub(crate) mod tests {
         let less = settings("--preset nasty --runs 1 --scenario liars --clients beeswarm").unwrap();
         assert_eq!((less.cases.len(), less.runs, less.clients.len()), (1, 1, 1));
         assert_eq!(settings("--preset two-hundred").unwrap().cases[0].nodes, 200);
+        let hundred = settings("--preset hundred --rate 4Mbit").unwrap().cases;
+        assert_eq!((hundred.len(), hundred[0].bits_per_second), (1, 4_000_000));
+        let growth = settings("--preset growth").unwrap();
+        let nodes: Vec<u32> = growth.cases.iter().map(|case| case.nodes).collect();
+        assert_eq!(nodes, [5, 10, 20, 40, 80]);
     }
 
     #[test]

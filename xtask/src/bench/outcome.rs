@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::downlink::{self, Seconds};
 use super::meter::MachineUse;
 use super::scenario::{Role, Scenario};
 use super::stats;
@@ -34,6 +35,10 @@ pub(crate) struct NodeResult {
     pub(crate) duplicates: Option<f64>,
     /// Largest resident set without mapped files, in bytes.
     pub(crate) anonymous: u64,
+    /// Seconds of its downlink by cause until it was done; clients that do not say have none.
+    pub(crate) downlink: Option<Seconds>,
+    /// Seconds in which it was ready to run and waited for a processor, until it was done.
+    pub(crate) cpu_wait: Option<f64>,
     /// How its program ended before it was done.
     pub(crate) ended: Option<String>,
 }
@@ -129,6 +134,16 @@ impl RunResult {
         self.members.iter().map(|node| node.anonymous).max().unwrap_or(0)
     }
 
+    /// Seconds of a downlink by cause, mean of the nodes with links of the common rate.
+    pub(crate) fn downlink(&self) -> Option<Seconds> {
+        downlink::mean(self.fast().filter_map(|node| node.downlink.as_ref()))
+    }
+
+    /// Seconds that a node waited for a processor, mean of all.
+    pub(crate) fn cpu_wait(&self) -> Option<f64> {
+        stats::mean(self.members.iter().filter_map(|node| node.cpu_wait))
+    }
+
     /// Processor seconds per GB delivered.
     pub(crate) fn cpu_per_gb(&self) -> f64 {
         self.cpu_user_per_gb + self.cpu_system_per_gb
@@ -156,6 +171,8 @@ pub(crate) mod tests {
             received_images: ratio.map(|_| 1.05),
             duplicates: Some(0.01),
             anonymous: 4 << 20,
+            downlink: None,
+            cpu_wait: Some(0.25),
             ended: None,
         }
     }

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
-use super::{contender, publish};
+use super::contender::{self, Symbols};
+use super::publish;
 use crate::workspace;
 
 /// Folders of one benchmark.
@@ -28,8 +29,21 @@ impl Places {
         output: &Path,
         publish: Option<&str>,
     ) -> anyhow::Result<Self> {
+        Self::prepare_with(programs, output, publish, Symbols::Stripped)
+    }
+
+    /// The same, with programs that are built as a profiler wants them.
+    ///
+    /// # Errors
+    /// As [`Places::prepare`].
+    pub(crate) fn prepare_with(
+        programs: Option<&Path>,
+        output: &Path,
+        publish: Option<&str>,
+        symbols: Symbols,
+    ) -> anyhow::Result<Self> {
         let published = publish.map(|name| publish::folder(workspace::root(), name)).transpose()?;
-        let programs = contender::programs(programs)?;
+        let programs = contender::programs(programs, symbols)?;
         fs::create_dir_all(output)
             .with_context(|| format!("cannot create {}", output.display()))?;
         Ok(Self { programs, output: output.canonicalize()?, published })

@@ -6,6 +6,7 @@ use std::io::Write as _;
 use lab::BitRate;
 use proto::units::ByteSize;
 
+use super::downlink::{self, BUSY, Seconds};
 use super::goals::{Goal, Verdict};
 use super::options::Settings;
 use super::outcome::{Case, RunResult};
@@ -20,8 +21,10 @@ pub(crate) struct Skipped {
     pub(crate) client: String,
     #[serde(flatten)]
     pub(crate) case: Case,
-    /// Why it makes no sense.
-    pub(crate) reason: &'static str,
+    /// Why it makes no sense, or why it could not be.
+    pub(crate) reason: String,
+    /// Whether it was tried.
+    pub(crate) failed: bool,
 }
 
 /// Prints a line about what is going on.
@@ -57,8 +60,20 @@ pub(crate) fn lines(run: &RunResult) -> String {
     if let Some(overflows @ 1..) = run.neighbour_overflows {
         note(&format!("the machine's neighbour table was full {overflows} times: no result"));
     }
+    if let Some(seconds) = run.downlink() {
+        note(&format!("a downlink idled {}", idle(&seconds)));
+    }
     run.notes.iter().for_each(|line| note(line));
     text
+}
+
+/// Seconds by cause, in a line.
+fn idle(seconds: &Seconds) -> String {
+    let ranked = downlink::ranked(seconds);
+    let all: f64 = ranked.iter().map(|(_, spent)| spent).sum();
+    let parts: Vec<String> =
+        ranked.iter().map(|(cause, spent)| format!("{cause} {spent:.2}")).collect();
+    format!("{all:.2} s: {}", parts.join(", "))
 }
 
 /// The circumstances of a case, for headings.
@@ -111,8 +126,10 @@ pub(crate) fn markdown(
         }
         for skip in skipped.iter().filter(|skip| skip.case == *case) {
             let dashes = " – |".repeat(10);
-            let _ = writeln!(text, "| {} |{dashes} not applicable: {} |", skip.client, skip.reason);
+            let what = if skip.failed { "**failed**" } else { "not applicable" };
+            let _ = writeln!(text, "| {} |{dashes} {what}: {} |", skip.client, skip.reason);
         }
+        rows.iter().filter(|row| row.case == *case).for_each(|row| downlink_table(row, &mut text));
         let mut goals = goals.iter().filter(|goal| goal.case == *case).peekable();
         if goals.peek().is_some() {
             text.push_str("\n| goal | wanted | measured | |\n|---|---|---|---|\n");
@@ -127,6 +144,28 @@ pub(crate) fn markdown(
         }
     }
     text
+}
+
+/// Where the time of a node's downlink went, for a client that tells.
+fn downlink_table(row: &Summary, text: &mut String) {
+    let Some(seconds) = &row.downlink else { return };
+    let all: f64 = seconds.values().sum();
+    let _ = write!(
+        text,
+        "\n| {}: downlink of a node until it is done, mean | s | share |\n|---|---|---|\n",
+        row.client
+    );
+    let mut line = |what: &str, spent: f64| {
+        // writing to a String cannot fail
+        let _ = writeln!(text, "| {what} | {spent:.2} | {:.1} % |", 100.0 * spent / all);
+    };
+    line(BUSY, seconds.get(BUSY).copied().unwrap_or(0.0));
+    for (cause, spent) in downlink::ranked(seconds) {
+        line(cause, spent);
+    }
+    if let Some(waited) = row.cpu_wait {
+        line("meanwhile: ready, and waiting for a processor", waited);
+    }
 }
 
 fn table_row(row: &Summary) -> String {
@@ -177,7 +216,7 @@ fn table_row(row: &Summary) -> String {
     )
 }
 
-fn number(value: Option<f64>) -> String {
+pub(crate) fn number(value: Option<f64>) -> String {
     value.map_or("–".to_owned(), |value| format!("{value:.2}"))
 }
 
@@ -197,13 +236,17 @@ mod tests {
         let mut one = run("beeswarm", case(Scenario::SlowTenth, 30), &[1.1, 1.2]);
         one.members.push(node(Role::Slow, Some(1.4)));
         one.machine.idle = 0.05;
+        one.members[0].downlink =
+            Some(Seconds::from([(BUSY.to_owned(), 4.5), ("choked".to_owned(), 0.5)]));
+        assert!(lines(&one).contains("idled 0.50 s: choked 0.50"), "{}", lines(&one));
         let mut two = run("ctorrent", case(Scenario::SlowTenth, 30), &[3.0]);
         two.members.push(node(Role::Plain, None));
         two.members.iter_mut().for_each(|node| node.duplicates = None);
         let skipped = [Skipped {
             client: "nginx".to_owned(),
             case: case(Scenario::SeederDies, 30),
-            reason: "no server, no image",
+            reason: "no server, no image".to_owned(),
+            failed: false,
         }];
         let rows = summaries(&[one, two]);
         let text = markdown(&settings, &rows, &skipped, &goals(&rows));
@@ -219,6 +262,8 @@ mod tests {
             "1 of 2 not",
             "not applicable: no server",
             "| met |",
+            "| choked | 0.50 | 10.0 % |",
+            "waiting for a processor | 0.25 | 5.0 % |",
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }

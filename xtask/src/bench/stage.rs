@@ -33,6 +33,8 @@ pub(crate) struct Run<'a> {
     /// Folder for the processes' logs.
     pub(crate) logs: &'a Path,
     pub(crate) interrupt: &'a Interrupt,
+    /// Takes what perf sees of the crowd, when it is to look.
+    pub(crate) recording: Option<&'a Path>,
 }
 
 /// The lab and who is in it.

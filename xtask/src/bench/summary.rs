@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::downlink::{self, Seconds};
 use super::outcome::{Case, RunResult};
 use super::scenario::Role;
 use super::stats;
@@ -38,6 +39,10 @@ pub(crate) struct Summary {
     /// Runs in which the processors were the limit.
     pub(crate) cpu_bound_runs: usize,
     pub(crate) anonymous: u64,
+    /// Seconds of a node's downlink by cause, mean of nodes and runs.
+    pub(crate) downlink: Option<Seconds>,
+    /// Seconds that a node waited for a processor, likewise.
+    pub(crate) cpu_wait: Option<f64>,
     pub(crate) retransmits: f64,
     pub(crate) listen_overflows: f64,
     pub(crate) neighbour_overflows: Option<u64>,
@@ -78,6 +83,11 @@ impl Summary {
             cpu_system_per_gb: middle(|run| run.cpu_system_per_gb)?,
             idle: middle(|run| run.machine.idle)?,
             cpu_bound_runs: runs.iter().filter(|run| run.machine.is_cpu_bound()).count(),
+            downlink: {
+                let told: Vec<Seconds> = runs.iter().filter_map(|run| run.downlink()).collect();
+                downlink::mean(told.iter())
+            },
+            cpu_wait: stats::mean(runs.iter().filter_map(|run| run.cpu_wait())),
             anonymous: runs.iter().map(|run| run.anonymous()).max()?,
             retransmits: middle(|run| run.retransmits as f64)?,
             listen_overflows: middle(|run| run.listen_overflows as f64)?,

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::contender::Client;
 use super::content;
+use super::crowd::Played;
 use super::facts::Facts;
 use super::figures::figures;
 use super::goals::{Goal, OURS, goals};
@@ -51,7 +52,8 @@ pub(crate) fn run(args: &SwarmArgs) -> anyhow::Result<()> {
                 if let Some(reason) = not_applicable(case.scenario, *client, settings.mixed_with) {
                     if number == 1 {
                         report::progress(&format!("{name}: not applicable: {reason}"));
-                        skipped.push(Skipped { client: name, case: *case, reason });
+                        let reason = reason.to_owned();
+                        skipped.push(Skipped { client: name, case: *case, reason, failed: false });
                     }
                     continue;
                 }
@@ -63,12 +65,23 @@ pub(crate) fn run(args: &SwarmArgs) -> anyhow::Result<()> {
                     parts,
                     logs: &logs,
                     interrupt: &interrupt,
+                    recording: None,
                 };
                 // after a signal everything fails because the lab has gone
-                let (result, commands) = run
-                    .run()
-                    .inspect_err(|_| interrupt.give_way())
-                    .with_context(|| format!("{name}, {}", case.scenario))?;
+                let outcome = run.run().inspect_err(|_| interrupt.give_way());
+                let Played { result, commands, .. } = match outcome {
+                    Ok(done) => done,
+                    // hours of other measurements are not thrown away for it
+                    Err(error) if name != OURS => {
+                        let reason = format!("run {number}: {error:#}");
+                        report::progress(&format!("{name}: FAILED: {reason}"));
+                        skipped.push(Skipped { client: name, case: *case, reason, failed: true });
+                        continue;
+                    }
+                    Err(error) => {
+                        return Err(error).with_context(|| format!("{name}, {}", case.scenario));
+                    }
+                };
                 let result = RunResult { run: number, ..result };
                 facts.programs.note(&name, &commands, &places.aliases());
                 report::progress(&format!("run {number}: {}", report::lines(&result)));
@@ -93,6 +106,9 @@ pub(crate) fn run(args: &SwarmArgs) -> anyhow::Result<()> {
     for folder in places.results() {
         publish::write(folder, "Benchmark of the swarm", &facts, &results, &tables, &figures)?;
         workspace::say(format_args!("results: {}", folder.display()));
+    }
+    if let Some(Skipped { client, reason, .. }) = skipped.iter().find(|skip| skip.failed) {
+        bail!("{client} could not be measured: {reason}");
     }
     if rows.iter().any(|row| row.client == OURS && !row.is_complete()) {
         bail!("a node of ours did not finish, or has wrong bytes");

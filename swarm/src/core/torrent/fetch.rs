@@ -153,6 +153,7 @@ impl Torrent {
         }
         if self.picker.is_done() && !self.completed {
             self.completed = self.picker.have().is_full();
+            self.look_at_downlink(now);
             self.actions.push_back(Action::Completed);
             let complete: Vec<PeerKey> =
                 self.peers.iter().filter(|(_, p)| p.is_complete()).map(|(k, _)| k).collect();
