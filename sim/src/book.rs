@@ -2,6 +2,9 @@
 
 use crate::node::NodeId;
 
+/// Dials in ten that go to the own segment, while there is somebody to dial in it and elsewhere.
+const NEAR: u8 = 8;
+
 const FIRST_WAIT: u64 = 800_000_000;
 const MAX_WAIT: u64 = 60_000_000_000;
 const COMPLETE_WAIT: u64 = 900_000_000_000;
@@ -21,6 +24,8 @@ struct Entry {
     failures: u32,
     again_at: u64,
     complete_at: Option<u64>,
+    /// In the same segment.
+    near: bool,
 }
 
 /// Known addresses. Times in nanoseconds.
@@ -34,10 +39,17 @@ impl Book {
         self.entries.iter_mut().find(|entry| entry.node == node)
     }
 
-    pub(crate) fn add(&mut self, node: NodeId) {
+    pub(crate) fn add(&mut self, node: NodeId, near: bool) {
         if self.entry(node).is_none() {
             let state = State::Idle;
-            self.entries.push(Entry { node, state, failures: 0, again_at: 0, complete_at: None });
+            self.entries.push(Entry {
+                node,
+                state,
+                failures: 0,
+                again_at: 0,
+                complete_at: None,
+                near,
+            });
         }
     }
 
@@ -53,11 +65,18 @@ impl Book {
                 && entry.again_at <= now
                 && !(complete && entry.complete_at.is_some_and(|at| now < at + COMPLETE_WAIT))
         };
-        let count = self.entries.iter().filter(|e| due(e)).count();
-        if count == 0 {
+        let all = self.entries.iter().filter(|e| due(e)).count();
+        if all == 0 {
             return None;
         }
-        let entry = self.entries.iter_mut().filter(|e| due(e)).nth(rng.usize(..count))?;
+        let near = self.entries.iter().filter(|e| due(e) && e.near).count();
+        let choose_near = near > 0 && near < all && rng.u8(..10) < NEAR;
+        let count = if choose_near { near } else { all };
+        let entry = self
+            .entries
+            .iter_mut()
+            .filter(|e| due(e) && (!choose_near || e.near))
+            .nth(rng.usize(..count))?;
         entry.state = State::Dialing;
         Some(entry.node)
     }
@@ -71,8 +90,8 @@ impl Book {
         }
     }
 
-    pub(crate) fn connected(&mut self, node: NodeId) {
-        self.add(node);
+    pub(crate) fn connected(&mut self, node: NodeId, near: bool) {
+        self.add(node, near);
         if let Some(entry) = self.entry(node) {
             entry.state = State::Connected;
         }

@@ -29,16 +29,24 @@ impl World {
         nanos(network.latency) + draw
     }
 
+    /// Whether two nodes are in one segment.
+    pub(crate) fn is_near(&self, a: NodeId, b: NodeId) -> bool {
+        self.nodes[a.at()].segment == self.nodes[b.at()].segment
+    }
+
     pub(crate) fn announce(&mut self, id: NodeId) {
         let node = &self.nodes[id.at()];
         let (done, life, seeder) = (node.core.is_done(), node.life, node.seeder);
         self.tracker.announce(id, done);
         let want = if done && !seeder { NUMWANT_COMPLETE } else { NUMWANT };
-        let peers = self.tracker.peers(id, want, self.now, &mut self.rng);
+        let nodes = &self.nodes;
+        let segment = |node: NodeId| nodes[node.at()].segment;
+        let peers = self.tracker.peers(id, want, segment, self.now, &mut self.rng);
         let now = self.now;
+        let near: Vec<bool> = peers.iter().map(|peer| self.is_near(id, *peer)).collect();
         let node = &mut self.nodes[id.at()];
-        for peer in &peers {
-            node.book.add(*peer);
+        for (peer, near) in peers.iter().zip(near) {
+            node.book.add(*peer, near);
         }
         let hungry = node.links.len() < HUNGRY;
         if hungry {
@@ -79,7 +87,8 @@ impl World {
         self.nodes[from.at()].dialing -= 1;
         let linked = self.nodes[from.at()].links.iter().any(|f| self.flows[f.at()].to == to);
         if linked {
-            self.nodes[from.at()].book.connected(to);
+            let near = self.is_near(from, to);
+            self.nodes[from.at()].book.connected(to, near);
         } else if self.nodes[to.at()].alive && self.admits(from, to) && self.admits(to, from) {
             self.connect(from, to);
         } else {

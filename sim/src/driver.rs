@@ -296,18 +296,20 @@ impl World {
             }
         };
         let latency = self.latency(from, to);
+        let near = self.is_near(from, to);
         for (flow, me, other) in [(id, from, to), (id.back(), to, from)] {
             let identity = other.identity(self.nodes[other.at()].life);
             let now = self.moment(me);
             let node = &mut self.nodes[me.at()];
+            let trunk = (!near).then_some(node.segment);
             let key = node.new_key(flow);
             node.links.push(flow);
             node.counts.connections += 1;
-            node.book.connected(other);
+            node.book.connected(other, near);
             let state = &mut self.flows[flow.at()];
             (state.key, state.open, state.latency, state.since) = (key, true, latency, self.now);
-            state.outgoing = me == from;
-            self.nodes[me.at()].core.connected(now, key, PeerSetup { identity, fast: true });
+            (state.outgoing, state.trunk) = (me == from, trunk);
+            self.nodes[me.at()].core.connected(now, key, PeerSetup { identity, fast: true, near });
             self.act(me);
             self.greet_falsely(flow);
             self.wake(flow);

@@ -7,6 +7,8 @@ use swarm::core::PeerKey;
 
 use crate::item::Item;
 use crate::node::NodeId;
+use crate::setup::Network;
+use crate::world::nanos;
 
 /// One direction of a connection: flows `2n` and `2n + 1` belong together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +34,8 @@ pub(crate) enum Waits {
     Nowhere,
     /// In its sender's round.
     Uplink,
+    /// In front of the link between two segments, whose queue is full.
+    Trunk,
     /// In front of its receiver, whose queue is full.
     Downlink,
 }
@@ -84,6 +88,8 @@ pub(crate) struct Flow {
     pub(crate) held_until: u64,
     /// When it came up.
     pub(crate) since: u64,
+    /// The link between two segments that it crosses.
+    pub(crate) trunk: Option<usize>,
 }
 
 impl Flow {
@@ -111,6 +117,7 @@ impl Flow {
             latency: 0,
             held_until: 0,
             since: 0,
+            trunk: None,
         }
     }
 
@@ -205,7 +212,15 @@ pub(crate) struct Port {
 }
 
 impl Port {
-    pub(crate) fn new(up_rate: u64, down_rate: u64, queue_nanos: u64, burst: u32) -> Self {
+    /// A link with these rates in a network.
+    pub(crate) fn of(network: &Network, up: u64, down: u64) -> Self {
+        // like TCP's automatic sizing: a millisecond worth of packets, at least one
+        let by_rate = || u32::try_from(up / 1_000 / 1_514).unwrap_or(u32::MAX).clamp(1, 4);
+        let packets = network.burst.unwrap_or_else(by_rate);
+        Self::new(up, down, nanos(network.queue), packets.clamp(1, 40) * 1448)
+    }
+
+    fn new(up_rate: u64, down_rate: u64, queue_nanos: u64, burst: u32) -> Self {
         let limit = time_times_rate(queue_nanos, down_rate).max(8 * u64::from(burst));
         Self {
             up_rate,

@@ -23,6 +23,8 @@
 //! * In front of a downlink is a queue for 20 ms, first in, first out. What is on the way to it counts as
 //!   in it. When it is full, senders wait in turn: nothing is dropped. TCP would overshoot, lose and
 //!   repeat, so this is the behaviour of a good congestion control, not of every one.
+//! * Two segments may be joined by a link that all who cross it share ([`World::set_segments`]): a queue
+//!   of its own, as long as that of a downlink, between uplink and downlink.
 //! * Each packet of 1448 bytes carries 66 bytes of headers, and every second one is acknowledged with
 //!   66 bytes the other way. Both can be left out.
 //! * A lost burst arrives late and holds up its connection, not others.
@@ -48,6 +50,7 @@ mod setup;
 mod trace;
 mod tracker;
 mod transport;
+mod trunk;
 mod world;
 
 pub use conduct::Conduct;

@@ -84,6 +84,8 @@ pub struct Node {
     pub(crate) book: Book,
     pub(crate) disk: Disk,
     pub(crate) port: Port,
+    /// Part of the network, see [`crate::World::set_segments`].
+    pub(crate) segment: usize,
     pub(crate) counts: Counts,
     /// By phase of its fetch.
     pub(crate) idle: [Idle; PHASES],
@@ -112,6 +114,12 @@ impl Node {
     #[must_use]
     pub fn finished_at(&self) -> Option<Duration> {
         self.finished_at.map(Duration::from_nanos)
+    }
+
+    /// When it started, in its present life.
+    #[must_use]
+    pub fn started_at(&self) -> Duration {
+        Duration::from_nanos(self.started_at)
     }
 
     /// Whether it runs.

@@ -8,6 +8,9 @@ const HALF_LIFE: u64 = 10_000_000_000;
 /// How much larger than the answer the sample is from which the least loaded are taken.
 const SPREAD: usize = 3;
 
+/// The part of an answer that is from the asker's own segment, in tenths.
+const NEAR: usize = 8;
+
 /// Announces per second that a growing crowd is held to.
 const ANNOUNCES_PER_SECOND: usize = 2_500;
 
@@ -58,11 +61,12 @@ impl Tracker {
         }
     }
 
-    /// At most `want` peers for a node.
+    /// At most `want` peers for a node; `segment` tells where a node is.
     pub(crate) fn peers(
         &mut self,
         node: NodeId,
         want: usize,
+        segment: impl Fn(NodeId) -> usize,
         now: u64,
         rng: &mut fastrand::Rng,
     ) -> Vec<NodeId> {
@@ -86,6 +90,14 @@ impl Tracker {
         }
         // a stable sort: ties stay in random order
         sample.sort_by_key(|other| self.members[other.at()].load(now));
+        let mut near = want * NEAR / 10;
+        let own = segment(node);
+        // those of the own segment that are wanted first, the rest in its order behind them
+        sample.sort_by_cached_key(|other| {
+            let taken = near > 0 && segment(*other) == own;
+            near -= usize::from(taken);
+            !taken
+        });
         let seeder = NodeId(0);
         if !asks_complete && self.members[0].listed && node != seeder {
             sample.retain(|other| *other != seeder);

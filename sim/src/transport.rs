@@ -55,8 +55,16 @@ impl World {
             flow.waits = Waits::Nowhere;
             return false;
         }
-        let port = &mut self.nodes[flow.to.at()].port;
         let bytes = u64::from(size);
+        if let Some(trunk) = flow.trunk {
+            let trunk = &mut self.trunks[trunk];
+            if trunk.is_full(bytes) && bytes > SMALL {
+                trunk.parked.push_back(id);
+                flow.waits = Waits::Trunk;
+                return false;
+            }
+        }
+        let port = &mut self.nodes[flow.to.at()].port;
         if port.queued > 0 && port.queued + bytes > port.limit && bytes > SMALL {
             port.parked.push_back(id);
             flow.waits = Waits::Downlink;
@@ -64,6 +72,9 @@ impl World {
         }
         port.queued += bytes;
         flow.credit = size;
+        if let Some(trunk) = flow.trunk {
+            self.trunks[trunk].queued += bytes;
+        }
         true
     }
 
@@ -102,7 +113,11 @@ impl World {
         if let Some((id, size)) = self.nodes[node.at()].port.sending.take() {
             let flow = &self.flows[id.at()];
             let at = (self.now + flow.latency).max(flow.held_until);
-            if self.same_latency {
+            if let Some(trunk) = flow.trunk {
+                let wire = self.wire_size(size);
+                let out = self.trunks[trunk].pass(wire, at);
+                self.calendar.push(out, Event::Crossed(id, size));
+            } else if self.same_latency {
                 // what leaves first arrives first, so its place in the queue is known now
                 self.arrive(id, size, at);
             } else {
@@ -165,9 +180,11 @@ impl World {
                 return;
             }
             port.parked.pop_front();
-            port.queued += u64::from(size);
-            flow.credit = size;
             flow.waits = Waits::Uplink;
+            if flow.trunk.is_none() {
+                port.queued += u64::from(size);
+                flow.credit = size;
+            }
             self.nodes[from.at()].port.ready.push_back(id);
             self.start_uplink(from);
         }
@@ -177,12 +194,22 @@ impl World {
     pub(crate) fn silence(&mut self, id: FlowId) {
         let flow = &mut self.flows[id.at()];
         let (from, to, credit) = (flow.from, flow.to, std::mem::take(&mut flow.credit));
+        let trunk = flow.trunk;
         let waits = std::mem::replace(&mut flow.waits, Waits::Nowhere);
         flow.forget();
         match waits {
             Waits::Nowhere => {}
             Waits::Uplink => self.nodes[from.at()].port.ready.retain(|other| *other != id),
             Waits::Downlink => self.nodes[to.at()].port.parked.retain(|other| *other != id),
+            Waits::Trunk => {
+                if let Some(trunk) = trunk {
+                    self.trunks[trunk].parked.retain(|other| *other != id);
+                }
+            }
+        }
+        if let Some(trunk) = trunk.filter(|_| credit > 0) {
+            self.trunks[trunk].queued -= u64::from(credit);
+            self.give_trunk(trunk);
         }
         if credit > 0 {
             self.give_room(to, u64::from(credit));

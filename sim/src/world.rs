@@ -17,6 +17,7 @@ use crate::sample::SAMPLE_NANOS;
 use crate::setup::{Setup, SetupError};
 use crate::trace::Trace;
 use crate::tracker::Tracker;
+use crate::trunk::Trunk;
 
 /// How often the timers of a core run (`net::torrent`).
 const TICK: u64 = 50_000_000;
@@ -34,6 +35,7 @@ pub(crate) enum Event {
     Announce(NodeId, u32),
     Sample(NodeId, u32),
     UplinkFree(NodeId),
+    Crossed(FlowId, u32),
     Arrive(FlowId, u32),
     Deliver(FlowId, u32),
     Dialed { from: NodeId, life: u32, to: NodeId },
@@ -74,6 +76,8 @@ pub struct World {
     pub(crate) spare: Vec<FlowId>,
     /// Flows whose writer must run before the event is over.
     pub(crate) dirty: VecDeque<FlowId>,
+    /// The ways out of the segments, by segment; none when all is one network.
+    pub(crate) trunks: Vec<Trunk>,
     pub(crate) tracker: Tracker,
     pub(crate) bans: Vec<(NodeId, Identity)>,
     pub(crate) faults: Vec<String>,
@@ -112,6 +116,7 @@ impl World {
             flows: Vec::new(),
             spare: Vec::new(),
             dirty: VecDeque::new(),
+            trunks: Vec::new(),
             tracker: Tracker::new(count as usize),
             bans: Vec::new(),
             faults: Vec::new(),
@@ -137,9 +142,9 @@ impl World {
         let have = if seeder { Bitfield::full(pieces) } else { Bitfield::empty(pieces) };
         let network = &self.setup.network;
         let rate = network.rate;
-        let port = port(network, rate, rate);
+        let port = Port::of(network, rate, rate);
         Node {
-            core: self.core(seeder, have.clone()),
+            core: self.core(id, 0, seeder, have.clone()),
             conduct: Conduct::Honest,
             was_honest: true,
             alive: false,
@@ -157,19 +162,22 @@ impl World {
             book: Book::default(),
             disk: Disk::new(have),
             port,
+            segment: 0,
             counts: Counts::default(),
             idle: Default::default(),
         }
     }
 
-    fn core(&mut self, seeder: bool, have: Bitfield) -> Torrent {
+    fn core(&mut self, id: NodeId, life: u32, seeder: bool, have: Bitfield) -> Torrent {
         let config = match &self.setup.seeder_core {
             Some(config) if seeder => config,
             _ => &self.setup.core,
         };
         let initial_seeding = seeder && self.setup.initial_seeding;
         let config = CoreConfig { initial_seeding, ..config.clone() };
-        Torrent::new(config, self.geometry, have, self.rng.u64(..))
+        let mut core = Torrent::new(config, self.geometry, have, self.rng.u64(..));
+        core.set_id(id.identity(life).id);
+        core
     }
 
     /// Sets how a node behaves, before it starts.
@@ -179,7 +187,7 @@ impl World {
 
     /// Sets the link of a node, in bytes per second, before it starts.
     pub fn set_rates(&mut self, node: NodeId, up: u64, down: u64) {
-        self.nodes[node.at()].port = port(&self.setup.network, up, down);
+        self.nodes[node.at()].port = Port::of(&self.setup.network, up, down);
     }
 
     /// A node starts at a time since the start of the simulation.
@@ -237,6 +245,7 @@ impl World {
     fn step(&mut self, event: Event) {
         match event {
             Event::UplinkFree(node) => self.uplink_free(node),
+            Event::Crossed(flow, size) => self.crossed(flow, size),
             Event::Arrive(flow, size) => self.arrive(flow, size, self.now),
             Event::Deliver(flow, size) => self.deliver(flow, size),
             Event::Tick(node, life) if self.lives(node, life) => self.tick(node),
@@ -317,7 +326,8 @@ impl World {
             true => self.nodes[id.at()].disk.stored().clone(),
             false => Bitfield::empty(pieces),
         };
-        let core = self.core(self.nodes[id.at()].seeder, have.clone());
+        let life = self.nodes[id.at()].life + 1;
+        let core = self.core(id, life, self.nodes[id.at()].seeder, have.clone());
         let node = &mut self.nodes[id.at()];
         (node.core, node.disk, node.book) = (core, Disk::new(have), Book::default());
         (node.dialing, node.by_key) = (0, Vec::new());
@@ -388,14 +398,6 @@ impl World {
             self.faults.push(format!("{:?} node {}: {}", self.now(), node.0, what()));
         }
     }
-}
-
-fn port(network: &crate::setup::Network, up: u64, down: u64) -> Port {
-    // like TCP's automatic sizing: a millisecond worth of packets, at least one
-    let packets = network
-        .burst
-        .unwrap_or_else(|| u32::try_from(up / 1_000 / 1_514).unwrap_or(u32::MAX).clamp(1, 4));
-    Port::new(up, down, nanos(network.queue), packets.clamp(1, 40) * 1448)
 }
 
 /// A time as nanoseconds; what is too long is as long as can be.

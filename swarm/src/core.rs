@@ -16,6 +16,7 @@
 //!       Peer (state of one connection) · Blame (who sent bad bytes)
 //! ```
 
+mod across;
 pub mod action;
 mod blame;
 mod choker;

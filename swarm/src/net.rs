@@ -16,6 +16,7 @@ mod limiter;
 mod link;
 mod lsd;
 mod pex;
+mod segment;
 pub(crate) mod session;
 mod stall;
 mod state;

@@ -22,7 +22,7 @@ fn geometry() -> Geometry {
 
 fn setup(number: u8, fast: bool) -> PeerSetup {
     let ip = IpAddr::V4(Ipv4Addr::new(10, 0, 0, number));
-    PeerSetup { identity: Identity { ip, id: PeerId([number; 20]) }, fast }
+    PeerSetup { identity: Identity { ip, id: PeerId([number; 20]) }, fast, near: true }
 }
 
 fn torrent(have: Bitfield, config: CoreConfig) -> Torrent {

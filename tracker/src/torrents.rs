@@ -18,6 +18,7 @@ use crate::policy::{self, Asker};
 
 pub mod peer;
 pub mod pool;
+pub mod subnet;
 pub mod swarm;
 
 use peer::{Load, Peer};

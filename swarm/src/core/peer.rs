@@ -25,6 +25,8 @@ pub(crate) struct Outstanding {
 pub(crate) struct Peer {
     pub(crate) identity: Identity,
     pub(crate) fast: bool,
+    /// In our subnet.
+    pub(crate) near: bool,
     pub(crate) has: Bitfield,
     /// Whether its first message came, after which bitfield and have-all are not allowed.
     pub(crate) opened: bool,
@@ -112,6 +114,7 @@ impl Peer {
         Self {
             identity,
             fast,
+            near: true,
             has: Bitfield::empty(pieces),
             opened: false,
             upload_only: false,

@@ -110,6 +110,11 @@ impl Peers {
         self.peers.iter()
     }
 
+    /// For changes that do not decide whether a peer can be asked.
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (PeerKey, &mut Peer)> {
+        self.keys.iter().copied().zip(&mut self.peers)
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = (PeerKey, &Peer)> {
         self.keys.iter().copied().zip(&self.peers)
     }

@@ -39,11 +39,15 @@ pub(crate) struct Asker<'a> {
     pub(crate) has: &'a Bitfield,
     /// Pieces it rejected since its last unchoke.
     pub(crate) refused: &'a BTreeSet<PieceIndex>,
+    /// The only pieces it may be asked for, if not all.
+    pub(crate) limit: Option<&'a BTreeSet<PieceIndex>>,
 }
 
 impl Asker<'_> {
     fn offers(&self, piece: PieceIndex) -> bool {
-        self.has.has(piece) && !self.refused.contains(&piece)
+        self.has.has(piece)
+            && !self.refused.contains(&piece)
+            && self.limit.is_none_or(|limit| limit.contains(&piece))
     }
 }
 

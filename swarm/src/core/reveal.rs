@@ -9,8 +9,15 @@
 //! ```text
 //!   pool (shown to nobody) ──show──▶ open at a peer ──its Have, or sent whole──▶ closed
 //!        ▲                               │
-//!        └── peer left, or was silent ───┘      every piece seen at some peer ─▶ all is shown
+//!        └── peer left, silent, or slow ─┘
 //! ```
+//!
+//! When everything was shown, hiding goes on: whoever comes later gets the image from the nodes, and
+//! about one image leaves the seeder. It is shown to a peer to whom nothing comes from elsewhere, to
+//! one that is alone with the seeder, and to all when nothing moves or others only claim to have it.
+
+mod ending;
+mod shown;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,36 +27,19 @@ use proto::geometry::PieceIndex;
 
 use super::Moment;
 use super::action::PeerKey;
+use shown::{Open, Shown};
 
 /// How long it may go without being seen anywhere before somebody else is shown it.
 const LOST_PATIENCE: Duration = Duration::from_secs(15);
 
-/// With everything shown and fetched, the uplink may idle for this long before all is shown to all.
-const DRAINED_PATIENCE: Duration = Duration::from_millis(150);
-
-/// The same while some peer has not fetched what it was shown: its slot may take a while to come.
-const UNFETCHED_PATIENCE: Duration = Duration::from_secs(1);
-
 /// A peer that holds pieces open and does not want anything loses them after this long.
 const UNWANTED_PATIENCE: Duration = Duration::from_secs(5);
 
+/// Peers that became complete are taken to serve others for this long.
+const GRADUATES_STAY: Duration = Duration::from_secs(60);
+
 /// With every incomplete peer gone for this long, the next ones are a new crowd.
 const CROWD_GAP: Duration = Duration::from_secs(30);
-
-#[derive(Debug, Clone, Copy)]
-struct Open {
-    piece: PieceIndex,
-    shown_at: Moment,
-    sent: u32,
-}
-
-#[derive(Debug)]
-struct Shown {
-    pieces: Bitfield,
-    open: Vec<Open>,
-    /// Times in a row that it had a slot and asked for nothing.
-    idle_turns: u32,
-}
 
 /// State of initial seeding.
 #[derive(Debug)]
@@ -65,6 +55,10 @@ pub(crate) struct Reveal {
     finished: bool,
     empty_since: Option<Moment>,
     last_progress: Moment,
+    /// When a peer became complete, the last one.
+    graduated: Option<Moment>,
+    /// Pieces that went out whole.
+    sent_whole: u32,
     /// Since when everything is shown and nobody fetches it.
     drained_since: Option<Moment>,
 }
@@ -81,6 +75,8 @@ impl Reveal {
             finished: false,
             empty_since: None,
             last_progress: Moment::ZERO,
+            graduated: None,
+            sent_whole: 0,
             drained_since: None,
         };
         reveal.restart(rng);
@@ -94,6 +90,7 @@ impl Reveal {
         self.finished = false;
         self.peers.clear();
         self.sent.clear();
+        (self.graduated, self.sent_whole) = (None, 0);
     }
 
     /// Whether pieces are being hidden now.
@@ -114,9 +111,17 @@ impl Reveal {
         if self.peers.is_empty() {
             self.last_progress = now;
         }
-        let pieces = Bitfield::empty(self.pieces);
-        self.peers.insert(peer, Shown { pieces, open: Vec::new(), idle_turns: 0 });
+        self.peers.insert(peer, Shown::new(self.pieces, now));
         true
+    }
+
+    /// A peer is complete: it is a source for others from now on.
+    pub(crate) fn graduated(&mut self, now: Moment) {
+        self.graduated = Some(now);
+    }
+
+    fn has_graduates(&self, now: Moment) -> bool {
+        self.graduated.is_some_and(|at| now.saturating_sub(at) < GRADUATES_STAY)
     }
 
     /// The last incomplete peer is gone.
@@ -130,13 +135,14 @@ impl Reveal {
         peer: PeerKey,
         seen: impl Fn(PieceIndex) -> bool,
         its: &Bitfield,
+        now: Moment,
         rng: &mut fastrand::Rng,
     ) {
         let open = self.peers.remove(&peer).map(|shown| shown.open).unwrap_or_default();
         let sent: Vec<PieceIndex> =
             self.sent.iter().filter(|(_, to, _)| *to == peer).map(|(piece, ..)| *piece).collect();
         self.sent.retain(|(_, to, _)| *to != peer);
-        if self.finished {
+        if self.finished || self.has_graduates(now) {
             return;
         }
         for piece in open.iter().map(|o| o.piece).chain(sent).chain(its.iter()) {
@@ -173,9 +179,9 @@ impl Reveal {
     /// A peer says it has a piece: it need not be shown to anybody for its own sake.
     pub(crate) fn seen(&mut self, peer: PeerKey, piece: PieceIndex, now: Moment) {
         self.in_pool.remove(piece);
-        if let Some(shown) = self.peers.get_mut(&peer)
-            && let Some(at) = shown.open.iter().position(|o| o.piece == piece)
-        {
+        let Some(shown) = self.peers.get_mut(&peer) else { return };
+        (shown.gained, shown.last_gain) = (shown.gained + 1, now);
+        if let Some(at) = shown.open.iter().position(|o| o.piece == piece) {
             shown.open.swap_remove(at);
             self.last_progress = now;
         }
@@ -205,6 +211,7 @@ impl Reveal {
         let whole = shown.open[at].sent >= size;
         if whole {
             shown.open.swap_remove(at);
+            self.sent_whole += 1;
             self.sent.push((piece, peer, now));
         }
         whole
@@ -266,6 +273,15 @@ impl Reveal {
                 self.take_back(key, stale, &seen, rng);
             }
         }
+        shown::judge(&mut self.peers, now);
+        if self.in_pool.is_empty() {
+            // all would wait for what slow ones hold
+            let slow: Vec<PeerKey> =
+                self.peers.iter().filter(|(_, shown)| shown.slow).map(|(key, _)| *key).collect();
+            for key in slow {
+                self.take_back(key, |_| true, &seen, rng);
+            }
+        }
         self.sent.retain(|(piece, ..)| !seen(*piece));
         let (lost, kept) = std::mem::take(&mut self.sent)
             .into_iter()
@@ -298,7 +314,13 @@ impl Reveal {
         } else {
             self.open_target.min(pieces / (2 * crowd)).max(1)
         };
+        let left = self.in_pool.count() as usize;
         let shown = self.peers.get_mut(&peer)?;
+        let target = match (shown.slow, left < crowd * self.open_target) {
+            (false, _) => target,
+            (true, false) => 1,
+            (true, true) => 0,
+        };
         if shown.open.len() >= target {
             return None;
         }
@@ -316,147 +338,7 @@ impl Reveal {
         shown.open.push(Open { piece, shown_at: now, sent: 0 });
         Some(piece)
     }
-
-    /// Whether hiding has no purpose any more: everything was seen, or everything was shown and the
-    /// uplink idles (`busy` says that it does not), or nothing moves for `patience` although
-    /// somebody wants something.
-    pub(crate) fn should_finish(
-        &mut self,
-        all_seen: bool,
-        busy: bool,
-        crowd: usize,
-        patience: Duration,
-        now: Moment,
-    ) -> bool {
-        if self.finished || crowd == 0 {
-            return false;
-        }
-        if busy || !self.in_pool.is_empty() {
-            self.drained_since = None;
-        } else {
-            self.drained_since.get_or_insert(now);
-        }
-        let unfetched = self.peers.values().any(|shown| !shown.open.is_empty());
-        let allowed = if unfetched { UNFETCHED_PATIENCE } else { DRAINED_PATIENCE };
-        let drained = self.drained_since.is_some_and(|since| now.saturating_sub(since) >= allowed);
-        let stuck = now.saturating_sub(self.last_progress) >= patience;
-        all_seen || drained || stuck
-    }
-
-    /// Ends hiding. Returns each peer with what was shown to it.
-    pub(crate) fn finish(&mut self) -> Vec<(PeerKey, Bitfield)> {
-        self.finished = true;
-        self.drained_since = None;
-        self.pool.clear();
-        self.in_pool = Bitfield::empty(self.pieces);
-        std::mem::take(&mut self.peers)
-            .into_iter()
-            .map(|(key, shown)| (key, shown.pieces))
-            .collect()
-    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SEC: fn(u64) -> Duration = Duration::from_secs;
-
-    fn setup(pieces: u32, peers: u32) -> (Reveal, fastrand::Rng) {
-        let mut rng = fastrand::Rng::with_seed(1);
-        let mut reveal = Reveal::new(pieces, 4, &mut rng);
-        for key in 0..peers {
-            assert!(reveal.join(PeerKey(key), SEC(0), &mut rng));
-        }
-        (reveal, rng)
-    }
-
-    fn show_all(reveal: &mut Reveal, peer: u32, crowd: usize) -> Vec<u32> {
-        let none = Bitfield::empty(reveal.pieces);
-        std::iter::from_fn(|| reveal.next(PeerKey(peer), &none, crowd, 0, SEC(0)).map(|p| p.0))
-            .collect()
-    }
-
-    #[test]
-    fn each_piece_is_shown_once() {
-        let (mut reveal, _) = setup(100, 5);
-        let mut shown: Vec<u32> = (0..5).flat_map(|peer| show_all(&mut reveal, peer, 5)).collect();
-        assert_eq!(shown.len(), 20, "four per peer");
-        shown.sort_unstable();
-        shown.dedup();
-        assert_eq!(shown.len(), 20, "no piece twice");
-    }
-
-    #[test]
-    fn a_have_opens_the_next_and_hidden_pieces_are_refused() {
-        let (mut reveal, _) = setup(100, 5);
-        let first = show_all(&mut reveal, 0, 5);
-        assert!(reveal.may_request(PeerKey(0), PieceIndex(first[0])));
-        assert!(!reveal.may_request(PeerKey(1), PieceIndex(first[0])));
-        reveal.seen(PeerKey(0), PieceIndex(first[0]), SEC(1));
-        assert_eq!(show_all(&mut reveal, 0, 5).len(), 1);
-    }
-
-    #[test]
-    fn pieces_of_a_gone_peer_come_back() {
-        let (mut reveal, mut rng) = setup(8, 2);
-        let first = show_all(&mut reveal, 0, 2);
-        assert_eq!(first.len(), 8, "twice as many while there are only two peers");
-        assert!(show_all(&mut reveal, 1, 2).is_empty());
-        reveal.leave(PeerKey(0), |p| p.0 == first[3], &Bitfield::empty(8), &mut rng);
-        let mut second = show_all(&mut reveal, 1, 2);
-        second.push(first[3]);
-        second.sort_unstable();
-        assert_eq!(second, (0..8).collect::<Vec<_>>());
-    }
-
-    #[test]
-    fn silence_ends_hiding_in_the_end() {
-        let (mut reveal, mut rng) = setup(4, 3);
-        let held = show_all(&mut reveal, 0, 3);
-        assert_eq!(held.len(), 1);
-        reveal.idle_turn(PeerKey(0), |_| false, &mut rng);
-        assert_eq!(reveal.pool.len(), 3);
-        reveal.idle_turn(PeerKey(0), |_| false, &mut rng);
-        assert_eq!(reveal.pool.len(), 4, "a peer that never asks loses its pieces");
-        assert!(!reveal.should_finish(false, true, 3, SEC(10), SEC(9)));
-        assert!(reveal.should_finish(false, true, 3, SEC(10), SEC(10)));
-        assert_eq!(reveal.finish().len(), 3);
-        assert!(!reveal.join(PeerKey(9), SEC(11), &mut rng), "late joiners see everything");
-    }
-
-    #[test]
-    fn an_idle_uplink_with_nothing_to_show_ends_hiding() {
-        let (mut reveal, _) = setup(4, 2);
-        assert!(!reveal.should_finish(false, false, 2, SEC(10), SEC(1)), "there is more to show");
-        assert_eq!(show_all(&mut reveal, 0, 2).len(), 4);
-        assert!(!reveal.should_finish(false, true, 2, SEC(10), SEC(2)));
-        assert!(!reveal.should_finish(false, false, 2, SEC(10), SEC(3)));
-        assert!(reveal.should_finish(false, false, 2, SEC(10), SEC(4)));
-    }
-
-    #[test]
-    fn a_new_crowd_is_steered_again() {
-        let (mut reveal, mut rng) = setup(4, 1);
-        reveal.finish();
-        reveal.crowd_gone(SEC(100));
-        assert!(!reveal.join(PeerKey(5), SEC(110), &mut rng));
-        reveal.crowd_gone(SEC(120));
-        assert!(reveal.join(PeerKey(6), SEC(150), &mut rng));
-    }
-
-    #[test]
-    fn what_was_sent_whole_makes_room_and_comes_back_when_nobody_shows_it() {
-        let (mut reveal, mut rng) = setup(100, 5);
-        let first = show_all(&mut reveal, 0, 5);
-        assert!(!reveal.sent(PeerKey(0), PieceIndex(first[0]), 60, 100, SEC(1)));
-        assert!(show_all(&mut reveal, 0, 5).is_empty());
-        assert!(reveal.sent(PeerKey(0), PieceIndex(first[0]), 40, 100, SEC(1)));
-        assert_eq!(show_all(&mut reveal, 0, 5).len(), 1);
-        assert!(!reveal.in_pool.has(PieceIndex(first[0])));
-        reveal.tick(SEC(15), |_| true, |_| false, &mut rng);
-        assert!(!reveal.in_pool.has(PieceIndex(first[0])));
-        reveal.tick(SEC(16), |_| true, |_| false, &mut rng);
-        assert!(reveal.in_pool.has(PieceIndex(first[0])), "nobody said that it has it");
-    }
-}
+mod tests;

@@ -14,6 +14,7 @@ use proto::bitfield::Bitfield;
 use proto::geometry::{Geometry, PieceIndex};
 
 use super::Moment;
+use super::across::Across;
 use super::action::{Action, CloseReason, Control, Identity, PeerKey};
 use super::blame::Blame;
 use super::choker::Choker;
@@ -36,6 +37,8 @@ pub struct PeerSetup {
     pub identity: Identity,
     /// Whether both sides offered BEP 6.
     pub fast: bool,
+    /// Whether it is in our subnet: what only others have is fetched from there about once.
+    pub near: bool,
 }
 
 /// Counters of one torrent, in bytes unless said otherwise.
@@ -94,6 +97,7 @@ pub struct Torrent {
     choker: Choker,
     turns: Turns,
     reveal: Option<Reveal>,
+    across: Across,
     blame: Blame,
     pub(super) peers: Peers,
     departed: BTreeMap<PeerKey, Identity>,
@@ -106,6 +110,8 @@ pub struct Torrent {
     pub(super) looked: Option<(Moment, u64)>,
     up: Rate,
     down: Rate,
+    /// What it takes from a request to its block, as a moving mean over all peers.
+    usual_answer: Duration,
     /// Connected peers that lack something.
     crowd: usize,
     completed: bool,
@@ -134,6 +140,7 @@ impl Torrent {
             choker: Choker::new(config.upload_slots, quantum, config.idle),
             picker,
             reveal,
+            across: Across::new(geometry.pieces()),
             blame: Blame::default(),
             peers: Peers::default(),
             departed: BTreeMap::new(),
@@ -144,6 +151,7 @@ impl Torrent {
             looked: None,
             up: Rate::default(),
             down: Rate::default(),
+            usual_answer: Duration::ZERO,
             crowd: 0,
             completed,
             refill: false,
@@ -164,8 +172,10 @@ impl Torrent {
             self.actions.push_back(Action::Disconnect(key, CloseReason::Banned));
             return;
         }
-        let PeerSetup { identity, fast } = setup;
+        let PeerSetup { identity, fast, near } = setup;
+        self.across.join(key, identity.id, near, now);
         let mut peer = Peer::new(identity, fast, self.geometry.pieces(), now, self.config.reqq);
+        peer.near = near;
         peer.told = self.log.len();
         peer.hidden = match &mut self.reveal {
             Some(reveal) if self.completed => reveal.join(key, now, &mut self.rng),
@@ -203,13 +213,14 @@ impl Torrent {
             self.release(request.block, key);
         }
         self.picker.disown(key);
+        self.across.leave(key, peer.near, &peer.has, self.across_step(), now);
         self.turns.leave(key);
         let change = self.choker.leave(key, now);
         self.apply(change);
         self.grant_turns(now);
         if let Some(reveal) = &mut self.reveal {
             let picker = &self.picker;
-            reveal.leave(key, |p| picker.availability(p) > 0, &peer.has, &mut self.rng);
+            reveal.leave(key, |p| picker.availability(p) > 0, &peer.has, now, &mut self.rng);
             if self.crowd == 0 {
                 reveal.crowd_gone(now);
             }
@@ -239,6 +250,8 @@ impl Torrent {
                 self.tell_interest(now, key);
             }
         }
+        let picker = &self.picker;
+        self.across.tick(|piece| picker.wants(piece), now);
         self.tick_slots(now);
         self.tick_turns(now);
         self.tick_reveal(now);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::time::Duration;
 
+use super::segment;
 use crate::core::{Moment, PeerKey};
 
 /// Most addresses kept.
@@ -22,6 +23,9 @@ const GIVE_UP: u32 = 3;
 
 /// … and not tried again for this long, whoever names it.
 const GIVEN_UP: Duration = Duration::from_secs(600);
+
+/// Dials in ten that go to our own subnet, while there is somebody to dial in it and elsewhere.
+const NEAR: u8 = 8;
 
 /// A peer that is complete, like us, is not worth dialling again for this long.
 const COMPLETE_WAIT: Duration = Duration::from_secs(900);
@@ -75,6 +79,8 @@ struct Entry {
 pub(crate) struct Book {
     entries: BTreeMap<SocketAddr, Entry>,
     dialing: usize,
+    /// Our address, as the last connection shows it.
+    home: Option<IpAddr>,
 }
 
 impl Book {
@@ -141,11 +147,16 @@ impl Book {
         self.entries.len()
     }
 
+    /// We are at this address.
+    pub(crate) fn at_home(&mut self, ours: IpAddr) {
+        self.home = Some(ours);
+    }
+
     pub(crate) fn dialing(&self) -> usize {
         self.dialing
     }
 
-    /// A random address that may be dialled now; it counts as being dialled from here on. With
+    /// A random address that may be dialled now, mostly of our own subnet; it counts as being dialled from here on. With
     /// `complete` set, peers known to be complete are left out.
     pub(crate) fn next(&mut self, now: Moment, complete: bool) -> Option<SocketAddr> {
         let due = |entry: &Entry| {
@@ -156,9 +167,18 @@ impl Book {
         };
         let rank = self.entries.values().filter(|e| due(e)).map(|e| e.origin.rank()).min()?;
         let due = |entry: &Entry| entry.origin.rank() == rank && due(entry);
-        let count = self.entries.values().filter(|e| due(e)).count();
-        let (address, entry) =
-            self.entries.iter_mut().filter(|(_, e)| due(e)).nth(fastrand::usize(..count))?;
+        let home = self.home;
+        let is_near =
+            |address: &SocketAddr| home.is_some_and(|ours| segment::is_shared(ours, address.ip()));
+        let all = self.entries.values().filter(|e| due(e)).count();
+        let near = self.entries.iter().filter(|(a, e)| due(e) && is_near(a)).count();
+        let choose_near = near > 0 && (near == all || fastrand::u8(..10) < NEAR);
+        let count = if choose_near { near } else { all };
+        let (address, entry) = self
+            .entries
+            .iter_mut()
+            .filter(|(address, entry)| due(entry) && (!choose_near || is_near(address)))
+            .nth(fastrand::usize(..count))?;
         entry.state = State::Dialing;
         self.dialing += 1;
         Some(*address)
@@ -302,6 +322,23 @@ mod tests {
         assert_eq!(book.dialing(), 0);
         book.add(address(1));
         assert_eq!(book.next(SEC(9999), false), None);
+    }
+
+    #[test]
+    fn most_dials_stay_in_the_subnet_and_some_leave_it() {
+        let mut near = 0;
+        for _ in 0..200 {
+            let mut book = Book::default();
+            let at = |subnet: u8, host: u8| SocketAddr::from(([10, 0, subnet, host], 6881));
+            (1..=20).for_each(|host| book.add(at(1, host)));
+            (1..=200).for_each(|host| book.add(at(2, host)));
+            book.at_home(IpAddr::from([10, 0, 1, 99]));
+            let first = book.next(SEC(0), false).unwrap();
+            near += u32::from(first.ip() < IpAddr::from([10, 0, 2, 0]));
+            let rest = std::iter::from_fn(|| book.next(SEC(0), false)).count();
+            assert_eq!(rest, 219, "everybody's turn comes");
+        }
+        assert!((130..190).contains(&near), "{near} of 200");
     }
 
     #[test]

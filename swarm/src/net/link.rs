@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::book::{canonical, with_port};
 use super::limiter::PeerLimiter;
 use super::pex::{self, Exchange};
+use super::segment;
 use super::state::{Link, State, Todo};
 use super::torrent::Shared;
 use crate::config::Role;
@@ -70,6 +71,7 @@ pub(crate) async fn run(shared: Arc<Shared>, stream: TcpStream, theirs: Handshak
             }
             return;
         }
+        state.book.at_home(local.ip());
         let key = state.new_key();
         let link = Link {
             address,
@@ -91,7 +93,8 @@ pub(crate) async fn run(shared: Arc<Shared>, stream: TcpStream, theirs: Handshak
             state.book.connected(address, key);
         }
         if let Some(core) = &mut state.core {
-            core.connected(now, key, PeerSetup { identity, fast: theirs.features.fast });
+            let near = segment::is_shared(local.ip(), address.ip());
+            core.connected(now, key, PeerSetup { identity, fast: theirs.features.fast, near });
         }
         let todo = state.drain();
         drop(state);

@@ -293,7 +293,9 @@ impl Shared {
             initial_seeding: self.initial_seeding,
             ..self.session.config.core.clone()
         };
-        let core = core::Torrent::new(config, self.metainfo.info.geometry, have, fastrand::u64(..));
+        let mut core =
+            core::Torrent::new(config, self.metainfo.info.geometry, have, fastrand::u64(..));
+        core.set_id(self.session.peer_id);
         let now = self.now();
         let done = core.is_done();
         {

@@ -191,3 +191,71 @@ fn intervals_follow_the_crowd() {
     }
     assert_eq!(seen.len(), 3, "jitter");
 }
+
+/// Who was told of whom, while `sizes` peers per subnet arrive in turn and then all ask again.
+fn told_across(sizes: &[usize], want: usize, seed: u64) -> Vec<(SocketAddr, SocketAddr)> {
+    let mut rng = Rng::with_seed(seed);
+    let mut now = Instant::now();
+    let mut swarm = Swarm::default();
+    let mut all = Vec::new();
+    for (subnet, size) in (0u8..).zip(sizes) {
+        for host in 0..*size {
+            let host = u8::try_from(host).unwrap();
+            let addr = SocketAddr::from(([10, 0, subnet, host], 6881));
+            all.push(peer(addr, id(PeerRole::Node, all.len()), 1000, now));
+        }
+    }
+    let mut told = Vec::new();
+    for round in 0..4 {
+        rng.shuffle(&mut all);
+        for me in &all {
+            now += Duration::from_millis(10);
+            if round == 0 {
+                swarm.insert(Peer { expires: now + Duration::from_secs(60), ..me.clone() });
+            }
+            let chosen = choose(&mut swarm, &asker(me), want, now, &mut rng);
+            told.extend(chosen.iter().map(|other| (me.addr, other.addr)));
+        }
+    }
+    told
+}
+
+#[test]
+fn most_are_of_the_own_subnet_and_nobody_is_named_too_often() {
+    let subnet = |addr: SocketAddr| Subnet::of(&addr);
+    for (seed, sizes) in [(1, vec![150, 150]), (2, vec![250, 50]), (3, vec![100, 100, 100])] {
+        let told = told_across(&sizes, DEFAULT_WANT, seed);
+        let near = told.iter().filter(|(me, other)| subnet(*me) == subnet(*other)).count();
+        assert!(near * 10 >= told.len() * 7, "{sizes:?}: {near} of {}", told.len());
+        assert!(near * 20 <= told.len() * 19, "{sizes:?}: {near} of {}", told.len());
+        let mut degrees: HashMap<SocketAddr, usize> = HashMap::new();
+        told.iter().for_each(|(_, other)| *degrees.entry(*other).or_default() += 1);
+        let mean = told.len() as f64 / 300.0;
+        let max = *degrees.values().max().unwrap() as f64;
+        assert!(max <= 2.0 * mean, "{sizes:?}: max {max}, mean {mean}");
+        assert_eq!(degrees.len(), 300, "{sizes:?}: everybody is named");
+    }
+}
+
+#[test]
+fn subnets_are_not_cut_off_from_each_other() {
+    for seed in 0..5 {
+        // small answers, and a subnet of one
+        let told = told_across(&[100, 60, 7, 1], 10, seed);
+        let mut reached: HashSet<SocketAddr> = HashSet::from([told[0].0]);
+        loop {
+            let before = reached.len();
+            for (a, b) in &told {
+                if reached.contains(a) || reached.contains(b) {
+                    reached.extend([*a, *b]);
+                }
+            }
+            if reached.len() == before {
+                break;
+            }
+        }
+        assert_eq!(reached.len(), 168, "seed {seed}");
+        let across = told.iter().filter(|(a, b)| Subnet::of(a) != Subnet::of(b)).count();
+        assert!(across * 20 >= told.len(), "seed {seed}: {across} of {}", told.len());
+    }
+}

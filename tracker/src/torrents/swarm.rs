@@ -8,6 +8,7 @@ use proto::hash::PeerId;
 
 use super::peer::Peer;
 use super::pool::Pool;
+use super::subnet::{Subnet, Subnets};
 
 /// Which pool a peer is in: peer choice draws from leechers and seeds, IPv4 and IPv6 apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -49,6 +50,7 @@ fn identity(peer: &Peer) -> Option<Identity> {
 pub struct Swarm {
     pools: [Pool; 4],
     admins: HashSet<SocketAddr>,
+    subnets: Subnets,
     identities: HashMap<Identity, SocketAddr>,
 }
 
@@ -75,6 +77,18 @@ impl Swarm {
     #[must_use]
     pub fn pool(&self, class: Class) -> &Pool {
         &self.pools[class.index()]
+    }
+
+    /// The peers of a subnet.
+    #[must_use]
+    pub fn members(&self, subnet: Subnet) -> &[SocketAddr] {
+        self.subnets.members(subnet)
+    }
+
+    /// In which pool a peer is, and where.
+    #[must_use]
+    pub fn find(&self, addr: &SocketAddr) -> Option<(Class, usize)> {
+        Class::ALL.into_iter().find_map(|class| Some((class, self.pool(class).position(addr)?)))
     }
 
     /// One peer, to change its load.
@@ -110,6 +124,7 @@ impl Swarm {
         if peer.admin() {
             self.admins.insert(peer.addr);
         }
+        self.subnets.insert(peer.addr);
         self.pools[Class::of(&peer).index()].insert(peer);
     }
 
@@ -138,6 +153,7 @@ impl Swarm {
 
     fn forget(&mut self, peer: &Peer) {
         self.admins.remove(&peer.addr);
+        self.subnets.remove(&peer.addr);
         if let Some(identity) = identity(peer)
             && self.identities.get(&identity) == Some(&peer.addr)
         {

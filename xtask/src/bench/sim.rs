@@ -1,5 +1,7 @@
 //! `cargo xtask bench sim`: the real core of the engine in swarms of thousands, on simulated links.
 
+mod crowd;
+
 use std::fs;
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -11,9 +13,15 @@ use proto::units::{ByteRate, ByteSize};
 use sim::{Hop, Report, Setup, Spread, World};
 use swarm::core::CoreConfig;
 
+use self::crowd::{Crowd, Group};
+use super::scenario::Scenario;
+
 /// Arguments of `cargo xtask bench sim`.
 #[derive(Debug, Parser)]
 pub(crate) struct SimArgs {
+    /// What happens while the nodes fetch
+    #[arg(long, value_enum, default_value_t = Scenario::FlashCrowd)]
+    scenario: Scenario,
     /// Nodes that fetch
     #[arg(long, default_value_t = 1000)]
     nodes: u32,
@@ -92,6 +100,9 @@ pub(crate) struct SimArgs {
     /// Uplinks are slower than downlinks, by this factor
     #[arg(long, default_value_t = 1)]
     slow_uplinks: u64,
+    /// Rate of the link between two subnets, each way; as thin as a node's when not given
+    #[arg(long)]
+    trunk: Option<ByteRate>,
     /// Gives up on a run after this many times the ideal
     #[arg(long, default_value_t = 12)]
     patience: u32,
@@ -101,6 +112,15 @@ pub(crate) struct SimArgs {
     /// Append the JSON of each run to this file
     #[arg(long)]
     output: Option<PathBuf>,
+}
+
+/// What one run gave.
+struct Outcome {
+    report: Report,
+    groups: Vec<Group>,
+    /// Bytes that left each part of the network, in images.
+    crossed: Vec<f64>,
+    wall: Duration,
 }
 
 /// Runs the simulation as often as asked.
@@ -114,7 +134,7 @@ pub(crate) fn run(args: &SimArgs) -> anyhow::Result<()> {
     let mut ratios = Vec::new();
     let mut failed = 0;
     for group in seeds.chunks(args.threads as usize) {
-        let results: Vec<anyhow::Result<(Report, Duration)>> = std::thread::scope(|scope| {
+        let results: Vec<anyhow::Result<Outcome>> = std::thread::scope(|scope| {
             let runs: Vec<_> = group
                 .iter()
                 .map(|seed| {
@@ -127,10 +147,11 @@ pub(crate) fn run(args: &SimArgs) -> anyhow::Result<()> {
                 .collect()
         });
         for result in results {
-            let (report, wall) = result?;
+            let outcome = result?;
+            let report = &outcome.report;
             failed += usize::from(report.ratio.is_none() || !report.faults.is_empty());
             ratios.extend(report.ratio);
-            tell(args, &report, wall)?;
+            tell(args, &outcome)?;
         }
     }
     if ratios.len() > 1 && !args.json {
@@ -180,23 +201,28 @@ fn apply(core: &mut CoreConfig, settings: &[String]) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn one(args: &SimArgs, setup: Setup) -> anyhow::Result<(Report, Duration)> {
+fn one(args: &SimArgs, setup: Setup) -> anyhow::Result<Outcome> {
     let begin = Instant::now();
-    let ideal = args.image.0 as f64 / args.rate.0.max(1) as f64;
-    let slow = f64::from(args.patience) * args.slow_uplinks as f64;
-    let limit = Duration::from_secs_f64(ideal * slow + 5.0);
     let mut world = World::new(setup)?;
     if args.slow_uplinks > 1 {
         let up = args.rate.0 / args.slow_uplinks;
         (1..=args.nodes).for_each(|n| world.set_rates(sim::NodeId(n), up, args.rate.0));
     }
-    world.start_all(Duration::from_millis(args.start_spread));
-    world.run(limit);
-    Ok((world.report(), begin.elapsed()))
+    let spread = Duration::from_millis(args.start_spread);
+    let trunk = args.trunk.unwrap_or(args.rate).0;
+    let crowd = Crowd::seat(args.scenario, &mut world, args.rate.0, trunk, spread)?;
+    let slow = f64::from(args.patience) * args.slow_uplinks as f64;
+    world.run(Duration::from_secs_f64(crowd.ideal(&world) * slow + 5.0));
+    let crossed = world.crossed_bytes().iter().map(|b| *b as f64 / args.image.0 as f64).collect();
+    let groups = crowd.groups(&world);
+    Ok(Outcome { report: world.report(), groups, crossed, wall: begin.elapsed() })
 }
 
-fn tell(args: &SimArgs, report: &Report, wall: Duration) -> anyhow::Result<()> {
+fn tell(args: &SimArgs, outcome: &Outcome) -> anyhow::Result<()> {
+    let Outcome { report, wall, .. } = outcome;
     let mut json = serde_json::to_value(report)?;
+    json["groups"] = serde_json::to_value(&outcome.groups)?;
+    json["crossed_images"] = serde_json::to_value(&outcome.crossed)?;
     json["wall_seconds"] = wall.as_secs_f64().into();
     json["peak_memory_bytes"] = peak_memory().into();
     if let Some(path) = &args.output {
@@ -204,10 +230,11 @@ fn tell(args: &SimArgs, report: &Report, wall: Duration) -> anyhow::Result<()> {
         let file = file.as_mut().map_err(|e| anyhow::anyhow!("{}: {e}", path.display()))?;
         writeln!(file, "{json}").with_context(|| format!("cannot write {}", path.display()))?;
     }
-    if args.json { say(&json.to_string()) } else { say(&text(report, wall)) }
+    if args.json { say(&json.to_string()) } else { say(&text(outcome)) }
 }
 
-fn text(report: &Report, wall: Duration) -> String {
+fn text(outcome: &Outcome) -> String {
+    let Outcome { report, wall, .. } = outcome;
     let ratio = |value: Option<f64>| value.map_or("–".to_owned(), |v| format!("{v:.3}"));
     let mut text = format!(
         "seed {}: {}/{} complete, ratio {} (median node {}, first {}), ideal {:.2} s\n\
@@ -235,6 +262,14 @@ fn text(report: &Report, wall: Duration) -> String {
         report.first_piece_median,
         report.first_piece_most,
     );
+    for group in &outcome.groups {
+        let (last, median) = (ratio(group.last), ratio(group.median));
+        let Group { role, nodes, .. } = group;
+        text += &format!("  {nodes} {role} nodes: ratio {last} (median node {median})\n");
+    }
+    if let [near, far] = outcome.crossed[..] {
+        text += &format!("  between the subnets: {near:.3} images to the far one, {far:.3} back\n");
+    }
     let links = [("downlink", &report.down), ("uplink", &report.up)];
     for (name, seconds) in links.into_iter().chain([("admin uplink", &report.admin_up)]) {
         let all: f64 = seconds.0.iter().flat_map(|(_, s)| s).sum();

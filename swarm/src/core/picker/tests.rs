@@ -30,7 +30,7 @@ impl World {
 
     fn pick(&mut self, peer: u32) -> Option<Block> {
         let has = &self.has[peer as usize];
-        let asker = Asker { key: PeerKey(peer), has, refused: &self.refused };
+        let asker = Asker { key: PeerKey(peer), has, refused: &self.refused, limit: None };
         let begun: BTreeSet<PieceIndex> = self.picker.partials.keys().copied().collect();
         let block = self.picker.pick(asker, &mut self.rng)?;
         assert!(has.has(block.piece), "the peer does not have it");
@@ -149,7 +149,7 @@ fn the_end_game_asks_a_second_peer_only_when_nothing_else_is_left() {
     let mut world = full(1);
     let refused = BTreeSet::new();
     let has = world.has[1].clone();
-    let asker = Asker { key: PeerKey(1), has: &has, refused: &refused };
+    let asker = Asker { key: PeerKey(1), has: &has, refused: &refused, limit: None };
     let mut last = None;
     loop {
         assert_eq!(world.picker.pick_end_game(asker, &mut world.rng), None, "blocks are left");

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use proto::geometry::{BLOCK_LEN, Block, PieceIndex};
-use proto::hash::PeerRole;
+use proto::hash::{PeerId, PeerRole};
 
 use super::Torrent;
 use crate::core::Moment;
@@ -14,7 +14,18 @@ use crate::core::picker::{Asker, Delivery};
 /// Blocks nobody asked for that are forgiven.
 const UNSOLICITED: u32 = 32;
 
+/// The part of all windows that may be open across a link to another subnet.
+const ACROSS: u64 = 4;
+
+/// A request is late in the end-game after so many times what an answer takes.
+const LATE: u32 = 4;
+
 impl Torrent {
+    /// Our own id in handshakes: near peers share out by it who fetches what from other subnets.
+    pub fn set_id(&mut self, id: PeerId) {
+        self.across.set_own(id);
+    }
+
     /// A block came in; the caller keeps its bytes when the answer is [`Receipt::Keep`].
     ///
     /// # Errors
@@ -30,7 +41,9 @@ impl Torrent {
         peer.opened = true;
         let length = u64::from(block.length);
         if let Some(request) = peer.settle(block) {
-            peer.answers.note(now.saturating_sub(request.asked_at), now);
+            let took = now.saturating_sub(request.asked_at);
+            peer.answers.note(took, now);
+            self.usual_answer = (self.usual_answer * 15 + took) / 16;
         } else {
             if peer.cancelled > 0 {
                 peer.cancelled -= 1;
@@ -44,6 +57,7 @@ impl Torrent {
                 return Ok(Receipt::Waste);
             }
         }
+        self.across.fed(now);
         peer.down.add(now, length);
         peer.downloaded += length;
         peer.quiet_since = now;
@@ -129,6 +143,7 @@ impl Torrent {
 
     fn after_gaining(&mut self, now: Moment, piece: PieceIndex) {
         self.log.push(piece);
+        self.across.got(piece);
         for at in 0..self.peers.len() {
             self.peers.change_at(at, |peer| {
                 if peer.has.has(piece) {
@@ -201,11 +216,25 @@ impl Torrent {
             return;
         }
         let sources = self.peers.askable();
+        let far = |p: &Peer| !p.near && !p.hides();
+        let asked_across = match self.peers.get(key).is_some_and(far) {
+            true => self.peers.values().filter(|p| far(p)).map(Peer::outstanding_bytes).sum(),
+            false => 0,
+        };
         let Some(peer) = self.peers.get_mut(key) else { return };
         let mut room = peer.room(&self.config, sources, now);
+        // a seeder that hides shows each piece to one peer: nobody else will bring it
+        let limit = if far(peer) { self.across.limit(now) } else { None };
+        if let Some(limit) = limit {
+            let window = u64::from(self.config.total_window) / ACROSS;
+            room = room.min(window.saturating_sub(asked_across));
+            if limit.iter().all(|piece| !peer.has.has(*piece)) {
+                return;
+            }
+        }
         let mut asked = false;
         while room > 0 {
-            let asker = Asker { key, has: &peer.has, refused: &peer.refused };
+            let asker = Asker { key, has: &peer.has, refused: &peer.refused, limit };
             let mut block = self.picker.pick(asker, &mut self.rng);
             if block.is_none() && peer.outstanding.len() < self.config.end_game_requests {
                 block = self.picker.pick_end_game(asker, &mut self.rng);
@@ -223,6 +252,11 @@ impl Torrent {
             // the packet goes anyway
             self.tell_pieces(key);
         }
+    }
+
+    /// How long a node waits for a near peer to fetch a piece from another subnet and to tell.
+    pub(super) fn across_step(&self) -> Duration {
+        self.config.have_batch * 2 + self.usual_answer * 4
     }
 
     /// A request will not be answered by a peer: others may be asked.
@@ -257,6 +291,30 @@ impl Torrent {
                 self.release(block, key);
             }
             self.picker.disown(key);
+        }
+        self.take_back_late(now);
+    }
+
+    /// Gives the last requests that wait much longer than usual, at a slow link or behind others,
+    /// to others too: only they hold the node up.
+    fn take_back_late(&mut self, now: Moment) {
+        if !self.picker.nothing_left_to_ask() {
+            return;
+        }
+        let patience = (self.usual_answer * LATE).max(self.config.idle);
+        let mut late = Vec::new();
+        for (key, peer) in self.peers.iter_mut() {
+            for request in peer.outstanding.iter_mut().filter(|o| !o.lapsed) {
+                if now.saturating_sub(request.asked_at) >= patience {
+                    request.lapsed = true;
+                    // asked for nothing more until it has answered
+                    peer.snubbed = true;
+                    late.push((request.block, key));
+                }
+            }
+        }
+        for (block, key) in late {
+            self.release(block, key);
         }
     }
 

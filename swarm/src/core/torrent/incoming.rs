@@ -124,15 +124,25 @@ impl Torrent {
         if !peer.has.insert(piece) {
             return;
         }
-        if peer.is_complete() {
+        let (complete, near, hides) = (peer.is_complete(), peer.near, peer.hides());
+        if complete {
             self.crowd -= 1;
         }
         if self.picker.wants(piece) {
             self.peers.change(key, |peer| peer.useful += 1);
         }
         self.picker.peer_has(piece, &mut self.rng);
+        if near {
+            self.across.here(piece);
+        } else if !hides && self.picker.wants(piece) {
+            let step = self.across_step();
+            self.across.there(piece, step, now);
+        }
         if let Some(reveal) = &mut self.reveal {
             reveal.seen(key, piece, now);
+            if complete {
+                reveal.graduated(now);
+            }
             if self.crowd == 0 {
                 reveal.crowd_gone(now);
             }
@@ -143,7 +153,15 @@ impl Torrent {
         self.tell_interest(now, key);
         self.fill(now, key);
         self.show_more(now, key);
-        let complete = self.peers.get(key).is_some_and(crate::core::peer::Peer::is_complete);
+        let peer = self.peers.get(key);
+        let complete = peer.is_some_and(crate::core::peer::Peer::is_complete);
+        if complete && peer.is_some_and(|peer| !peer.near) {
+            // it may have been hiding until now
+            let step = self.across_step();
+            for piece in self.geometry.indices().filter(|piece| self.picker.wants(*piece)) {
+                self.across.there(piece, step, now);
+            }
+        }
         if complete && self.completed {
             self.actions.push_back(Action::Disconnect(key, CloseReason::BothComplete));
         }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use proto::bitfield::Bitfield;
 use proto::geometry::Block;
 use proto::hash::PeerRole;
 
@@ -185,23 +186,28 @@ impl Torrent {
         let patience = self.reveal_patience();
         let all_seen = self.picker.all_seen();
         let busy = self.peers.values().any(|p| p.sending > 0 || !p.uploads.is_empty());
-        if let Some(reveal) = &mut self.reveal
-            && reveal.should_finish(all_seen, busy, self.crowd, patience, now)
-        {
-            for (key, shown) in reveal.finish() {
-                if let Some(peer) = self.peers.get_mut(key) {
-                    peer.hidden = false;
-                    if peer.fast && peer.identity.id.role() != PeerRole::Foreign {
-                        // BEP 6 wants it first; ours take it at any time
-                        self.actions.push_back(Action::Send(key, Control::HaveAll));
-                        continue;
-                    }
-                    for piece in self.geometry.indices() {
-                        if !shown.has(piece) && !peer.has.has(piece) {
-                            self.actions.push_back(Action::Send(key, Control::Have(piece)));
-                        }
-                    }
-                }
+        let Some(reveal) = &mut self.reveal else { return };
+        let shown = match reveal.should_finish(all_seen, busy, self.crowd, patience, now) {
+            true => reveal.finish(),
+            false => reveal.stalled(now),
+        };
+        for (key, shown) in shown {
+            self.show_all(key, &shown);
+        }
+    }
+
+    /// Ends hiding from a peer, to which some pieces were shown.
+    fn show_all(&mut self, key: PeerKey, shown: &Bitfield) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        peer.hidden = false;
+        if peer.fast && peer.is_ours() {
+            // BEP 6 wants it first; ours take it at any time
+            self.actions.push_back(Action::Send(key, Control::HaveAll));
+            return;
+        }
+        for piece in self.geometry.indices() {
+            if !shown.has(piece) && !peer.has.has(piece) {
+                self.actions.push_back(Action::Send(key, Control::Have(piece)));
             }
         }
     }

@@ -56,7 +56,7 @@ impl Bed {
         };
         self.state.links.insert(key, link);
         let core = self.state.core.as_mut().unwrap();
-        core.connected(now, key, PeerSetup { identity, fast: true });
+        core.connected(now, key, PeerSetup { identity, fast: true, near: true });
         Ok(key)
     }
 
