@@ -116,10 +116,7 @@ impl World {
             bans: Vec::new(),
             faults: Vec::new(),
             events: 0,
-            trace: match setup.samples {
-                true => Trace::new(count, geometry.pieces()),
-                false => Trace::default(),
-            },
+            trace: Trace::new(count * u32::from(setup.samples), geometry.pieces()),
             starting: 0,
             awaited: 0,
             setup,
@@ -136,8 +133,7 @@ impl World {
         let pieces = self.geometry.pieces();
         let have = if seeder { Bitfield::full(pieces) } else { Bitfield::empty(pieces) };
         let network = &self.setup.network;
-        let rate = network.rate;
-        let port = port(network, rate, rate);
+        let port = port(network, network.rate, network.rate);
         Node {
             core: self.core(seeder, have.clone()),
             conduct: Conduct::Honest,
