@@ -151,7 +151,10 @@ mod tests {
             let seen: Vec<(PeerKey, u8)> =
                 peers.iter().map(|(k, p)| (k, p.identity.id.0[0])).collect();
             assert!(seen.iter().copied().eq(model.iter().map(|(k, id)| (*k, *id))), "step {step}");
-            assert_eq!((peers.len(), peers.get(key).is_some()), (model.len(), model.contains_key(&key)));
+            assert_eq!(
+                (peers.len(), peers.get(key).is_some()),
+                (model.len(), model.contains_key(&key))
+            );
             let last = peers.len().checked_sub(1).and_then(|at| peers.key_at(at));
             assert_eq!(last, model.keys().last().copied());
         }

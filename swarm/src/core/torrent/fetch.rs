@@ -129,6 +129,9 @@ impl Torrent {
 
     fn after_gaining(&mut self, now: Moment, piece: PieceIndex) {
         self.log.push(piece);
+        self.choker.set_slots(self.slots());
+        // hardly anybody here has it: each millisecond counts for all behind us
+        let rare = self.picker.availability(piece) < self.config.rare_below;
         for at in 0..self.peers.len() {
             self.peers.change_at(at, |peer| {
                 if peer.has.has(piece) {
@@ -137,9 +140,9 @@ impl Torrent {
             });
             let Some((key, peer)) = self.peers.entry_at(at) else { break };
             // it may starve, wanting nothing of ours yet: then it hears at once
-            let starves = !peer.interested && !peer.has.has(piece);
+            let urgent = !peer.has.has(piece) && (rare || !peer.interested);
             let wait = match peer.wants_haves() {
-                HaveWish::Soon if starves => Duration::ZERO,
+                HaveWish::Soon if urgent => Duration::ZERO,
                 HaveWish::Soon => self.config.have_batch,
                 HaveWish::AtOnce => Duration::ZERO,
                 HaveWish::Rarely => self.config.have_batch * 4,
@@ -190,8 +193,10 @@ impl Torrent {
             return;
         }
         let sources = self.peers.askable();
+        let outstanding = self.peers.values().map(Peer::outstanding_bytes).sum();
+        let least = self.config.least_window(self.geometry.piece_length(), outstanding);
         let Some(peer) = self.peers.get_mut(key) else { return };
-        let mut room = peer.room(&self.config, sources, now);
+        let mut room = peer.room(&self.config, sources, least, now);
         while room > 0 {
             let asker = Asker { key, has: &peer.has, refused: &peer.refused };
             let mut block = self.picker.pick(asker, &mut self.rng);
