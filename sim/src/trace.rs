@@ -13,7 +13,7 @@ use crate::node::NodeId;
 use crate::report::real;
 
 /// Copies followed at most: they take memory.
-const COPIES: u32 = 600_000;
+const COPIES: u32 = 100_000;
 
 /// Pieces followed at most.
 const PIECES: u32 = 64;
@@ -80,8 +80,11 @@ pub(crate) struct Trace {
 }
 
 impl Trace {
-    /// Follows pieces of a swarm of `nodes`, the seeder included.
+    /// Follows pieces of a swarm of `nodes`, the seeder included; none when there are no nodes.
     pub(crate) fn new(nodes: u32, pieces: u32) -> Self {
+        if nodes == 0 {
+            return Self::default();
+        }
         let most = (COPIES / nodes.max(1)).clamp(3, PIECES);
         let stride = pieces.div_ceil(most).max(1);
         let followed = pieces.div_ceil(stride);

@@ -121,10 +121,7 @@ impl World {
             bans: Vec::new(),
             faults: Vec::new(),
             events: 0,
-            trace: match setup.samples {
-                true => Trace::new(count, geometry.pieces()),
-                false => Trace::default(),
-            },
+            trace: Trace::new(count * u32::from(setup.samples), geometry.pieces()),
             starting: 0,
             awaited: 0,
             setup,

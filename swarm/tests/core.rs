@@ -88,6 +88,11 @@ fn haves_wait_for_data_to_ride_on_and_are_not_lost() {
     torrent.connected(NOW, source, setup(2, true));
     torrent.message(NOW, source, Control::HaveAll).unwrap();
     torrent.message(NOW, source, Control::Unchoke).unwrap();
+    for other in 3..6 {
+        // with them no piece is rare
+        torrent.connected(NOW, PeerKey(other), setup(3, true));
+        torrent.message(NOW, PeerKey(other), Control::HaveAll).unwrap();
+    }
     let asked = requests(&mut torrent, source);
     let (first, second) = (asked[0].piece, asked[2].piece);
     for piece in [first, second] {
@@ -106,6 +111,31 @@ fn haves_wait_for_data_to_ride_on_and_are_not_lost() {
     torrent.checked(NOW, third, true);
     torrent.tick(NOW + batch);
     assert_eq!(messages(&mut torrent, PEER), [Control::Have(third)], "nothing to ride on");
+}
+
+#[test]
+fn what_hardly_anybody_has_is_told_at_once() {
+    let config = CoreConfig::default();
+    let mut torrent = torrent(Bitfield::from_bytes(&[0x80, 0, 0], 20).unwrap(), config);
+    let (source, owner) = (PeerKey(2), PeerKey(3));
+    torrent.connected(NOW, PEER, setup(1, true));
+    torrent.message(NOW, PEER, Control::Interested).unwrap();
+    torrent.connected(NOW, owner, setup(3, true));
+    torrent.message(NOW, owner, Control::HaveAll).unwrap();
+    torrent.connected(NOW, source, setup(2, true));
+    torrent.message(NOW, source, Control::HaveAll).unwrap();
+    torrent.message(NOW, source, Control::Unchoke).unwrap();
+    let piece = requests(&mut torrent, source)[0].piece;
+    deliver(&mut torrent, source, piece.0);
+    torrent.checked(NOW, piece, true);
+    let told: Vec<PeerKey> = actions(&mut torrent)
+        .iter()
+        .filter_map(|action| match action {
+            Action::Send(key, Control::Have(_)) => Some(*key),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(told, [PEER], "two neighbours have it; who has it can wait to hear");
 }
 
 #[test]

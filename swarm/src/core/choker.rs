@@ -63,6 +63,11 @@ impl Choker {
         }
     }
 
+    /// Sets how many may be unchoked. Fewer take effect as slots pass on.
+    pub(crate) fn set_slots(&mut self, slots: usize) {
+        self.max_slots = slots;
+    }
+
     pub(crate) fn holds(&self, peer: PeerKey) -> bool {
         self.slots.iter().any(|slot| slot.peer == peer)
     }

@@ -157,16 +157,15 @@ impl Peer {
 
     /// Bytes that may be asked for now: what it delivers in the time in which it can answer and a
     /// fraction of a second more, so that the rest can still be asked for elsewhere.
-    /// `sources` peers can be asked.
-    pub(crate) fn room(&self, config: &CoreConfig, sources: usize, now: Moment) -> u64 {
+    /// `sources` peers can be asked, for `least` bytes each at least.
+    pub(crate) fn room(&self, config: &CoreConfig, sources: usize, least: u32, now: Moment) -> u64 {
         if self.snubbed {
             return 0;
         }
         let time = config.queue_time + self.answers.shortest().unwrap_or_default();
         let at_rate = time_worth(self.down.per_second(now), time);
         let share = u64::from(config.total_window) / (sources.max(1) as u64);
-        let least = share.max(u64::from(config.min_window));
-        let window = at_rate.max(least).min(u64::from(config.max_window));
+        let window = at_rate.max(share).max(u64::from(least)).min(u64::from(config.max_window));
         // asked for when half of it is there: two requests in one packet cost what one costs
         let outstanding = self.outstanding_bytes();
         if outstanding * 2 > window {
@@ -250,17 +249,32 @@ mod tests {
     fn window_follows_rate_and_the_peers_limit() {
         let config = CoreConfig::default();
         let mut peer = peer();
-        assert_eq!(peer.room(&config, 100, Duration::ZERO), u64::from(config.min_window));
-        assert_eq!(peer.room(&config, 4, Duration::ZERO), u64::from(config.total_window / 4));
+        assert_eq!(
+            peer.room(&config, 100, config.min_window, Duration::ZERO),
+            u64::from(config.min_window)
+        );
+        assert_eq!(
+            peer.room(&config, 4, config.min_window, Duration::ZERO),
+            u64::from(config.total_window / 4)
+        );
         for tick in 0..100 {
             peer.down.add(Duration::from_millis(tick * 20), 40_000);
         }
         let now = Duration::from_secs(2);
-        let fast = peer.room(&config, 100, now);
+        let fast = peer.room(&config, 100, config.min_window, now);
         assert!((180_000..220_000).contains(&fast), "{fast}");
         peer.reqq = 3;
         ask(&mut peer, 2);
-        assert_eq!(peer.room(&config, 100, now), u64::from(BLOCK_LEN));
+        assert_eq!(peer.room(&config, 100, config.min_window, now), u64::from(BLOCK_LEN));
+    }
+
+    #[test]
+    fn a_whole_piece_is_asked_for_while_little_is() {
+        let config = CoreConfig::default();
+        let (block, piece) = (config.min_window, 2 * config.min_window);
+        assert_eq!(config.least_window(piece, 0), piece);
+        assert_eq!(config.least_window(piece, u64::from(config.total_window)), block);
+        assert_eq!(config.least_window(1 << 20, 0), config.quantum, "never more than a turn");
     }
 
     #[test]
@@ -273,12 +287,12 @@ mod tests {
             let now = Duration::from_millis(500 * pulse);
             peer.answers.note(Duration::from_millis(500), now);
             peer.down.add(now, window);
-            window = peer.room(&config, 100, now);
+            window = peer.room(&config, 100, config.min_window, now);
         }
         assert!(window >= 1024 * 1024, "{window}");
         // one fast answer says that the rest was waiting only
         peer.answers.note(Duration::from_millis(1), Duration::from_secs(30));
-        assert!(peer.room(&config, 100, Duration::from_secs(30)) < window / 4);
+        assert!(peer.room(&config, 100, config.min_window, Duration::from_secs(30)) < window / 4);
     }
 
     #[test]

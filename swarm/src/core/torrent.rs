@@ -136,7 +136,7 @@ impl Torrent {
         let picker =
             Picker::new(geometry, have, config.max_partial_bytes, config.random_first, &mut rng);
         Self {
-            turns: Turns::new(config.served_at_once, quantum),
+            turns: Turns::new(config.served_at_once, config.beginners_at_once, quantum),
             choker: Choker::new(config.upload_slots, quantum, config.idle),
             picker,
             reveal,
@@ -159,6 +159,18 @@ impl Torrent {
             geometry,
             rng,
         }
+        .with_slots()
+    }
+
+    fn with_slots(mut self) -> Self {
+        self.choker.set_slots(self.slots());
+        self
+    }
+
+    /// Peers that may be unchoked, by what is here.
+    fn slots(&self) -> usize {
+        let pieces = self.picker.have().count() as usize;
+        self.config.upload_slots.min(self.config.first_slots.max(1) + pieces / 2)
     }
 
     /// The next thing to do.

@@ -16,6 +16,9 @@ use std::time::Duration;
 use super::Moment;
 use super::action::PeerKey;
 
+/// Who has fewer pieces has hardly any: its link is idle, and it passes on what it gets at once.
+const BEGINNER: u32 = 16;
+
 #[derive(Debug, Clone, Copy)]
 struct Turn {
     peer: PeerKey,
@@ -35,12 +38,20 @@ pub(crate) struct Turns {
     active: Vec<Turn>,
     ready: VecDeque<PeerKey>,
     at_once: usize,
+    /// Of those, peers that have hardly any piece.
+    beginners: usize,
     quantum: u64,
 }
 
 impl Turns {
-    pub(crate) fn new(at_once: usize, quantum: u64) -> Self {
-        Self { active: Vec::new(), ready: VecDeque::new(), at_once: at_once.max(1), quantum }
+    pub(crate) fn new(at_once: usize, beginners: usize, quantum: u64) -> Self {
+        Self {
+            active: Vec::new(),
+            ready: VecDeque::new(),
+            at_once: at_once.max(1),
+            beginners: beginners.max(1),
+            quantum,
+        }
     }
 
     fn find(&mut self, peer: PeerKey) -> Option<&mut Turn> {
@@ -61,10 +72,15 @@ impl Turns {
         now: Moment,
         pieces: impl Fn(PeerKey) -> u32,
     ) -> Option<PeerKey> {
-        if self.active.iter().filter(|turn| !turn.slow).count() >= self.at_once {
+        let busy = || self.active.iter().filter(|turn| !turn.slow);
+        if busy().count() >= self.at_once {
             return None;
         }
-        let at = (0..self.ready.len()).min_by_key(|at| pieces(self.ready[*at]))?;
+        let beginner = |peer: PeerKey| pieces(peer) < BEGINNER;
+        let full = busy().filter(|turn| beginner(turn.peer)).count() >= self.beginners;
+        let at = (0..self.ready.len())
+            .filter(|at| !(full && beginner(self.ready[*at])))
+            .min_by_key(|at| pieces(self.ready[*at]))?;
         let peer = self.ready.remove(at)?;
         self.active.push(Turn { peer, taken: 0, in_flight: 0, progress: now, slow: false });
         Some(peer)
@@ -131,7 +147,7 @@ mod tests {
 
     #[test]
     fn a_few_at_once_each_for_a_quantum_in_turn() {
-        let mut turns = Turns::new(2, 100);
+        let mut turns = Turns::new(2, 2, 100);
         for peer in 0..4 {
             turns.want(PeerKey(peer));
             turns.want(PeerKey(peer));
@@ -161,7 +177,7 @@ mod tests {
 
     #[test]
     fn the_one_furthest_behind_is_first() {
-        let mut turns = Turns::new(1, 100);
+        let mut turns = Turns::new(1, 1, 100);
         for peer in 0..4 {
             turns.want(PeerKey(peer));
         }
@@ -177,7 +193,7 @@ mod tests {
 
     #[test]
     fn a_stuck_peer_holds_nobody_up() {
-        let mut turns = Turns::new(1, 100);
+        let mut turns = Turns::new(1, 1, 100);
         turns.want(PeerKey(0));
         turns.want(PeerKey(1));
         assert_eq!(turns.grant(MS(0), |_| 0), Some(PeerKey(0)));
@@ -192,7 +208,7 @@ mod tests {
 
     #[test]
     fn requests_taken_back_end_the_turn() {
-        let mut turns = Turns::new(1, 100);
+        let mut turns = Turns::new(1, 1, 100);
         turns.want(PeerKey(0));
         turns.want(PeerKey(1));
         assert_eq!(turns.grant(MS(0), |_| 0), Some(PeerKey(0)));
@@ -202,5 +218,20 @@ mod tests {
         turns.want(PeerKey(1));
         turns.leave(PeerKey(1));
         assert_eq!(turns.grant(MS(0), |_| 0), None);
+    }
+
+    #[test]
+    fn few_beginners_at_once_and_others_beside_them() {
+        let mut turns = Turns::new(3, 1, 100);
+        for peer in 0..5 {
+            turns.want(PeerKey(peer));
+        }
+        let pieces = [0, 50, 1, 40, 2];
+        let order: Vec<u32> =
+            std::iter::from_fn(|| Some(turns.grant(MS(0), |peer| pieces[peer.0 as usize])?.0))
+                .collect();
+        assert_eq!(order, [0, 3, 1], "one that begins, and who is ahead beside it");
+        turns.settle(PeerKey(0), false);
+        assert_eq!(turns.grant(MS(1), |peer| pieces[peer.0 as usize]), Some(PeerKey(2)));
     }
 }

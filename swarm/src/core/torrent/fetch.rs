@@ -144,6 +144,10 @@ impl Torrent {
     fn after_gaining(&mut self, now: Moment, piece: PieceIndex) {
         self.log.push(piece);
         self.across.got(piece);
+        self.choker.set_slots(self.slots());
+        // hardly anybody here has it: each millisecond counts for all behind us
+        let rare = self.picker.availability(piece) < self.config.rare_below
+            && self.picker.have().count() <= self.config.rare_until;
         for at in 0..self.peers.len() {
             self.peers.change_at(at, |peer| {
                 if peer.has.has(piece) {
@@ -152,9 +156,9 @@ impl Torrent {
             });
             let Some((key, peer)) = self.peers.entry_at(at) else { break };
             // it may starve, wanting nothing of ours yet: then it hears at once
-            let starves = !peer.interested && !peer.has.has(piece);
+            let urgent = !peer.has.has(piece) && (rare || !peer.interested);
             let wait = match peer.wants_haves() {
-                HaveWish::Soon if starves => Duration::ZERO,
+                HaveWish::Soon if urgent => Duration::ZERO,
                 HaveWish::Soon => self.config.have_batch,
                 HaveWish::AtOnce => Duration::ZERO,
                 HaveWish::Rarely => self.config.have_batch * 4,
@@ -221,8 +225,10 @@ impl Torrent {
             true => self.peers.values().filter(|p| far(p)).map(Peer::outstanding_bytes).sum(),
             false => 0,
         };
+        let outstanding = self.peers.values().map(Peer::outstanding_bytes).sum();
+        let least = self.config.least_window(self.geometry.piece_length(), outstanding);
         let Some(peer) = self.peers.get_mut(key) else { return };
-        let mut room = peer.room(&self.config, sources, now);
+        let mut room = peer.room(&self.config, sources, least, now);
         // a seeder that hides shows each piece to one peer: nobody else will bring it
         let limit = if far(peer) { self.across.limit(now) } else { None };
         if let Some(limit) = limit {

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use proto::bitfield::Bitfield;
 use proto::geometry::Block;
-use proto::hash::PeerRole;
 
 use super::Torrent;
 use crate::core::Moment;
