@@ -6,19 +6,24 @@
 //! of a central task.
 
 mod announce;
+mod backlog;
 mod book;
 mod dial;
 mod door;
 pub(crate) mod handle;
 mod handshake;
 mod hashing;
+mod intake;
 mod limiter;
 mod link;
 mod lsd;
+mod outgoing;
 mod pex;
+mod pieces;
 pub(crate) mod session;
 mod stall;
 mod state;
 mod torrent;
 mod udp_tracker;
 mod webseed;
+mod writer;
