@@ -6,16 +6,20 @@
 //! of a central task.
 
 mod announce;
+mod backlog;
 mod book;
 mod dial;
 mod door;
 pub(crate) mod handle;
 mod handshake;
 mod hashing;
+mod intake;
 mod limiter;
 mod link;
 mod lsd;
+mod outgoing;
 mod pex;
+mod pieces;
 mod segment;
 pub(crate) mod session;
 mod stall;
@@ -23,3 +27,4 @@ mod state;
 mod torrent;
 mod udp_tracker;
 mod webseed;
+mod writer;

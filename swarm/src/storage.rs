@@ -6,6 +6,7 @@
 mod file;
 mod memory;
 
+use std::fs::File;
 use std::io;
 
 pub use file::{FileStorage, FileStorageError};
@@ -37,5 +38,11 @@ pub trait Storage: Send + Sync + 'static {
     /// instead of on a thread for blocking work, and block by block instead of by whole pieces.
     fn in_memory(&self) -> bool {
         false
+    }
+
+    /// The file that holds the bytes, at the same positions, when the kernel may send it to a socket
+    /// by itself (sendfile(2)). Without one, what is sent is read first.
+    fn file(&self) -> Option<&File> {
+        None
     }
 }

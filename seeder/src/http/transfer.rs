@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 /// Bytes given to one sendfile(2). Reading them may wait for the disk, and that wait is on a thread
 /// of the runtime: small enough not to hold up other connections, large enough to be cheap.
-const CHUNK: usize = 256 << 10;
+const CHUNK: usize = 1 << 20;
 
 /// Sends `part` of `file`, telling `sent` after each step how many bytes went out.
 ///

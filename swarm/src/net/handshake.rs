@@ -8,12 +8,10 @@ use proto::wire::{Features, HANDSHAKE_LEN, Handshake, WireError};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use super::outgoing::UNSENT;
+
 /// What this program offers.
 const FEATURES: Features = Features { fast: true, extended: true };
-
-/// Unsent bytes the kernel keeps per connection. With more, every peer's turn would be over at once
-/// and all would be sent to at the same time: simulated, 64 KiB made 100 nodes a fifth slower.
-const UNSENT: u32 = 16 * 1024;
 
 /// Why a handshake did not come about.
 #[derive(Debug, thiserror::Error)]

@@ -1,6 +1,7 @@
 //! Hashing and disk I/O, off the reactor and bounded.
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,6 +12,8 @@ use proto::metainfo::Metainfo;
 use proto::wire::piece_header;
 use tokio::sync::{OnceCell, Semaphore};
 
+use super::backlog::Queue;
+use super::outgoing::{Baskets, Outgoing};
 use crate::progress::TorrentError;
 use crate::storage::Storage;
 
@@ -23,6 +26,9 @@ const INLINE: u32 = 128 * 1024;
 /// Most memory for pieces read ahead of the blocks asked for.
 const CACHE_BYTES: u64 = 16 * 1024 * 1024;
 
+/// So much that was read last is taken to be in the system's page cache still.
+const WARM_BYTES: u64 = 256 * 1024 * 1024;
+
 type Loaded = Arc<OnceCell<Arc<Vec<u8>>>>;
 
 /// Reads, writes and hashes one image.
@@ -34,6 +40,9 @@ pub(crate) struct Disk {
     doubtful: Mutex<Bitfield>,
     cache: Mutex<VecDeque<(PieceIndex, Loaded)>>,
     cache_pieces: usize,
+    /// Complete pieces to be hashed and stored.
+    pub(crate) queue: Queue,
+    baskets: Baskets,
 }
 
 impl std::fmt::Debug for Disk {
@@ -46,7 +55,8 @@ impl Disk {
     pub(crate) fn new(metainfo: Arc<Metainfo>, storage: Arc<dyn Storage>, doubtful: bool) -> Self {
         let geometry = metainfo.info.geometry;
         let pieces = geometry.pieces();
-        let fit = CACHE_BYTES / u64::from(geometry.piece_length());
+        let bytes = if storage.file().is_some() { WARM_BYTES } else { CACHE_BYTES };
+        let fit = bytes / u64::from(geometry.piece_length());
         Self {
             jobs: Semaphore::new(JOBS),
             doubtful: Mutex::new(if doubtful {
@@ -55,7 +65,9 @@ impl Disk {
                 Bitfield::empty(pieces)
             }),
             cache: Mutex::new(VecDeque::new()),
-            cache_pieces: usize::try_from(fit).unwrap_or(4).clamp(4, 256),
+            cache_pieces: usize::try_from(fit).unwrap_or(4).clamp(4, 1024),
+            queue: Queue::new(JOBS),
+            baskets: Baskets::default(),
             metainfo,
             storage,
         }
@@ -83,6 +95,11 @@ impl Disk {
             .write_at(offset, data)
             .map_err(|e| TorrentError::Write { offset, source: Arc::new(e) })?;
         Ok(true)
+    }
+
+    /// Waits until the pieces to be hashed are few enough.
+    pub(crate) async fn room(&self) {
+        self.queue.room().await;
     }
 
     /// Runs a blocking job; at most [`JOBS`] at once. `None` when the runtime is going down.
@@ -127,34 +144,56 @@ impl Disk {
         }
     }
 
-    /// Appends a block with its wire header to `out`.
+    /// The file that blocks are sent from, if the storage has one, and what they are sent with.
+    pub(crate) fn file(&self) -> Option<(&File, &Baskets)> {
+        self.storage.file().map(|file| (file, &self.baskets))
+    }
+
+    /// Appends a block with its wire header to `out`. What is in a file stays there until it is
+    /// sent; it was hashed once, and lay in memory a moment ago.
     ///
     /// # Errors
     /// [`TorrentError`] when the storage cannot be read, is too short, or differs from the torrent.
     pub(crate) async fn append_block(
         self: &Arc<Self>,
         block: Block,
-        out: &mut Vec<u8>,
+        out: &mut Outgoing,
     ) -> Result<(), TorrentError> {
-        out.extend(piece_header(block));
-        let start = out.len();
         let offset = self.metainfo.info.geometry.block_offset(block);
         let doubtful =
             self.doubtful.lock().unwrap_or_else(PoisonError::into_inner).has(block.piece);
-        if self.storage.in_memory() && !doubtful {
-            out.resize(start + block.length as usize, 0);
+        let ready = self.storage.in_memory() && !doubtful;
+        let data = if ready { None } else { Some(self.piece(block.piece).await?) };
+        out.bytes.extend(piece_header(block));
+        if self.storage.file().is_some() {
+            out.insert(offset, block.length as usize);
+            return Ok(());
+        }
+        let start = out.bytes.len();
+        let Some(data) = data else {
+            out.bytes.resize(start + block.length as usize, 0);
             return self
                 .storage
-                .read_at(offset, &mut out[start..])
+                .read_at(offset, &mut out.bytes[start..])
                 .map_err(|e| self.read_error(offset, e));
-        }
-        let data = self.piece(block.piece).await?;
+        };
         let range = block.begin as usize..(block.begin + block.length) as usize;
         match data.get(range) {
-            Some(bytes) => out.extend_from_slice(bytes),
+            Some(bytes) => out.bytes.extend_from_slice(bytes),
             None => return Err(self.read_error(offset, io::ErrorKind::UnexpectedEof.into())),
         }
         Ok(())
+    }
+
+    /// Reads the byte at `offset`: says why it could not be sent, if that was the storage's fault.
+    ///
+    /// # Errors
+    /// [`TorrentError`] when it cannot be read.
+    pub(crate) async fn probe(self: &Arc<Self>, offset: u64) -> Result<(), TorrentError> {
+        let disk = self.clone();
+        let read =
+            move || disk.storage.read_at(offset, &mut [0]).map_err(|e| disk.read_error(offset, e));
+        self.blocking(read).await.unwrap_or(Err(TorrentError::Stopped))
     }
 
     /// A whole piece, from the cache or the storage; hashed if that was not done yet.
@@ -162,7 +201,14 @@ impl Disk {
         let cell = self.cell(piece);
         let loaded = cell.get_or_try_init(|| async {
             let disk = self.clone();
-            let load = move || disk.load(piece);
+            let load = move || {
+                let mut data = disk.load(piece)?;
+                if disk.storage.file().is_some() {
+                    // that it was read lately is all that counts
+                    data = Vec::new();
+                }
+                Ok(data)
+            };
             self.blocking(load).await.unwrap_or(Err(TorrentError::Stopped)).map(Arc::new)
         });
         loaded.await.cloned()

@@ -42,8 +42,8 @@ pub(crate) struct Link {
     pub(crate) closing: Option<CloseReason>,
 }
 
-/// Buffers of done pieces that are kept.
-const SPARE: usize = 8;
+/// Most memory in buffers of done pieces that are kept.
+const SPARE: u64 = 4 * 1024 * 1024;
 
 /// When a peer connects again over other addresses, its connection is dead after this silence.
 const STALE: Duration = Duration::from_secs(5);
@@ -134,7 +134,7 @@ impl State {
                 }
                 Action::Discard(piece) => {
                     if let Some(buffer) = self.buffers.remove(&piece) {
-                        keep_spare(&mut self.spare, buffer);
+                        keep_spare(&mut self.spare, buffer, &self.geometry);
                     }
                 }
                 Action::KeepEvidence(piece) => {
@@ -193,7 +193,7 @@ impl State {
         data: Vec<u8>,
     ) -> Todo {
         let todo = self.judged(now, piece, good, &data);
-        keep_spare(&mut self.spare, data);
+        keep_spare(&mut self.spare, data, &self.geometry);
         todo
     }
 
@@ -288,8 +288,8 @@ impl State {
     }
 }
 
-fn keep_spare(spare: &mut Vec<Vec<u8>>, buffer: Vec<u8>) {
-    if spare.len() < SPARE {
+fn keep_spare(spare: &mut Vec<Vec<u8>>, buffer: Vec<u8>, geometry: &Geometry) {
+    if spare.len() as u64 * u64::from(geometry.piece_length()) < SPARE {
         spare.push(buffer);
     }
 }

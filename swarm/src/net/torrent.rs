@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 use super::hashing::Disk;
 use super::session::SessionShared;
 use super::stall::View;
-use super::state::{State, Todo};
+use super::state::State;
 use super::{announce, dial, pex, webseed};
 use crate::config::{InitialHave, TorrentSpec, Verify};
 use crate::core::{self, CoreConfig, Moment, PeerKey};
@@ -116,80 +116,7 @@ impl Shared {
         self.cancel.cancel();
     }
 
-    /// Hashes and stores complete pieces, here or on a thread for blocking work.
-    pub(crate) fn carry_out(self: &Arc<Self>, todo: Todo) {
-        let mut pending = vec![todo];
-        while let Some(todo) = pending.pop() {
-            if todo.completed {
-                self.on_completed();
-            }
-            for (piece, data) in todo.verify {
-                if self.disk.is_quick() {
-                    let good = self.disk.check_and_write(piece, &data);
-                    pending.push(self.checked(piece, good, data));
-                } else {
-                    let shared = self.clone();
-                    self.tasks.spawn(async move {
-                        let disk = shared.disk.clone();
-                        let job = move || (disk.check_and_write(piece, &data), data);
-                        if let Some((good, data)) = shared.disk.blocking(job).await {
-                            let todo = shared.checked(piece, good, data);
-                            shared.carry_out(todo);
-                        }
-                    });
-                }
-            }
-        }
-    }
-
-    fn checked(&self, piece: PieceIndex, good: Result<bool, TorrentError>, data: Vec<u8>) -> Todo {
-        match good {
-            Ok(good) => {
-                if !good {
-                    log::warn!(piece = piece.0, "piece failed its hash");
-                }
-                let now = self.now();
-                let mut state = self.lock();
-                if good {
-                    state.trouble.last_data = now;
-                }
-                state.checked(now, piece, good, data)
-            }
-            Err(error) => {
-                self.fail(error);
-                Todo::default()
-            }
-        }
-    }
-
-    /// A whole piece from a web seed: hashed and stored. `None` when peers were faster.
-    pub(crate) async fn web_piece(
-        self: &Arc<Self>,
-        piece: PieceIndex,
-        data: Vec<u8>,
-    ) -> Option<bool> {
-        let now = self.now();
-        let needed = {
-            let mut state = self.lock();
-            let needed = state.core.as_mut().is_some_and(|core| core.web_done(now, piece));
-            let todo = state.drain();
-            drop(state);
-            self.carry_out(todo);
-            needed
-        };
-        if !needed {
-            return None;
-        }
-        let disk = self.disk.clone();
-        let job = move || (disk.check_and_write(piece, &data), data);
-        let (result, data) = self.disk.blocking(job).await?;
-        let good = matches!(result, Ok(true));
-        let todo = self.checked(piece, result, data);
-        self.carry_out(todo);
-        Some(good)
-    }
-
-    fn on_completed(&self) {
+    pub(super) fn on_completed(&self) {
         let now = self.now();
         let (totals, downlink, started) = {
             let state = self.lock();

@@ -216,6 +216,10 @@ impl Storage for FileStorage {
     fn in_memory(&self) -> bool {
         self.in_memory
     }
+
+    fn file(&self) -> Option<&File> {
+        Some(&self.file)
+    }
 }
 
 #[cfg(test)]

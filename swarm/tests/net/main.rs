@@ -5,6 +5,7 @@
 mod basic;
 mod discovery;
 mod disk;
+mod files;
 mod hostile;
 mod http;
 mod siege;
