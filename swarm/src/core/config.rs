@@ -77,7 +77,7 @@ impl CoreConfig {
 impl Default for CoreConfig {
     fn default() -> Self {
         Self {
-            upload_slots: 16,
+            upload_slots: 32,
             first_slots: 8,
             served_at_once: 4,
             beginners_at_once: 2,
