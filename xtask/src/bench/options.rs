@@ -30,8 +30,8 @@ pub(crate) struct SwarmArgs {
     /// Size of the image [default: 32MB]
     #[arg(long)]
     image: Option<ByteSize>,
-    /// Length of a piece
-    #[arg(long, default_value = "32KiB")]
+    /// Length of a piece; the packer gives images of this size the same
+    #[arg(long, default_value = "16KiB")]
     piece: ByteSize,
     /// Runs of each client, in turn; the table has the median [default: 1, presets: 5]
     #[arg(long)]

@@ -20,6 +20,12 @@ const ACROSS: u64 = 4;
 /// A request is late in the end-game after so many times what an answer takes.
 const LATE: u32 = 4;
 
+/// See [`Torrent::pace`]: 25 Mbit/s.
+const PACE: u64 = 781_250;
+
+/// Haves wait two seconds at most.
+const SLOWEST: u32 = 8;
+
 impl Torrent {
     /// Our own id in handshakes: near peers share out by it who fetches what from other subnets.
     pub fn set_id(&mut self, id: PeerId) {
@@ -145,6 +151,7 @@ impl Torrent {
         self.log.push(piece);
         self.across.got(piece);
         self.choker.set_slots(self.slots());
+        let batch = self.config.have_batch * self.pace(now);
         // hardly anybody here has it: each millisecond counts for all behind us
         let rare = self.picker.availability(piece) < self.config.rare_below
             && self.picker.have().count() <= self.config.rare_until;
@@ -159,7 +166,7 @@ impl Torrent {
             let urgent = !peer.has.has(piece) && (rare || !peer.interested);
             let wait = match peer.wants_haves() {
                 HaveWish::Soon if urgent => Duration::ZERO,
-                HaveWish::Soon => self.config.have_batch,
+                HaveWish::Soon => batch,
                 HaveWish::AtOnce => Duration::ZERO,
                 HaveWish::Rarely => self.config.have_batch * 4,
             };
@@ -185,10 +192,21 @@ impl Torrent {
         }
     }
 
+    /// How many times slower this link is than one that brings [`PACE`] in a quarter of a second:
+    /// what is said by the clock is said as often for each piece, so that a slow link does not cost
+    /// more packets than a fast one.
+    fn pace(&self, now: Moment) -> u32 {
+        match self.down.per_second(now) {
+            0 => 1,
+            rate => u32::try_from(PACE * 4 / rate).unwrap_or(u32::MAX).clamp(1, SLOWEST),
+        }
+    }
+
     /// Says whether we want something of a peer, when that changed. Ours hear that we do at once,
     /// and that we do not when it lasts: each piece that comes and goes changes it.
     pub(super) fn tell_interest(&mut self, now: Moment, key: PeerKey) {
         let done = self.picker.is_done();
+        let lasts = self.config.interest_lasts * self.pace(now);
         let Some(peer) = self.peers.get_mut(key) else { return };
         let wanted = peer.useful > 0;
         peer.useless_since = match wanted {
@@ -196,7 +214,7 @@ impl Torrent {
             false => peer.useless_since.or(Some(now)),
         };
         let useless = peer.useless_since.map_or(Duration::ZERO, |since| now.saturating_sub(since));
-        if !wanted && !done && peer.is_ours() && useless < self.config.interest_lasts {
+        if !wanted && !done && peer.is_ours() && useless < lasts {
             return;
         }
         if peer.told_interest != wanted {
