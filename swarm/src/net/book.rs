@@ -156,8 +156,8 @@ impl Book {
         self.dialing
     }
 
-    /// A random address that may be dialled now, mostly of our own subnet; it counts as being dialled from here on. With
-    /// `complete` set, peers known to be complete are left out.
+    /// A random address that may be dialled now, mostly of our own subnet; it counts as being dialled
+    /// from here on. With `complete` set, peers known to be complete are left out.
     pub(crate) fn next(&mut self, now: Moment, complete: bool) -> Option<SocketAddr> {
         let due = |entry: &Entry| {
             let known_complete =
