@@ -225,7 +225,7 @@ impl Torrent {
             self.release(request.block, key);
         }
         self.picker.disown(key);
-        self.across.leave(key, peer.near, &peer.has, self.across_step(), now);
+        self.across.leave(key, peer.near, &peer.has, self.across_step(now), now);
         self.turns.leave(key);
         let change = self.choker.leave(key, now);
         self.apply(change);

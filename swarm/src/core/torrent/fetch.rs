@@ -151,7 +151,7 @@ impl Torrent {
         self.log.push(piece);
         self.across.got(piece);
         self.choker.set_slots(self.slots());
-        let batch = self.config.have_batch * self.pace(now);
+        let batch = self.have_batch(now);
         // hardly anybody here has it: each millisecond counts for all behind us
         let rare = self.picker.availability(piece) < self.config.rare_below
             && self.picker.have().count() <= self.config.rare_until;
@@ -202,11 +202,16 @@ impl Torrent {
         }
     }
 
+    /// How long a Have waits for others to go with.
+    fn have_batch(&self, now: Moment) -> Duration {
+        self.config.have_batch * self.pace(now)
+    }
+
     /// Says whether we want something of a peer, when that changed. Ours hear that we do at once,
     /// and that we do not when it lasts: each piece that comes and goes changes it.
     pub(super) fn tell_interest(&mut self, now: Moment, key: PeerKey) {
         let done = self.picker.is_done();
-        let lasts = self.config.interest_lasts * self.pace(now);
+        let lasts = self.config.interest_lasts;
         let Some(peer) = self.peers.get_mut(key) else { return };
         let wanted = peer.useful > 0;
         peer.useless_since = match wanted {
@@ -279,8 +284,8 @@ impl Torrent {
     }
 
     /// How long a node waits for a near peer to fetch a piece from another subnet and to tell.
-    pub(super) fn across_step(&self) -> Duration {
-        self.config.have_batch * 2 + self.usual_answer * 4
+    pub(super) fn across_step(&self, now: Moment) -> Duration {
+        self.have_batch(now) * 2 + self.usual_answer * 4
     }
 
     /// A request will not be answered by a peer: others may be asked.

@@ -135,7 +135,7 @@ impl Torrent {
         if near {
             self.across.here(piece);
         } else if !hides && self.picker.wants(piece) {
-            let step = self.across_step();
+            let step = self.across_step(now);
             self.across.there(piece, step, now);
         }
         if let Some(reveal) = &mut self.reveal {
@@ -157,7 +157,7 @@ impl Torrent {
         let complete = peer.is_some_and(crate::core::peer::Peer::is_complete);
         if complete && peer.is_some_and(|peer| !peer.near) {
             // it may have been hiding until now
-            let step = self.across_step();
+            let step = self.across_step(now);
             for piece in self.geometry.indices().filter(|piece| self.picker.wants(*piece)) {
                 self.across.there(piece, step, now);
             }
