@@ -159,7 +159,7 @@ fn choose_near(
         let useful = !(asker.complete && peer.complete());
         useful && !asker.is(peer) && !peer.admin() && peer.expires > now
     };
-    let mut candidates: Vec<_> = sample(members.len(), missing * SPREAD + 1 + ADMINS, rng)
+    let candidates = sample(members.len(), missing * SPREAD + 1 + ADMINS, rng)
         .into_iter()
         .filter_map(|number| {
             let (class, position) = swarm.find(&members[number])?;
@@ -167,8 +167,7 @@ fn choose_near(
             fit(peer).then(|| (peer.load.get(now), (class, position)))
         })
         .collect();
-    candidates.sort_by(|a, b| a.0.total_cmp(&b.0));
-    chosen.extend(candidates.into_iter().map(|(_, at)| at).take(missing));
+    chosen.extend(least_loaded(candidates).take(missing));
 }
 
 fn choose_balanced(
@@ -189,7 +188,7 @@ fn choose_balanced(
     let total = if asker.complete { leechers } else { leechers + swarm.pool(complete).len() };
     // One more than needed: the asker may be among them.
     let count = missing * SPREAD + 1 + ADMINS + chosen.len();
-    let mut candidates: Vec<_> = sample(total, count, rng)
+    let candidates = sample(total, count, rng)
         .into_iter()
         .map(|i| if i < leechers { (fetching, i) } else { (complete, i - leechers) })
         .filter_map(|(class, position)| {
@@ -199,9 +198,14 @@ fn choose_balanced(
             fit.then(|| (peer.load.get(now), (class, position)))
         })
         .collect();
-    // The sample comes in random order and the sort is stable: ties stay random.
+    chosen.extend(least_loaded(candidates).take(missing));
+}
+
+/// Those handed out least come first. A sample comes in random order and the sort is stable: ties
+/// stay random.
+fn least_loaded<T>(mut candidates: Vec<(f32, T)>) -> impl Iterator<Item = T> {
     candidates.sort_by(|a, b| a.0.total_cmp(&b.0));
-    chosen.extend(candidates.into_iter().map(|(_, at)| at).take(missing));
+    candidates.into_iter().map(|(_, at)| at)
 }
 
 /// `count` distinct numbers below `total` in random order; all of them when there are no more.
