@@ -1,6 +1,6 @@
 #!/bin/bash
 # 55beeswarm: boots the image that a Beeswarm swarm holds. Opt-in; see README.md.
-# BEESWARM_CLIENT and BEESWARM_TORRENT in the environment name files to install.
+# BEESWARM_CLIENT, BEESWARM_TORRENT and BEESWARM_TRUST in the environment name files to install.
 # shellcheck disable=SC2154 # the variables that are not set here are dracut's
 
 check() {
@@ -32,6 +32,8 @@ install() {
     local client=${BEESWARM_CLIENT:-$(command -v bee-initrd-client || echo /usr/lib/beeswarm/bee-initrd-client)}
     inst_simple "$client" /usr/bin/bee-initrd-client \
         || { derror "beeswarm: no client at $client: set BEESWARM_CLIENT"; return 1; }
+    # only when it is named: a host's own file must not decide what nodes trust
+    [[ -z ${BEESWARM_TRUST-} ]] || inst_simple "$BEESWARM_TRUST" /etc/beeswarm/trust.json || return 1
     [[ -z ${BEESWARM_TORRENT-} ]] || inst_simple "$BEESWARM_TORRENT" /rootimg.torrent || return 1
     inst_hook cmdline 30 "$moddir/parse-beeswarm.sh"
     if dracut_module_included systemd; then

@@ -10,10 +10,10 @@
 //! Each state is a type, and each step takes the state and gives the next: a root is never mounted
 //! from an image that was not verified, because there is no function that does it.
 //!
-//! *Verify* reads nothing a second time. The info-hash that the pin names covers the SHA-1 of every
-//! piece, the engine compares a piece before it writes it, and the file is on a tmpfs that nobody
-//! else has open. A second pass would read the image once more to compare the same bytes with a
-//! digest that is no more trusted than the first.
+//! *Verify* reads nothing a second time when a pin is all that the node has. The info-hash that it
+//! names covers the SHA-1 of every piece, the engine compares a piece before it writes it, and the
+//! file is on a tmpfs that nobody else has open. With a signature demanded the image is read once
+//! more: its signed digest is of SHA-256, which is stronger than that of the pieces ([`crate::image`]).
 //!
 //! Only the network is waited for, without end and with the reason on the console. Everything else
 //! that fails ends the program with a message and an exit code ([`crate::exit`]).
@@ -27,6 +27,7 @@ use std::sync::Arc;
 use proto::event::{EventKind, Stall, StallCause};
 use proto::kernel_args::KernelArgs;
 use proto::node_id::NodeId;
+use proto::trust_policy::TRUST_POLICY_PATH;
 use swarm::storage::FileStorage;
 use swarm::{Completed, InitialHave};
 use sys::memory::{MachineMemory, ProcessMemory};
@@ -38,11 +39,13 @@ use crate::cmdline;
 use crate::discover::{self, Surroundings};
 use crate::download::{Download, DownloadError, Plan};
 use crate::fetch;
+use crate::image;
 use crate::narrator::Narrator;
 use crate::network;
+use crate::policy::{self, PolicyError};
 use crate::preflight;
 use crate::retry::Pauses;
-use crate::trust::Trusted;
+use crate::trust::{Demands, Trusted};
 
 /// Where everything is. Tests put it elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,11 +58,19 @@ pub struct BootOptions {
     pub run: PathBuf,
     /// Instead of `/proc/meminfo`.
     pub meminfo: Option<PathBuf>,
+    /// Which signatures are demanded; without this file none.
+    pub trust: PathBuf,
 }
 
 impl Default for BootOptions {
     fn default() -> Self {
-        Self { cmdline: None, root: "/sysroot".into(), run: "/run/beeswarm".into(), meminfo: None }
+        Self {
+            cmdline: None,
+            root: "/sysroot".into(),
+            run: "/run/beeswarm".into(),
+            meminfo: None,
+            trust: TRUST_POLICY_PATH.into(),
+        }
     }
 }
 
@@ -181,15 +192,25 @@ impl Context {
         self.args.node.or_else(|| network::node_id(&network::cards(&net)))
     }
 
+    fn demands(&self) -> Result<Demands, PolicyError> {
+        let baked = policy::baked(&self.options.trust)?;
+        policy::demands(baked, &self.args.keys, self.args.pin)
+    }
+
     async fn discover(self, narrator: &mut Narrator) -> Result<Found, BootError> {
         let mut surroundings = Self::surroundings();
         if self.options.cmdline.is_none() {
             let state = PathBuf::from("/run/systemd/netif/state");
             surroundings.resolver = Some(("/etc/resolv.conf".into(), state));
         }
-        let trusted = discover::discover(&self.args.source, self.args.pin, &surroundings, narrator)
+        let demands = self.demands().map_err(BootError::Policy)?;
+        narrator.note(&policy::describe(&demands));
+        let trusted = discover::discover(&self.args.source, &demands, &surroundings, narrator)
             .await
             .map_err(BootError::Discover)?;
+        if let Some(signer) = policy::describe_signer(&trusted) {
+            narrator.note(&signer);
+        }
         let length = trusted.metainfo.info.geometry.total();
         if length % sys::loop_device::SECTOR != 0 {
             return Err(BootError::Unaligned { length });
@@ -256,6 +277,7 @@ impl Reserved {
         let Self { context, trusted, storage, have } = self;
         let plan = Plan {
             metainfo: Arc::new(trusted.metainfo.clone()),
+            signed: trusted.signed.clone(),
             trackers: fetch::tiers(&context.args.trackers),
             listen: context.args.listen,
             upload_limit: context.args.upload_limit,
@@ -265,6 +287,9 @@ impl Reserved {
         let mut download = join(plan, Arc::new(storage), have, narrator).await?;
         let result = download.complete(narrator).await;
         download.stop().await;
+        if matches!(&result, Err(DownloadError::Image(_))) {
+            image::discard(&context.options.image());
+        }
         let completed = result.map_err(BootError::Download)?;
         Ok(Verified { context, trusted, completed })
     }

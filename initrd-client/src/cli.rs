@@ -51,13 +51,14 @@ pub const HELP: &str = "\
 bee-initrd-client: fetches a node's image from the swarm
 
 Usage:
-  bee-initrd-client boot  [--root DIR] [--run DIR] [--cmdline FILE] [--meminfo FILE] [--json]
+  bee-initrd-client boot  [--root DIR] [--run DIR] [--trust FILE] [--cmdline FILE] [--meminfo FILE] [--json]
   bee-initrd-client fetch --torrent FILE|URL --output PATH [options]
 
 boot: what the initrd runs. Reads the kernel arguments, fetches the image into memory, verifies
 every piece, mounts it with a writable layer as the new root, and writes /run/beeswarm/boot.json.
   --root DIR            where the root is mounted                     [/sysroot]
   --run DIR             folder for image, torrent and boot.json       [/run/beeswarm]
+  --trust FILE          which signatures are demanded          [/etc/beeswarm/trust.json]
   --cmdline FILE        read kernel arguments from FILE instead of /etc/cmdline.d/*.conf,
                         /etc/cmdline and /proc/cmdline; no kernel log (for tests)
   --meminfo FILE        read FILE instead of /proc/meminfo (for tests)
@@ -68,6 +69,8 @@ Kernel arguments:
   root=beeswarm:/PATH.torrent   a torrent in the initrd
   beeswarm.pin=sha256:HEX       SHA-256 that manifest.json must have
   beeswarm.pin=btih:HEX         info-hash that the torrent must have
+  beeswarm.key=KEY              public key that must have signed the image, if the initrd has no key
+                                or lets others be named; repeatable
   beeswarm.tracker=URL          announce URL (http or udp), instead of the torrent's; repeatable
   beeswarm.report=URL           where events go               [host of the first tracker]
   beeswarm.node=MAC             name of this node                     [BOOTIF, else a card's]
@@ -81,6 +84,8 @@ fetch: an image into a file. A file that exists is checked, and what fits is kep
   --torrent FILE|URL    torrent file, or http URL of a .torrent, a manifest.json or a revision
   --output PATH         where the image goes
   --pin PIN             as beeswarm.pin= above
+  --key KEY             public key of minisign that must have signed the manifest; repeatable
+  --trust FILE          which signatures are demanded, as in an initrd
   --keep-seeding        hand the image on until SIGTERM or SIGINT
   --seed-for SECS       hand the image on for this long, then exit
   --listen ADDR:PORT    where peers connect to; port 0 takes a free one  [[::]:6881]
@@ -125,6 +130,7 @@ fn boot(parser: &mut lexopt::Parser) -> Result<(Command, Style), CliError> {
             Long("root") => options.root = parser.value()?.into(),
             Long("run") => options.run = parser.value()?.into(),
             Long("cmdline") => options.cmdline = Some(parser.value()?.into()),
+            Long("trust") => options.trust = parser.value()?.into(),
             Long("meminfo") => options.meminfo = Some(parser.value()?.into()),
             Long("json") => style = Style::Json,
             Short('h') | Long("help") => return Ok((Command::Help, style)),
@@ -141,6 +147,8 @@ fn fetch(parser: &mut lexopt::Parser) -> Result<(Command, Style), CliError> {
         torrent: Source::BakedTorrent(String::new()),
         output: PathBuf::new(),
         pin: None,
+        keys: Vec::new(),
+        trust: None,
         trackers: Vec::new(),
         listen: None,
         upload_limit: None,
@@ -155,6 +163,8 @@ fn fetch(parser: &mut lexopt::Parser) -> Result<(Command, Style), CliError> {
             Long("torrent") => torrent = Some(source(parser.value()?)?),
             Long("output") => output = Some(PathBuf::from(parser.value()?)),
             Long("pin") => options.pin = kernel_arg("--pin", "pin", &text(parser)?)?.pin,
+            Long("key") => options.keys.extend(kernel_arg("--key", "key", &text(parser)?)?.keys),
+            Long("trust") => options.trust = Some(parser.value()?.into()),
             Long("keep-seeding") => options.seed = Seed::Forever,
             Long("seed-for") => {
                 let seconds = parser.value()?.parse()?;
@@ -273,6 +283,7 @@ mod tests {
             ("fetch --torrent x --output x --tracker udp://h", "udp://HOST:PORT"),
             ("fetch --torrent x --output x --no-lsd=1", "no-lsd"),
             ("fetch --torrent x --output x --pin abc", "sha256:"),
+            ("fetch --torrent x --output x --key abc", "56 base64 digits"),
             ("boot --verbose", "--verbose"),
         ] {
             let error = parsed(line).unwrap_err().to_string();

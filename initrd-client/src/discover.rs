@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use proto::event::{EventKind, Stall, StallCause};
-use proto::kernel_args::{Pin, Source};
+use proto::kernel_args::Source;
 use proto::manifest::{ArtefactKind, MAX_MANIFEST_LEN};
 use proto::metainfo::MAX_TORRENT_LEN;
+use proto::signature::{MAX_SIGNATURE_LEN, SIGNATURE_SUFFIX};
 use swarm::http::{self, HttpError, Limits, Response};
 use tokio::time::Duration;
 
@@ -13,7 +14,10 @@ use crate::narrator::{Narrator, text};
 use crate::network::{self, Card};
 use crate::resolver;
 use crate::retry::Pauses;
-use crate::trust::{self, TrustError, Trusted};
+use crate::trust::{self, Demands, Patience, TrustError, Trusted};
+
+/// Answers that do not fit together are asked for again so many times: a few seconds in all.
+const MISFITS: u32 = 5;
 
 /// Where the state of the network is read from.
 #[derive(Debug, Clone)]
@@ -58,38 +62,41 @@ enum Failure {
     Content { from: String, source: TrustError },
 }
 
-/// Brings in the torrent and holds it against `pin`. Returns when it has one, or when the cause of
+/// Brings in the torrent and holds it against `demands`. Returns when it has one, or when the cause of
 /// failure is not the network.
 ///
 /// # Errors
 /// [`DiscoverError`].
 pub async fn discover(
     source: &Source,
-    pin: Option<Pin>,
+    demands: &Demands,
     surroundings: &Surroundings,
     narrator: &mut Narrator,
 ) -> Result<Trusted, DiscoverError> {
     narrator.tell(EventKind::Discover { source: name(source).to_owned() });
     let mut pauses = Pauses::new(seed(surroundings));
+    let mut misfits = 0;
     loop {
         if let Some(stall) = no_name_server(source, surroundings) {
             narrator.stall(&stall);
             tokio::time::sleep(pauses.after(stall.cause)).await;
             continue;
         }
-        let failure = match attempt(source, pin).await {
+        let failure = match attempt(source, demands).await {
             Ok(trusted) => return Ok(trusted),
             Err(failure) => failure,
         };
         let stall = match failure {
             Failure::Final(error) => return Err(error),
-            Failure::Content { from, source } if !source.may_pass() => {
-                return Err(DiscoverError::Refused { from, source });
+            Failure::Content { from, source } => {
+                let patience = source.patience();
+                misfits += u32::from(patience == Patience::Short);
+                if patience == Patience::None || misfits >= MISFITS {
+                    return Err(DiscoverError::Refused { from, source });
+                }
+                let detail = format!("{from}: {}", chain(&source));
+                Stall { cause: StallCause::SourceUnreachable, detail }
             }
-            Failure::Content { from, source } => Stall {
-                cause: StallCause::SourceUnreachable,
-                detail: format!("{from}: {}", chain(&source)),
-            },
             Failure::Http(error) => classify(&error, &network::cards(&surroundings.net)),
         };
         narrator.stall(&stall);
@@ -124,7 +131,7 @@ pub fn name(source: &Source) -> &str {
     }
 }
 
-async fn attempt(source: &Source, pin: Option<Pin>) -> Result<Trusted, Failure> {
+async fn attempt(source: &Source, demands: &Demands) -> Result<Trusted, Failure> {
     let refused = |from: &str| {
         let from = from.to_owned();
         move |source| Failure::Content { from, source }
@@ -136,7 +143,7 @@ async fn attempt(source: &Source, pin: Option<Pin>) -> Result<Trusted, Failure> 
                 Ok(bytes) => bytes,
                 Err(source) => return Err(Failure::Final(DiscoverError::Read { path, source })),
             };
-            trust::torrent(bytes, None, pin).map_err(|source| {
+            trust::torrent(bytes, None, demands).map_err(|source| {
                 // a file does not become better by waiting
                 let from = path.display().to_string();
                 Failure::Final(DiscoverError::Refused { from, source })
@@ -144,22 +151,36 @@ async fn attempt(source: &Source, pin: Option<Pin>) -> Result<Trusted, Failure> 
         }
         Source::Torrent(url) => {
             let response = get(url, MAX_TORRENT_LEN).await?;
-            trust::torrent(response.body, None, pin).map_err(refused(url))
+            trust::torrent(response.body, None, demands).map_err(refused(url))
         }
         Source::Manifest(url) => {
             let response = get(url, MAX_MANIFEST_LEN).await?;
-            let found = trust::manifest(&response.body, pin).map_err(refused(url))?;
+            let signature = match &demands.policy {
+                Some(_) => signature(&response.url).await?,
+                None => None,
+            };
+            let found = trust::manifest(&response.body, signature.as_deref(), demands);
+            let found = found.map_err(refused(url))?;
             // the URL that answered: a channel may redirect to the revision it stands for
             let folder = response.url.rsplit_once('/').map_or("", |(folder, _)| folder);
             let torrent_url = format!("{folder}/{}", ArtefactKind::Torrent.file_name());
             let response = get(&torrent_url, MAX_TORRENT_LEN).await?;
-            let mut trusted =
-                trust::torrent(response.body, Some(found), pin).map_err(refused(&torrent_url))?;
+            let mut trusted = trust::torrent(response.body, Some(found), demands)
+                .map_err(refused(&torrent_url))?;
             // The image lies beside its manifest, so its server is a web seed (BEP 19) that nobody
             // has to configure. The engine asks it only while peers bring nothing.
             trusted.metainfo.web_seeds.push(format!("{folder}/"));
             Ok(trusted)
         }
+    }
+}
+
+/// The signature beside a manifest; `None` when the server says that there is none.
+async fn signature(manifest: &str) -> Result<Option<Vec<u8>>, Failure> {
+    match get(&format!("{manifest}{SIGNATURE_SUFFIX}"), MAX_SIGNATURE_LEN).await {
+        Ok(response) => Ok(Some(response.body)),
+        Err(Failure::Http(HttpError::Status { status: 404 | 410, .. })) => Ok(None),
+        Err(failure) => Err(failure),
     }
 }
 

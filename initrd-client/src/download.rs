@@ -14,7 +14,9 @@ use swarm::{
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use crate::image::{self, ImageError};
 use crate::narrator::Narrator;
+use crate::trust::SignedImage;
 
 /// Progress is looked at this often.
 const TICK: Duration = Duration::from_millis(900);
@@ -24,6 +26,8 @@ const TICK: Duration = Duration::from_millis(900);
 pub struct Plan {
     /// The torrent, already trusted.
     pub metainfo: Arc<Metainfo>,
+    /// What the complete image must be, when a signature says it.
+    pub signed: Option<SignedImage>,
     /// Announce URLs in tiers that replace the torrent's.
     pub trackers: Option<Vec<Vec<String>>>,
     /// Where peers connect to; `None` is every address, TCP port 6881.
@@ -45,6 +49,9 @@ pub enum DownloadError {
     /// The storage failed.
     #[error("the fetch cannot go on")]
     Torrent(#[source] TorrentError),
+    /// The image is not what was signed.
+    #[error(transparent)]
+    Image(ImageError),
     /// SIGTERM or SIGINT.
     #[error("ended by a signal; what is verified stays, and the next run goes on from there")]
     Interrupted,
@@ -54,11 +61,18 @@ pub enum DownloadError {
 }
 
 /// A running transfer.
-#[derive(Debug)]
 pub struct Download {
     session: Session,
     torrent: Torrent,
+    storage: Arc<dyn Storage>,
+    signed: Option<SignedImage>,
     stop: Stop,
+}
+
+impl std::fmt::Debug for Download {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Download").field("signed", &self.signed).finish_non_exhaustive()
+    }
 }
 
 /// SIGTERM and SIGINT.
@@ -106,10 +120,10 @@ impl Download {
         let spec = TorrentSpec {
             have,
             trackers: plan.trackers,
-            ..TorrentSpec::new(plan.metainfo, storage)
+            ..TorrentSpec::new(plan.metainfo, storage.clone())
         };
         let torrent = session.add(spec).await.map_err(DownloadError::Session)?;
-        Ok(Self { session, torrent, stop })
+        Ok(Self { session, torrent, storage, signed: plan.signed, stop })
     }
 
     /// Where peers connect to.
@@ -118,10 +132,12 @@ impl Download {
         self.session.local_addr()
     }
 
-    /// Waits until every piece is here and verified, telling how far it is about once a second.
+    /// Waits until every piece is here and verified, telling how far it is about once a second; then,
+    /// when a signature says what the image must be, compares all of it.
     ///
     /// # Errors
-    /// [`DownloadError::Torrent`] when the storage fails, [`DownloadError::Interrupted`].
+    /// [`DownloadError::Torrent`] when the storage fails, [`DownloadError::Image`],
+    /// [`DownloadError::Interrupted`].
     pub async fn complete(&mut self, narrator: &mut Narrator) -> Result<Completed, DownloadError> {
         let progress = self.torrent.progress();
         let torrent = self.torrent.clone();
@@ -136,6 +152,13 @@ impl Download {
                 () = self.stop.requested() => return Err(DownloadError::Interrupted),
             }
         };
+        if let Some(signed) = &self.signed {
+            let check = image::check(self.storage.clone(), signed);
+            tokio::select! {
+                checked = check => checked.map_err(DownloadError::Image)?,
+                () = self.stop.requested() => return Err(DownloadError::Interrupted),
+            }
+        }
         narrator.complete(&completed, &progress.borrow().clone());
         Ok(completed)
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use proto::kernel_args::{Pin, Source};
 use proto::node_id::NodeId;
+use proto::signature::PublicKey;
 use proto::units::ByteRate;
 use swarm::InitialHave;
 use swarm::storage::{FileStorage, FileStorageError};
@@ -15,9 +16,11 @@ use swarm::storage::{FileStorage, FileStorageError};
 use crate::discover::{DiscoverError, Surroundings, discover};
 use crate::download::{Download, DownloadError, Plan};
 use crate::exit::Exit;
+use crate::image;
 use crate::narrator::Narrator;
 use crate::network;
-use crate::trust::TrustError;
+use crate::policy::{self, PolicyError};
+use crate::trust::Demands;
 
 /// What the command line says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +31,10 @@ pub struct FetchOptions {
     pub output: PathBuf,
     /// What the torrent must be.
     pub pin: Option<Pin>,
+    /// Whose signature the manifest must have; none is demanded without a key and `trust`.
+    pub keys: Vec<PublicKey>,
+    /// A trust policy, as an initrd has it.
+    pub trust: Option<PathBuf>,
     /// Announce URLs that replace the torrent's.
     pub trackers: Vec<String>,
     /// Where peers connect to.
@@ -61,6 +68,9 @@ pub enum Seed {
 /// Why a fetch ended without an image.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
+    /// It is not known which signature to demand.
+    #[error(transparent)]
+    Policy(PolicyError),
     /// No torrent.
     #[error(transparent)]
     Discover(DiscoverError),
@@ -77,6 +87,7 @@ impl FetchError {
     #[must_use]
     pub fn exit(&self) -> Exit {
         match self {
+            Self::Policy(_) => Exit::Policy,
             Self::Discover(error) => discover_exit(error),
             Self::Storage(error) => storage_exit(error),
             Self::Download(error) => download_exit(error),
@@ -88,10 +99,8 @@ impl FetchError {
 #[must_use]
 pub fn discover_exit(error: &DiscoverError) -> Exit {
     match error {
-        DiscoverError::Url(_)
-        | DiscoverError::Refused { source: TrustError::PinNeedsManifest, .. } => Exit::Usage,
-        DiscoverError::Refused { .. } => Exit::Refused,
-        DiscoverError::Read { .. } => Exit::Usage,
+        DiscoverError::Url(_) | DiscoverError::Read { .. } => Exit::Usage,
+        DiscoverError::Refused { source, .. } => source.exit(),
     }
 }
 
@@ -108,6 +117,7 @@ pub fn storage_exit(error: &FileStorageError) -> Exit {
 #[must_use]
 pub fn download_exit(error: &DownloadError) -> Exit {
     match error {
+        DownloadError::Image(error) => error.exit(),
         DownloadError::Interrupted => Exit::Interrupted,
         DownloadError::Torrent(_) => Exit::Device,
         DownloadError::Session(_) => Exit::Usage,
@@ -126,14 +136,22 @@ pub async fn run(options: FetchOptions, narrator: &mut Narrator) -> Result<(), F
         narrator.report_to(report, node, boot_id());
     }
     let surroundings = Surroundings { net: net.into(), resolver: None };
-    let trusted = discover(&options.torrent, options.pin, &surroundings, narrator)
+    let demands = demands(&options).map_err(FetchError::Policy)?;
+    if demands.policy.is_some() {
+        narrator.note(&policy::describe(&demands));
+    }
+    let trusted = discover(&options.torrent, &demands, &surroundings, narrator)
         .await
         .map_err(FetchError::Discover)?;
+    if let Some(signer) = policy::describe_signer(&trusted) {
+        narrator.note(&signer);
+    }
     let length = trusted.metainfo.info.geometry.total();
     let have = initial_have(&options.output);
     let storage = FileStorage::create(&options.output, length).map_err(FetchError::Storage)?;
     let plan = Plan {
         metainfo: Arc::new(trusted.metainfo),
+        signed: trusted.signed,
         trackers: tiers(&options.trackers),
         listen: options.listen,
         upload_limit: options.upload_limit,
@@ -146,7 +164,23 @@ pub async fn run(options: FetchOptions, narrator: &mut Narrator) -> Result<(), F
     let result = transfer(&mut download, &options, narrator).await;
     // also after an error: the tracker should not send others here
     download.stop().await;
+    if matches!(&result, Err(DownloadError::Image(_))) {
+        image::discard(&options.output);
+    }
     result.map_err(FetchError::Download)
+}
+
+/// A policy that was asked for must be there.
+fn demands(options: &FetchOptions) -> Result<Demands, PolicyError> {
+    let mut given = None;
+    if let Some(path) = &options.trust {
+        let missing = || std::io::ErrorKind::NotFound.into();
+        let policy = policy::baked(path)?;
+        given = Some(
+            policy.ok_or_else(|| PolicyError::Read { path: path.clone(), source: missing() })?,
+        );
+    }
+    policy::demands(given, &options.keys, options.pin)
 }
 
 async fn transfer(

@@ -209,9 +209,13 @@ impl Narrator {
 
     /// It cannot go on. `message` has cause and remedy.
     pub fn failed(&mut self, message: &str, exit: Exit) {
-        let object = json!({ "message": message, "exit": exit as u8 });
+        let refused = exit.refusal();
+        let mut object = json!({ "message": message, "exit": exit as u8 });
+        if let Some(refused) = refused {
+            object["refused"] = json!(refused);
+        }
         self.line("failed", object, Level::Error, &format!("FAILED: {message}"));
-        self.report(EventKind::Failed { message: message.to_owned() });
+        self.report(EventKind::Failed { message: message.to_owned(), refused });
     }
 
     /// Gives the last events a chance to arrive; waits no longer than `limit`.

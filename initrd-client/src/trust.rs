@@ -1,13 +1,28 @@
 //! What was found against what is demanded.
 //!
-//! The chain: `beeswarm.pin=` names the manifest (or the info-hash), the manifest names the torrent
-//! file and the info-hash, the info-hash names every piece. Servers, tracker and peers are outside
-//! of the chain: whatever they send either fits or is not used.
+//! The chain: a key in the initrd signed the manifest, or `beeswarm.pin=` names it (or the
+//! info-hash); the manifest names the torrent file, the info-hash and the image; the info-hash names
+//! every piece. Servers, tracker and peers are outside of the chain: whatever they send either fits
+//! or is not used.
 
 use proto::hash::{InfoHash, Sha256Digest};
 use proto::kernel_args::Pin;
 use proto::manifest::{ArtefactKind, Manifest, ManifestError};
 use proto::metainfo::{Metainfo, MetainfoError};
+use proto::signature::{self, KeyIds, SignatureError, Signed};
+use proto::trust_policy::TrustPolicy;
+use proto::unix_time::UnixTime;
+
+use crate::exit::Exit;
+
+/// What is demanded of an image.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Demands {
+    /// `beeswarm.pin=`
+    pub pin: Option<Pin>,
+    /// Whose signature the manifest must have, and from when on. `None`: it needs none.
+    pub policy: Option<TrustPolicy>,
+}
 
 /// Bytes that are not what they should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -35,6 +50,40 @@ pub enum TrustError {
         "beeswarm.pin=sha256: pins a manifest, but root= names a torrent; use beeswarm.pin=btih: or a revision URL"
     )]
     PinNeedsManifest,
+    /// Nobody signed the manifest.
+    #[error(
+        "it is not signed, and this node accepts only what key {trusted} signed; sign it with \
+         `bee-packer sign` on the admin host"
+    )]
+    Unsigned {
+        /// Whose signature counts.
+        trusted: KeyIds,
+    },
+    /// No manifest that could be signed.
+    #[error(
+        "root= names a torrent, and this node accepts only what key {trusted} signed; signed are \
+         manifests: name the URL of a revision"
+    )]
+    SignatureNeedsManifest {
+        /// Whose signature counts.
+        trusted: KeyIds,
+    },
+    /// The signature is not one that counts.
+    #[error("the manifest is refused{}", remedy(.0))]
+    Signature(#[source] SignatureError),
+    /// Rollback protection.
+    #[error(
+        "{name} was signed {}, and this node refuses what was signed before {not_before}; publish a \
+         newer revision, or sign this one again if it is to be booted", when(*.signed)
+    )]
+    TooOld {
+        /// Name of the image.
+        name: String,
+        /// When, if the signature says it.
+        signed: Option<UnixTime>,
+        /// What the policy says.
+        not_before: UnixTime,
+    },
     /// Not a manifest at all.
     #[error("the server's answer is no manifest{}", hint(*.html))]
     Manifest {
@@ -75,16 +124,67 @@ pub enum TrustError {
     },
 }
 
+fn remedy(error: &SignatureError) -> &'static str {
+    match error {
+        SignatureError::OtherKey { .. } => {
+            " (sign it with the key that nodes trust, or pack an initrd that trusts its key)"
+        }
+        _ => {
+            " (`bee-packer verify --public-key` on the admin host tells whether it is so there, too)"
+        }
+    }
+}
+
+fn when(signed: Option<UnixTime>) -> String {
+    signed.map_or_else(|| "without a time".to_owned(), |time| format!("at {time}"))
+}
+
 fn hint(html: bool) -> &'static str {
     if html { " but a web page: a proxy, a login page or a wrong URL" } else { "" }
 }
 
+/// Whether the same request may be answered better later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Patience {
+    /// A proxy's error page, a half-copied file: goes away.
+    Endless,
+    /// Two files that do not fit each other: a channel may have moved on between them, or a signature
+    /// is about to be written. If not, it stays so.
+    Short,
+    /// It will be no other.
+    None,
+}
+
 impl TrustError {
-    /// Whether the same request may be answered better later: a proxy's error page or a half-copied
-    /// file goes away, a wrong pin does not.
+    /// How long to go on asking.
     #[must_use]
-    pub fn may_pass(&self) -> bool {
-        matches!(self, Self::Manifest { .. } | Self::Torrent { .. } | Self::TorrentDigest { .. })
+    pub fn patience(&self) -> Patience {
+        match self {
+            Self::Manifest { .. }
+            | Self::Torrent { .. }
+            | Self::TorrentDigest { html: true, .. } => Patience::Endless,
+            Self::Unsigned { .. } | Self::Signature(_) | Self::TorrentDigest { .. } => {
+                Patience::Short
+            }
+            _ => Patience::None,
+        }
+    }
+
+    /// The exit code that says it.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::PinNeedsManifest => Exit::Usage,
+            Self::Unsigned { .. } | Self::SignatureNeedsManifest { .. } => Exit::Unsigned,
+            Self::Signature(SignatureError::OtherKey { .. }) => Exit::WrongKey,
+            Self::Signature(_) => Exit::AlteredManifest,
+            Self::TooOld { .. } => Exit::TooOld,
+            Self::TorrentDigest { .. } | Self::Contradiction { .. } => Exit::WrongTorrent,
+            Self::ManifestPin { .. }
+            | Self::InfoHashPin { .. }
+            | Self::Manifest { .. }
+            | Self::Torrent { .. } => Exit::Refused,
+        }
     }
 }
 
@@ -97,38 +197,90 @@ pub struct Trusted {
     pub torrent: Vec<u8>,
     /// Digest of the manifest, when there was one.
     pub manifest_sha256: Option<Sha256Digest>,
+    /// What a signature vouches for, when one was demanded.
+    pub signed: Option<SignedImage>,
 }
 
-/// Reads a manifest and holds it against the pin.
+/// What a trusted key vouches for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignedImage {
+    /// Which key, and when.
+    pub by: Signed,
+    /// Name of the image.
+    pub name: String,
+    /// What the whole image must have.
+    pub sha256: Sha256Digest,
+}
+
+/// A manifest that fits pin and policy.
+#[derive(Debug, Clone)]
+pub struct Accepted {
+    manifest: Manifest,
+    digest: Sha256Digest,
+    signed: Option<Signed>,
+}
+
+/// Reads a manifest and holds it against pin and policy. `signature` is the file beside it, `None`
+/// when there is none; it is not looked at unless the policy demands one.
 ///
 /// # Errors
-/// [`TrustError`] when it is none, or not the pinned one.
-pub fn manifest(bytes: &[u8], pin: Option<Pin>) -> Result<(Manifest, Sha256Digest), TrustError> {
-    let got = Sha256Digest::of(bytes);
-    let manifest = Manifest::parse(bytes)
-        .map_err(|source| TrustError::Manifest { html: is_html(bytes), source })?;
-    match pin {
-        Some(Pin::Manifest(wanted)) if wanted != got => {
-            Err(TrustError::ManifestPin { wanted, got })
+/// [`TrustError`] when it is none, not the pinned one, or not signed as demanded.
+pub fn manifest(
+    bytes: &[u8],
+    signature: Option<&[u8]>,
+    demands: &Demands,
+) -> Result<Accepted, TrustError> {
+    let digest = Sha256Digest::of(bytes);
+    let parsed = Manifest::parse(bytes);
+    if is_html(bytes)
+        && let Err(source) = parsed
+    {
+        return Err(TrustError::Manifest { html: true, source });
+    }
+    // before anything that it says is believed
+    let signed = demands.policy.as_ref().map(|policy| signer(policy, bytes, signature));
+    let signed = signed.transpose()?;
+    let manifest = parsed.map_err(|source| TrustError::Manifest { html: false, source })?;
+    match demands.pin {
+        Some(Pin::Manifest(wanted)) if wanted != digest => {
+            return Err(TrustError::ManifestPin { wanted, got: digest });
         }
         Some(Pin::InfoHash(wanted)) if wanted != manifest.info_hash => {
-            Err(TrustError::InfoHashPin { wanted, got: manifest.info_hash })
+            return Err(TrustError::InfoHashPin { wanted, got: manifest.info_hash });
         }
-        _ => Ok((manifest, got)),
+        _ => {}
     }
+    let not_before = demands.policy.as_ref().and_then(|policy| policy.not_before);
+    if let (Some(not_before), Some(signed)) = (not_before, &signed) {
+        let time = signed.comment.time;
+        if time.is_none_or(|time| time < not_before) {
+            return Err(TrustError::TooOld { name: manifest.name, signed: time, not_before });
+        }
+    }
+    Ok(Accepted { manifest, digest, signed })
 }
 
-/// Reads a torrent and holds it against its manifest, if there is one, and the pin.
+fn signer(
+    policy: &TrustPolicy,
+    manifest: &[u8],
+    signature: Option<&[u8]>,
+) -> Result<Signed, TrustError> {
+    let trusted = || KeyIds::of(&policy.keys);
+    let signature = signature.ok_or_else(|| TrustError::Unsigned { trusted: trusted() })?;
+    signature::verify(&policy.keys, manifest, signature).map_err(TrustError::Signature)
+}
+
+/// Reads a torrent and holds it against its manifest, if there is one, and the demands.
 ///
 /// # Errors
 /// [`TrustError`] names what does not fit.
 pub fn torrent(
     bytes: Vec<u8>,
-    manifest: Option<(Manifest, Sha256Digest)>,
-    pin: Option<Pin>,
+    accepted: Option<Accepted>,
+    demands: &Demands,
 ) -> Result<Trusted, TrustError> {
     let html = is_html(&bytes);
-    if let Some((manifest, _)) = &manifest {
+    if let Some(Accepted { manifest, .. }) = &accepted {
         let wanted = manifest
             .artefact(ArtefactKind::Torrent)
             .expect("Manifest::parse refuses a manifest without a torrent")
@@ -137,27 +289,31 @@ pub fn torrent(
         if wanted != got {
             return Err(TrustError::TorrentDigest { wanted, got, html });
         }
-    } else if let Some(Pin::Manifest(_)) = pin {
+    } else if let Some(policy) = &demands.policy {
+        return Err(TrustError::SignatureNeedsManifest { trusted: KeyIds::of(&policy.keys) });
+    } else if let Some(Pin::Manifest(_)) = demands.pin {
         return Err(TrustError::PinNeedsManifest);
     }
     let metainfo =
         Metainfo::parse(&bytes).map_err(|source| TrustError::Torrent { html, source })?;
-    if let Some((manifest, _)) = &manifest {
+    let mut signed = None;
+    if let Some(Accepted { manifest, signed: by, .. }) = &accepted {
         agree("info-hash", manifest.info_hash, metainfo.info_hash)?;
         let image = manifest
             .artefact(ArtefactKind::Image)
             .expect("Manifest::parse refuses a manifest without an image");
         agree("image length", image.length, metainfo.info.geometry.total())?;
+        let (name, sha256) = (&manifest.name, image.sha256);
+        signed = by.clone().map(|by| SignedImage { by, name: name.clone(), sha256 });
     }
-    match pin {
+    match demands.pin {
         Some(Pin::InfoHash(wanted)) if wanted != metainfo.info_hash => {
             Err(TrustError::InfoHashPin { wanted, got: metainfo.info_hash })
         }
-        _ => Ok(Trusted {
-            metainfo,
-            torrent: bytes,
-            manifest_sha256: manifest.map(|(_, digest)| digest),
-        }),
+        _ => {
+            let manifest_sha256 = accepted.map(|accepted| accepted.digest);
+            Ok(Trusted { metainfo, torrent: bytes, manifest_sha256, signed })
+        }
     }
 }
 

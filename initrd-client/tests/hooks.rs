@@ -203,6 +203,12 @@ fn the_module_installs_hooks_or_units() {
     assert_ne!(setup(&with_torrent).0, 0, "a missing torrent went unnoticed");
     std::fs::write(&torrent, "").unwrap();
     assert!(setup(&with_torrent).1.contains("x.torrent /rootimg.torrent"));
+    // what nodes trust is never left out silently
+    let trust = dir.path().join("trust.json");
+    let with_trust = format!("{environment} BEESWARM_TRUST={}; install", trust.display());
+    assert_ne!(setup(&with_trust).0, 0, "a missing trust policy went unnoticed");
+    std::fs::write(&trust, "").unwrap();
+    assert!(setup(&with_trust).1.contains("trust.json /etc/beeswarm/trust.json"));
 }
 
 #[test]

@@ -39,6 +39,9 @@ pub struct BootRecord {
     /// Digest of the manifest, when there was one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub manifest_sha256: Option<Sha256Digest>,
+    /// Id of the key that signed the manifest, when a signature was demanded.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub signed_by: Option<String>,
     /// What `root=` named.
     pub source: String,
     /// Upload limit in bytes per second.
@@ -102,6 +105,7 @@ mod tests {
             report: None,
             node: Some("52:54:00:00:00:01".parse().unwrap()),
             manifest_sha256: Some(Sha256Digest([2; 32])),
+            signed_by: Some("E7620F1842B4E81F".into()),
             source: "http://10.0.0.1:8080/revisions/demo/0123456789ab/".into(),
             upload_limit: Some(ByteRate(1000)),
             no_lsd: true,

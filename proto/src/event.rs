@@ -93,6 +93,9 @@ pub enum EventKind {
     Failed {
         /// Cause and remedy, for people.
         message: String,
+        /// What was refused, when something was.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        refused: Option<Refusal>,
     },
     /// A stage that this version does not know.
     #[serde(other)]
@@ -212,6 +215,32 @@ pub enum StallCause {
     Unknown,
 }
 
+/// Content that a node did not take, as a fixed word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Refusal {
+    /// It is not what `beeswarm.pin=` demands, or no image at all.
+    Content,
+    /// Nobody signed it.
+    Unsigned,
+    /// Signed by a key that the node does not trust.
+    WrongKey,
+    /// The manifest is not what was signed.
+    AlteredManifest,
+    /// The torrent is not the one that the manifest names.
+    WrongTorrent,
+    /// The image is not the one that the manifest names.
+    WrongImage,
+    /// Signed before the time that the node's policy names.
+    TooOld,
+    /// The node's trust policy cannot be used.
+    Policy,
+    /// A word that this version does not know.
+    #[serde(other)]
+    Unknown,
+}
+
 /// Why a batch was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EventError {
@@ -256,7 +285,7 @@ impl EventBatch {
                 EventKind::Discover { source: text }
                 | EventKind::Attach { device: text }
                 | EventKind::Mount { root: text }
-                | EventKind::Failed { message: text } => cut(text),
+                | EventKind::Failed { message: text, .. } => cut(text),
                 EventKind::Stalled(stall) => cut(&mut stall.detail),
                 EventKind::Seeding { device, user, .. } => {
                     cut(device);
@@ -306,7 +335,8 @@ mod tests {
                 uploaded: 6,
             },
             EventKind::Stalled(Stall { cause: StallCause::NoPeers, detail: "none".into() }),
-            EventKind::Failed { message: "m".into() },
+            EventKind::Failed { message: "m".into(), refused: None },
+            EventKind::Failed { message: "m".into(), refused: Some(Refusal::WrongKey) },
         ];
         let events =
             (1..).zip(kinds).map(|(seq, kind)| Event { seq, uptime_ms: seq * 10, kind }).collect();
@@ -323,12 +353,18 @@ mod tests {
     fn tolerates_what_is_newer() {
         let text = br#"{"version":1,"boot_id":"b","new":1,"events":[
             {"seq":1,"uptime_ms":2,"stage":"polishing","shine":3},
-            {"seq":2,"uptime_ms":2,"stage":"stalled","cause":"gremlins","detail":"x"}]}"#;
+            {"seq":2,"uptime_ms":2,"stage":"stalled","cause":"gremlins","detail":"x"},
+            {"seq":3,"uptime_ms":2,"stage":"failed","message":"x","refused":"ugly"},
+            {"seq":4,"uptime_ms":2,"stage":"failed","message":"x"}]}"#;
         let batch = EventBatch::parse(text).unwrap();
         assert_eq!(batch.events[0].kind, EventKind::Unknown);
         assert!(
             matches!(&batch.events[1].kind, EventKind::Stalled(s) if s.cause == StallCause::Unknown)
         );
+        for (event, expected) in [(2, Some(Refusal::Unknown)), (3, None)] {
+            let kind = &batch.events[event].kind;
+            assert!(matches!(kind, EventKind::Failed { refused, .. } if *refused == expected));
+        }
     }
 
     #[test]
@@ -349,7 +385,7 @@ mod tests {
         );
         let batch = EventBatch::parse(long.as_bytes()).unwrap();
         assert!(
-            matches!(&batch.events[0].kind, EventKind::Failed { message } if message.chars().count() == MAX_TEXT_LEN)
+            matches!(&batch.events[0].kind, EventKind::Failed { message, .. } if message.chars().count() == MAX_TEXT_LEN)
         );
     }
 }

@@ -131,6 +131,23 @@ impl Sha256Digest {
     }
 }
 
+/// SHA-256 of what comes in parts.
+#[derive(Debug, Clone, Default)]
+pub struct Sha256Stream(sha2::Sha256);
+
+impl Sha256Stream {
+    /// The next part.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The digest of all parts.
+    #[must_use]
+    pub fn finish(self) -> Sha256Digest {
+        Sha256Digest(self.0.finalize().into())
+    }
+}
+
 /// A peer's id for one session: 20 bytes, the first eight name the client (BEP 20).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PeerId(pub [u8; 20]);
@@ -204,6 +221,14 @@ mod tests {
         }
         let json = serde_json::to_string(&hash).unwrap();
         assert_eq!(serde_json::from_str::<InfoHash>(&json).unwrap(), hash);
+    }
+
+    #[test]
+    fn parts_hash_as_the_whole() {
+        let mut stream = Sha256Stream::default();
+        stream.update(b"ab");
+        stream.update(b"c");
+        assert_eq!(stream.finish(), Sha256Digest::of(b"abc"));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use crate::hash::{InfoHash, Sha256Digest};
 use crate::node_id::NodeId;
+use crate::signature::PublicKey;
 use crate::units::{ByteRate, ByteSize};
 
 /// Longest command line read, in bytes (the kernel's own limit is 4 KiB on most machines).
@@ -43,6 +44,8 @@ pub struct KernelArgs {
     pub source: Source,
     /// `beeswarm.pin=`
     pub pin: Option<Pin>,
+    /// `beeswarm.key=`: whose signature counts; empty takes the initrd's.
+    pub keys: Vec<PublicKey>,
     /// `beeswarm.tracker=`, each a tier of its own; empty takes the torrent's.
     pub trackers: Vec<String>,
     /// `beeswarm.report=`: base URL for events.
@@ -96,7 +99,7 @@ pub enum KernelArgsError {
     },
     /// A `beeswarm.` argument that does not exist.
     #[error(
-        "unknown kernel argument {0}; known are beeswarm.pin, .tracker, .report, .node, .overlay, .upload_limit, .download_limit, .listen, .lsd"
+        "unknown kernel argument {0}; known are beeswarm.pin, .key, .tracker, .report, .node, .overlay, .upload_limit, .download_limit, .listen, .lsd"
     )]
     Unknown(String),
     /// Longer than any kernel accepts.
@@ -111,7 +114,7 @@ pub fn is_for_us(cmdline: &str) -> bool {
 }
 
 impl KernelArgs {
-    /// Reads a command line. Later arguments win, `beeswarm.tracker=` adds up.
+    /// Reads a command line. Later arguments win, `beeswarm.key=` and `beeswarm.tracker=` add up.
     ///
     /// # Errors
     /// [`KernelArgsError`] names the argument and what is expected.
@@ -124,6 +127,7 @@ impl KernelArgs {
         let mut args = Self {
             source: Source::BakedTorrent(String::new()),
             pin: None,
+            keys: Vec::new(),
             trackers: Vec::new(),
             report: None,
             node: None,
@@ -139,6 +143,10 @@ impl KernelArgs {
                 "root" => root = Some(value),
                 "BOOTIF" => bootif = value.parse().ok(),
                 "beeswarm.pin" => args.pin = Some(pin(value)?),
+                "beeswarm.key" => {
+                    let expected = "a public key of minisign, 56 base64 digits";
+                    args.keys.push(typed("beeswarm.key", value, expected)?);
+                }
                 "beeswarm.tracker" => args.trackers.push(tracker_url(value)?),
                 "beeswarm.report" => args.report = Some(http_url("beeswarm.report", value)?),
                 "beeswarm.node" => {
@@ -286,6 +294,7 @@ mod tests {
         let line = format!(
             "BOOT_IMAGE=vmlinuz quiet root=beeswarm:http://10.0.0.1:8080/revisions/demo/0123456789ab/ \
              beeswarm.pin=sha256:{hex} beeswarm.tracker=http://10.0.0.1:6969/announce \
+             beeswarm.key=RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3 \
              beeswarm.tracker=http://10.0.0.2:6969/announce beeswarm.overlay=tmpfs:512MiB \
              BOOTIF=01-52-54-00-00-00-07 beeswarm.upload_limit=800Mbit \
              beeswarm.download_limit=2MiB console=\"ttyS0 115200\"\n"
@@ -298,6 +307,7 @@ mod tests {
             )
         );
         assert_eq!(args.pin, Some(Pin::Manifest(hex.parse().unwrap())));
+        assert_eq!(args.keys[0].id().to_string(), "E7620F1842B4E81F");
         assert_eq!(args.trackers.len(), 2);
         assert_eq!(args.node.unwrap().to_string(), "52:54:00:00:00:07");
         assert_eq!(args.overlay.size, Some(ByteSize(512 << 20)));
@@ -328,6 +338,7 @@ mod tests {
             ("root=beeswarm:http:///x", "names no image"),
             ("root=beeswarm:https://h/", "beeswarm.pin="),
             ("root=beeswarm:http://h beeswarm.pin=1234", "sha256:"),
+            ("root=beeswarm:http://h beeswarm.key=RWQ", "56 base64 digits"),
             ("root=beeswarm:http://h beeswarm.node=x", "MAC"),
             ("root=beeswarm:http://h beeswarm.overlay=zram", "tmpfs"),
             ("root=beeswarm:http://h beeswarm.tracker=udp://h", "udp://HOST:PORT"),

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::Flock;
 use proto::manifest::{MANIFEST_FILE, Manifest};
+use proto::signature::SIGNATURE_FILE;
 
 use crate::crash;
 use crate::durable;
@@ -26,7 +27,7 @@ pub struct Draft {
 }
 
 impl Draft {
-    /// Becomes the revision: put the artefacts here, and nothing else.
+    /// Becomes the revision: put the artefacts here, a signature if there is one, and nothing else.
     #[must_use]
     pub fn dir(&self) -> PathBuf {
         self.path.join("revision")
@@ -90,7 +91,8 @@ impl Store {
     }
 
     /// Makes the draft a revision: checks it against the manifest, brings every file to disk, and
-    /// renames it into place. When the same revision is there already, that one is returned.
+    /// renames it into place. When the same revision is there already, that one is returned, with
+    /// the draft's signature if the draft has one.
     ///
     /// # Errors
     /// [`StoreError::Artefact`] when the draft is not what the manifest says (only lengths are
@@ -107,6 +109,11 @@ impl Store {
         for kind in manifest.artefacts.keys() {
             durable::settle_file(&dir.join(kind.file_name()))?;
         }
+        let signature = dir.join(SIGNATURE_FILE);
+        let is_signed = signature.is_file();
+        if is_signed {
+            durable::settle_file(&signature)?;
+        }
         durable::settle_dir(&dir)?;
 
         let _lock = self.lock()?;
@@ -120,8 +127,26 @@ impl Store {
         let revision = RevisionDir::new(reference, path);
         if !new {
             revision.manifest()?;
+            if is_signed {
+                durable::rename(&signature, &revision.signature_path())?;
+            }
         }
         Ok(Committed { revision, new })
+    }
+
+    /// Adds a signature to a revision, or replaces the one it has: whole, or not at all.
+    ///
+    /// # Errors
+    /// [`StoreError::NoRevision`], [`StoreError::Altered`], the errors of writing.
+    pub fn put_signature(&self, reference: &RevisionRef, bytes: &[u8]) -> Result<(), StoreError> {
+        let _lock = self.lock()?;
+        let revision = self.revision(reference)?;
+        revision.manifest()?;
+        let scratch = self.root().join(TMP).join(SIGNATURE_FILE);
+        // of a packer that was killed here
+        durable::remove_tree(&scratch)?;
+        durable::create_file(&scratch, bytes)?;
+        durable::rename(&scratch, &revision.signature_path())
     }
 
     /// Removes everything under `tmp/` that no living packer holds. The caller holds the lock, so
@@ -152,7 +177,7 @@ fn is_there(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists)
 }
 
-/// Exactly the files that the manifest names, each of the length it says.
+/// Exactly the files that the manifest names, each of the length it says, and perhaps a signature.
 fn check(dir: &Path, manifest: &Manifest) -> Result<(), StoreError> {
     for (kind, artefact) in &manifest.artefacts {
         let path = dir.join(kind.file_name());
@@ -170,7 +195,10 @@ fn check(dir: &Path, manifest: &Manifest) -> Result<(), StoreError> {
         .and_then(Iterator::collect::<io::Result<Vec<_>>>)
         .map_err(|source| StoreError::List { path: dir.to_owned(), source })?;
     for entry in entries {
-        if !manifest.artefacts.keys().any(|kind| *kind.file_name() == *entry.file_name()) {
+        let is_named =
+            manifest.artefacts.keys().any(|kind| *kind.file_name() == *entry.file_name());
+        let is_signature = *entry.file_name() == *SIGNATURE_FILE && entry.path().is_file();
+        if !is_named && !is_signature {
             let reason = "the manifest does not name it".to_owned();
             return Err(StoreError::Artefact { path: entry.path(), reason });
         }

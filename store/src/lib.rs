@@ -5,7 +5,8 @@
 //!
 //! What holds at every moment, also after `kill -9` or a power cut between any two system calls:
 //!
-//! - a directory under `revisions/` is complete and never changes again;
+//! - a directory under `revisions/` is complete and never changes again, but for the signature of
+//!   its manifest, which is replaced as a whole;
 //! - a link under `published/` or `channels/` points to such a directory;
 //! - what is half-written lies under `tmp/`, and the next [`Store::begin`] removes it.
 //!

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use nix::fcntl::Flock;
+use proto::manifest::MANIFEST_FILE;
 use serde::{Deserialize, Serialize};
 
 use crate::durable;
@@ -196,6 +197,8 @@ impl Store {
             let published = link.is_ok();
             let path = layout::revision(&self.root, &reference);
             let since = link
+                // not of the directory: a signature that comes later changes that one
+                .or_else(|_| fs::metadata(path.join(MANIFEST_FILE)))
                 .or_else(|_| fs::metadata(&path))
                 .and_then(|m| m.modified())
                 .map_err(|source| StoreError::Read { path, source })?;

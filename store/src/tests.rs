@@ -415,6 +415,55 @@ fn a_crash_while_packing_and_publishing_leaves_old_or_new() {
 }
 
 #[test]
+fn a_signature_comes_with_the_revision_or_later_and_changes_nothing_else() {
+    let (_dir, store) = store();
+    let first = pack(&store, "debian", 1).unwrap().revision;
+    let second = pack(&store, "debian", 2).unwrap().revision;
+    assert_eq!(first.signature().unwrap(), None);
+    let (start, order) = (store.fingerprint().unwrap(), store.list().unwrap());
+    for bytes in [&b"one"[..], b"two"] {
+        store.put_signature(first.reference(), bytes).unwrap();
+        assert_eq!(first.signature().unwrap().as_deref(), Some(bytes));
+    }
+    // the older one is not the newest now
+    assert_eq!(store.list().unwrap(), order);
+    assert_eq!(store.changed_since(&start).unwrap(), None);
+    assert!(tmp_entries(&store).is_empty());
+    assert_eq!(first.file("manifest.json.minisig"), Some(first.signature_path()));
+
+    for (version, is_new) in [(3, true), (2, false)] {
+        let draft = store.begin().unwrap();
+        let manifest = fill(&draft, "debian", version);
+        fs::write(draft.dir().join("manifest.json.minisig"), "with it").unwrap();
+        let committed = store.commit(draft, &manifest).unwrap();
+        assert_eq!(committed.new, is_new);
+        assert_eq!(committed.revision.signature().unwrap().as_deref(), Some(&b"with it"[..]));
+    }
+    assert!(second.signature().unwrap().is_some());
+
+    let missing = "debian@000000000000".parse().unwrap();
+    assert!(matches!(store.put_signature(&missing, b""), Err(StoreError::NoRevision { .. })));
+    fs::write(second.manifest_path(), "{}").unwrap();
+    let error = store.put_signature(second.reference(), b"x").unwrap_err();
+    assert!(matches!(error, StoreError::Altered { .. }), "{error}");
+}
+
+#[test]
+fn a_crash_while_signing_leaves_the_old_signature_or_the_new_one() {
+    let only = |store: &Store| store.revisions().unwrap().remove(0);
+    let prepare = |store: &Store| {
+        revision(store, "debian", 1);
+        store.put_signature(&only(store), b"old").unwrap();
+    };
+    crash_everywhere(prepare, |store| {
+        let outcome = store.put_signature(&only(store), b"new");
+        let signature = store.revision(&only(store)).unwrap().signature().unwrap().unwrap();
+        assert!([&b"old"[..], b"new"].contains(&signature.as_slice()), "{signature:?}");
+        outcome
+    });
+}
+
+#[test]
 fn a_crash_while_pruning_leaves_old_or_new() {
     let prepare = |store: &Store| {
         for version in 1..=3 {

@@ -96,6 +96,7 @@ impl Mounted {
             report: report.map(str::to_owned),
             node: self.context.node(),
             manifest_sha256: self.trusted.manifest_sha256,
+            signed_by: self.trusted.signed.as_ref().map(|signed| signed.by.key.to_string()),
             source: discover::name(&args.source).to_owned(),
             upload_limit: args.upload_limit,
             no_lsd: !args.local_discovery,

@@ -15,6 +15,7 @@ use crate::discover::DiscoverError;
 use crate::download::DownloadError;
 use crate::exit::Exit;
 use crate::fetch::{discover_exit, download_exit, storage_exit};
+use crate::policy::PolicyError;
 use crate::preflight::MemoryShort;
 
 /// Each names what failed; [`BootError::exit`] tells it to scripts.
@@ -26,6 +27,9 @@ pub enum BootError {
     /// The kernel arguments cannot be used.
     #[error("wrong kernel arguments")]
     Arguments(#[source] KernelArgsError),
+    /// It is not known which signature to demand.
+    #[error(transparent)]
+    Policy(PolicyError),
     /// No usable torrent.
     #[error(transparent)]
     Discover(DiscoverError),
@@ -87,6 +91,7 @@ impl BootError {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Cmdline(_) | Self::Arguments(_) => Exit::Usage,
+            Self::Policy(_) => Exit::Policy,
             Self::Discover(error) => discover_exit(error),
             Self::Unaligned { .. } | Self::NoInit(_) => Exit::Refused,
             Self::Memory(_) => Exit::NoRoom,

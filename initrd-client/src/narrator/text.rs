@@ -41,7 +41,7 @@ pub fn describe(kind: &EventKind) -> (Level, String) {
         EventKind::Stalled(stall) => {
             return (Level::Warning, format!("waiting: {}", stall.detail));
         }
-        EventKind::Failed { message } => return (Level::Error, format!("FAILED: {message}")),
+        EventKind::Failed { message, .. } => return (Level::Error, format!("FAILED: {message}")),
         other => other.stage().to_owned(),
     };
     (Level::Notice, text)

@@ -4,11 +4,13 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use proto::boot_record::BootRecord;
+use proto::hash::Sha256Digest;
 
 use crate::image::Image;
 use crate::peers::Seeder;
 use crate::process::{Process, program};
 use crate::server::{Answer, Server};
+use crate::signed::{Bed, check};
 
 /// A place to boot in.
 struct Machine {
@@ -219,6 +221,87 @@ fn a_wrong_pin_mounts_nothing() {
     assert!(process.event("failed")["message"].as_str().unwrap().contains("beeswarm.pin="));
     assert_eq!(process.exit(), 4);
     assert!(!machine.path("run/image").exists());
+}
+
+/// Boots with the policy of the bed's key in the initrd.
+fn boot_signed(bed: &Bed, more: &str, then: &str) -> (Machine, Process) {
+    let url = bed.server.url("/rev/");
+    let machine = Machine::new(&format!("root=beeswarm:{url} beeswarm.listen=127.0.0.1:0 {more}"));
+    let trust = bed.key.policy(None);
+    let process = machine.boot(&["--trust", trust.to_str().unwrap()], then);
+    (machine, process)
+}
+
+#[test]
+fn a_signed_root_is_mounted_and_the_record_says_by_whom() {
+    let server = Server::start();
+    let image = Image::root(&[server.url("/announce")]);
+    let bed = Bed::of(server, image);
+    let (machine, mut process) = boot_signed(&bed, "", "test -e $root/sbin/init");
+    process.event("handover");
+    assert_eq!(process.exit(), 0);
+    assert_eq!(machine.record().signed_by, Some(bed.key.public().id().to_string()));
+}
+
+#[test]
+fn an_unsigned_root_or_another_key_mounts_nothing() {
+    let server = Server::start();
+    let image = Image::root(&[server.url("/announce")]);
+    let bed = Bed::of(server, image);
+    let other = "beeswarm.key=RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3";
+    let (machine, mut process) = boot_signed(&bed, other, "true");
+    check(&process.event("failed"), 13, "policy", &["E7620F1842B4E81F", "beeswarm.key="]);
+    assert_eq!(process.exit(), 13);
+    bed.server.remove("/rev/manifest.json.minisig");
+    let (unsigned, mut process) = boot_signed(&bed, "", "true");
+    check(&process.event("failed"), 7, "unsigned", &["bee-packer sign"]);
+    assert_eq!(process.exit(), 7);
+    for machine in [machine, unsigned] {
+        assert!(!machine.path("run/image").exists() && !machine.path("run/boot.json").exists());
+    }
+}
+
+#[test]
+fn an_image_that_was_not_signed_is_not_attached() {
+    let server = Server::start();
+    let image = Image::root(&[server.url("/announce")]);
+    let bed = Bed::of(server, image);
+    let digest = Sha256Digest::of(&bed.image.bytes).to_string();
+    let manifest = String::from_utf8(bed.image.manifest.clone()).unwrap();
+    let manifest = manifest.replace(&digest, &"09".repeat(32)).into_bytes();
+    bed.put("manifest.json", &manifest);
+    bed.put_signature(&bed.key.sign(&manifest, "timestamp:1000", &[]));
+    let (machine, mut process) = boot_signed(&bed, "", "true");
+    let failed = process.event("failed");
+    check(&failed, 11, "wrong-image", &["0909"]);
+    assert_eq!(process.exit(), 11);
+    let stages: Vec<_> = process.seen().iter().map(|event| event["event"].clone()).collect();
+    assert!(!stages.iter().any(|stage| stage == "attach" || stage == "complete"), "{stages:?}");
+    assert!(!machine.path("run/boot.json").exists());
+}
+
+#[test]
+fn a_node_without_a_key_says_what_proves_its_image() {
+    let server = Server::start();
+    let image = Image::root(&[server.url("/announce")]);
+    serve(&server, &image);
+    let _seeder = Seeder::start(&image);
+    for (pin, words) in [
+        (String::new(), "nothing proves"),
+        (format!("beeswarm.pin=sha256:{}", Sha256Digest::of(&image.manifest)), "pin= alone"),
+    ] {
+        let url = server.url("/rev/");
+        let machine =
+            Machine::new(&format!("root=beeswarm:{url} beeswarm.listen=127.0.0.1:0 {pin}"));
+        let trust = machine.path("no-policy").display().to_string();
+        let mut process = machine.boot(&["--trust", &trust], "true");
+        let note = process.event("note");
+        assert!(note["text"].as_str().unwrap().contains(words), "{note}");
+        process.event("handover");
+        assert_eq!(process.exit(), 0);
+        assert_eq!(machine.record().signed_by, None);
+        assert_eq!(server.requests("/rev/manifest.json.minisig"), 0);
+    }
 }
 
 #[test]

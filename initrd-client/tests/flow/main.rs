@@ -12,4 +12,5 @@ mod image;
 mod peers;
 mod process;
 mod server;
+mod signed;
 mod trouble;

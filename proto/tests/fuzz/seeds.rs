@@ -36,6 +36,8 @@ pub(crate) fn of(target: &str) -> Vec<Vec<u8>> {
         "lsd" => vec![lsd().into_bytes()],
         "udp_reply" => udp_replies(),
         "manifest" => vec![manifest()],
+        "signature" => vec![SIGNATURE.as_bytes().to_vec()],
+        "trust_policy" => vec![TRUST_POLICY.as_bytes().to_vec()],
         "event_batch" => vec![events()],
         "boot_record" => vec![BOOT_RECORD.as_bytes().to_vec()],
         "kernel_args" => KERNEL_ARGS.iter().map(|line| line.as_bytes().to_vec()).collect(),
@@ -43,6 +45,15 @@ pub(crate) fn of(target: &str) -> Vec<Vec<u8>> {
         other => panic!("no seeds for target {other}"),
     }
 }
+
+/// By minisign 0.11, of the text `test`.
+const SIGNATURE: &str = "untrusted comment: signature from minisign secret key\n\
+    RUTD+mhVfKxMpqc0pskEnbi/jNTq2XrylFf2dcpya23KaPzzgI6tq9v/l2APndH777ph3cTpVaVaYE8L3YStxLOe0wxLbRY6UQs=\n\
+    trusted comment: timestamp:1763744000\tfile:manifest.json\tname:demo\trevision:0123456789ab\n\
+    5T0empT4AA6SKTIu0hTvzb+7jz5cMTyvkziUZSIVBRah+mRnWq3BNj57DhpSLVH9SVSTZKsjeE2E1wDMgxmHBA==\n";
+
+const TRUST_POLICY: &str = "{\"version\":1,\"keys\":[\"RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3\"],\
+    \"allow_override\":true,\"not_before\":1763744000}";
 
 const UNITS: [&str; 8] = [
     "1.5GiB",
@@ -193,7 +204,7 @@ fn events() -> Vec<u8> {
             hash_failures: 1,
         },
         EventKind::Stalled(Stall { cause: StallCause::NoPeers, detail: "none".into() }),
-        EventKind::Failed { message: "m".into() },
+        EventKind::Failed { message: "m".into(), refused: None },
     ];
     let events = (1..).zip(kinds).map(|(seq, kind)| Event { seq, uptime_ms: seq, kind }).collect();
     let batch = EventBatch { version: 1, boot_id: "b".into(), events };

@@ -19,6 +19,8 @@ use proto::manifest::{MAX_MANIFEST_LEN, Manifest};
 use proto::metainfo::Metainfo;
 use proto::node_id::NodeId;
 use proto::pex::{MAX_PEERS as MAX_PEX, PexMessage};
+use proto::signature::{self as minisign, PublicKey};
+use proto::trust_policy::TrustPolicy;
 use proto::udp_tracker::{self, Family, Reply};
 use proto::units::{ByteRate, ByteSize};
 use proto::wire::{Handshake, Message};
@@ -28,7 +30,7 @@ use proto::{peers, query};
 pub(crate) type Target = fn(&[u8]) -> bool;
 
 /// Every target by name; the name is also that of the libFuzzer binary.
-pub(crate) const ALL: [(&str, Target); 17] = [
+pub(crate) const ALL: [(&str, Target); 19] = [
     ("bencode", bencode),
     ("metainfo", metainfo),
     ("announce_query", announce_query),
@@ -42,6 +44,8 @@ pub(crate) const ALL: [(&str, Target); 17] = [
     ("lsd", lsd),
     ("udp_reply", udp_reply),
     ("manifest", manifest),
+    ("signature", signature),
+    ("trust_policy", trust_policy),
     ("event_batch", event_batch),
     ("boot_record", boot_record),
     ("kernel_args", kernel_args),
@@ -254,6 +258,31 @@ pub(crate) fn manifest(data: &[u8]) -> bool {
     if bytes.len() <= MAX_MANIFEST_LEN {
         assert_eq!(Manifest::parse(&bytes).expect("own output"), parsed);
     }
+    true
+}
+
+/// Key and text that the seed of `signature` was made with.
+const SIGNER: &str = "RWTD+mhVfKxMpsFXpLq2G+5LpO3zVO2t7Bt89bbG8MYj4q8YlzgBAmbU";
+const SIGNED: &[u8] = b"test";
+
+/// A signature, by whoever made it; a valid one says what its signer said.
+pub(crate) fn signature(data: &[u8]) -> bool {
+    let key: PublicKey = SIGNER.parse().expect("a key");
+    let claimed = minisign::claimed(data);
+    if let Ok(signed) = minisign::verify(&[key], SIGNED, data) {
+        assert_eq!(signed.comment.name.as_deref(), Some("demo"), "forged");
+        assert_eq!(signed.comment.time.map(|time| time.0), Some(1_763_744_000), "forged");
+        assert_eq!(claimed.as_ref(), Ok(&signed));
+    }
+    claimed.is_ok()
+}
+
+/// `/etc/beeswarm/trust.json`.
+pub(crate) fn trust_policy(data: &[u8]) -> bool {
+    let Ok(parsed) = TrustPolicy::parse(data) else { return false };
+    assert!(!parsed.keys.is_empty(), "a policy that demands nothing");
+    let bytes = parsed.to_bytes().expect("what was read can be written");
+    assert_eq!(TrustPolicy::parse(&bytes).expect("own output"), parsed);
     true
 }
 

@@ -4,9 +4,10 @@ use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use proto::manifest::{ArtefactKind, MANIFEST_FILE};
+use proto::signature::SIGNATURE_FILE;
 
-/// Kinds of files, in the order of the counters: the artefacts, then the manifest.
-const NAMES: [&str; 5] = ["image", "torrent", "kernel", "initrd", "manifest"];
+/// Kinds of files, in the order of the counters: the artefacts, the manifest, its signature.
+const NAMES: [&str; 6] = ["image", "torrent", "kernel", "initrd", "manifest", "signature"];
 
 /// Counters of a server. They only rise, and count bytes as they go out, not when a transfer ends.
 #[derive(Debug, Default)]
@@ -93,8 +94,10 @@ impl Counters {
 
 /// Which counter a file of a revision has. `None`: it is no file of a revision.
 pub(super) fn file_index(file: &str) -> Option<usize> {
-    if file == MANIFEST_FILE {
-        return Some(NAMES.len() - 1);
+    match file {
+        MANIFEST_FILE => return Some(4),
+        SIGNATURE_FILE => return Some(5),
+        _ => {}
     }
     ArtefactKind::ALL.into_iter().find(|kind| kind.file_name() == file).map(artefact_index)
 }
@@ -115,7 +118,14 @@ mod tests {
     #[test]
     fn every_file_has_its_own_counter() {
         let counters = Counters::default();
-        let files = ["rootimg.sfs", "rootimg.torrent", "vmlinuz", "initrd.img", "manifest.json"];
+        let files = [
+            "rootimg.sfs",
+            "rootimg.torrent",
+            "vmlinuz",
+            "initrd.img",
+            "manifest.json",
+            "manifest.json.minisig",
+        ];
         for (at, file) in files.iter().enumerate() {
             assert_eq!(file_index(file), Some(at));
             counters.sent(at, 1 << at);
@@ -124,7 +134,7 @@ mod tests {
         assert_eq!(file_index("store.json"), None);
         assert_eq!(counters.image_bytes(), 1);
         assert_eq!(counters.bytes(ArtefactKind::Initrd), 8);
-        assert_eq!(counters.all_bytes(), 31);
+        assert_eq!(counters.all_bytes(), 63);
         let text = counters.to_metrics();
         assert!(text.contains("beeswarm_seeder_http_bytes_total{file=\"initrd\"} 8\n"), "{text}");
         assert!(text.contains("beeswarm_seeder_http_errors_total 0\n"), "{text}");

@@ -1,8 +1,10 @@
 //! From a target to an open file of a published revision.
 
 use std::fs::File;
+use std::os::unix::fs::MetadataExt as _;
 
 use proto::manifest::{ArtefactKind, MANIFEST_FILE, Manifest};
+use proto::signature::SIGNATURE_FILE;
 use store::{RevisionDir, Store};
 
 use super::counters::file_index;
@@ -22,7 +24,7 @@ pub enum Scope {
 pub(super) struct Opened {
     pub(super) file: File,
     pub(super) len: u64,
-    /// Strong: a revision never changes.
+    /// Strong: a revision never changes, and a signature has its time in it.
     pub(super) etag: String,
     pub(super) content_type: &'static str,
     pub(super) cache_control: &'static str,
@@ -81,23 +83,24 @@ impl Library {
             std::io::ErrorKind::NotFound => Refusal::NotFound,
             _ => Refusal::Broken(format!("cannot open {}: {e}", path.display())),
         })?;
-        let len = file.metadata().map_err(broken)?.len();
+        let meta = file.metadata().map_err(broken)?;
+        let len = meta.len();
         check_length(&dir, name, len)?;
-        Ok(Opened {
-            file,
-            len,
-            etag: format!("\"{}-{name}\"", dir.reference().id),
-            content_type: content_type(name),
-            cache_control,
-            counter,
-        })
+        let mut etag = format!("\"{}-{name}\"", dir.reference().id);
+        let mut cache_control = cache_control;
+        if *name == SIGNATURE_FILE {
+            // the one file that may be replaced: signed again, or by another key
+            etag = format!("\"{}-{}-{}-{name}\"", meta.ino(), meta.mtime(), meta.mtime_nsec());
+            cache_control = "no-cache";
+        }
+        Ok(Opened { file, len, etag, content_type: content_type(name), cache_control, counter })
     }
 }
 
 /// A file that was cut off or replaced is not handed out: a node could not tell a damaged kernel.
 fn check_length(dir: &RevisionDir, name: &str, len: u64) -> Result<(), Refusal> {
     let manifest: Manifest = dir.manifest().map_err(broken)?;
-    if name == MANIFEST_FILE {
+    if [MANIFEST_FILE, SIGNATURE_FILE].contains(&name) {
         return Ok(());
     }
     let stated = ArtefactKind::ALL
@@ -123,6 +126,7 @@ fn broken(error: impl std::error::Error) -> Refusal {
 fn content_type(name: &str) -> &'static str {
     match name {
         MANIFEST_FILE => "application/json",
+        SIGNATURE_FILE => "text/plain",
         "rootimg.torrent" => "application/x-bittorrent",
         _ => "application/octet-stream",
     }

@@ -117,7 +117,7 @@ mod tests {
         ] {
             assert_eq!(parse(path), None, "{path}");
         }
-        // The file is a plain text here; the store only knows five of them.
+        // The file is a plain text here; the store only knows six of them.
         assert_eq!(parse("/revisions/debian/0123456789ab/.."), revision(".."));
         assert_eq!(parse("/revisions/debian/0123456789ab/%2e%2e%2fx"), revision("../x"));
     }

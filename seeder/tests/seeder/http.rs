@@ -95,6 +95,22 @@ fn serves_every_file_of_a_revision_under_both_names() {
 }
 
 #[test]
+fn a_signature_is_served_as_it_is_now() {
+    let fixture = Fixture::new();
+    let path = fixture.path("manifest.json.minisig");
+    assert_eq!(get(fixture.address, &path).status, 404);
+    let mut tags = Vec::new();
+    for text in ["first", "again"] {
+        fixture.store.put_signature(&fixture.reference, text.as_bytes()).unwrap();
+        let answer = get(fixture.address, &path);
+        assert_eq!((answer.status, answer.text()), (200, text.to_owned()));
+        assert_eq!(answer.header("cache-control"), Some("no-cache"));
+        tags.push(answer.header("etag").unwrap().to_owned());
+    }
+    assert_ne!(tags[0], tags[1]);
+}
+
+#[test]
 fn head_tells_the_same_without_a_body_and_the_connection_stays() {
     let fixture = Fixture::new();
     let mut client = Client::connect(fixture.address);

@@ -69,6 +69,7 @@ impl Node {
             report: None,
             node: None,
             manifest_sha256: None,
+            signed_by: None,
             source: "http://admin:8080/channels/stable/debian/".into(),
             upload_limit: None,
             no_lsd: true,

@@ -230,7 +230,7 @@ async fn events_arrive_once_in_order_although_the_server_fails_first() {
 #[tokio::test]
 async fn a_dead_tracker_does_not_hold_up_a_flush() {
     let reporter = Reporter::start("http://127.0.0.1:1", NodeId([2; 6]), "boot-2".to_owned());
-    reporter.send(EventKind::Failed { message: "x".to_owned() });
+    reporter.send(EventKind::Failed { message: "x".to_owned(), refused: None });
     let started = std::time::Instant::now();
     reporter.flush(Duration::from_millis(300)).await;
     assert!(started.elapsed() < Duration::from_secs(5));

@@ -51,6 +51,7 @@ fn service(cluster: &Cluster, node: &Node, revision: &Revision, device: &Loop) -
         report: Some(format!("http://{ADMIN}:6969")),
         node: Some(node.mac().parse().unwrap()),
         manifest_sha256: None,
+        signed_by: None,
         source: revision.url(),
         upload_limit: None,
         no_lsd: false,

@@ -184,7 +184,7 @@ impl Node {
             }
             EventKind::Seeding { .. } => self.percent = 100.0,
             EventKind::Stalled(stall) => self.stall = Some(stall),
-            EventKind::Failed { message } => self.failed = Some(message),
+            EventKind::Failed { message, .. } => self.failed = Some(message),
             _ => {}
         }
     }

@@ -92,7 +92,7 @@ fn a_stall_lasts_until_the_next_progress() {
     assert_eq!(node.stall.as_ref().map(|s| s.cause), Some(StallCause::NoPeers));
     table.take(id(1), ADDR, batch("b", vec![(2, 30, fetch(200))]), now);
     assert!(!table.get(id(1)).unwrap().troubled(now));
-    let failed = EventKind::Failed { message: "no memory".into() };
+    let failed = EventKind::Failed { message: "no memory".into(), refused: None };
     table.take(id(1), ADDR, batch("b", vec![(3, 40, failed)]), now);
     let node = table.get(id(1)).unwrap();
     assert_eq!((node.stage, node.failed.as_deref()), ("failed", Some("no memory")));
