@@ -7,7 +7,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use packer::pack::Compression;
 use store::{Channel, RevisionName, RevisionRef};
 
-use crate::{manage, run, show};
+use crate::keys::{KeygenArgs, PasswordArgs, SignArgs};
+use crate::{keys, manage, run, show};
 
 /// Packs a root tree into an image that a cluster boots by BitTorrent, and manages the store of
 /// such images.
@@ -30,6 +31,7 @@ Exit codes:
   4  a program (mksquashfs, dracut, tar) is missing or failed
   5  the store cannot be written: full, read-only, no permission
   6  a revision is damaged
+  7  a revision is not signed, or not by the key that was given
 
 Example:
   bee-packer pack --source /srv/debian --name debian --store /var/lib/beeswarm \\
@@ -39,6 +41,10 @@ Example:
 enum Command {
     /// Pack a root tree and store it as a revision
     Pack(Box<PackArgs>),
+    /// Make a pair of keys: one that signs, one that nodes trust
+    Keygen(KeygenArgs),
+    /// Sign a revision that is in the store
+    Sign(SignArgs),
     /// Seed a revision, and let a channel boot it
     Publish(PublishArgs),
     /// Stop seeding a revision that no channel boots; its files stay
@@ -51,7 +57,8 @@ enum Command {
     List(StoreArg),
     /// Show what a revision, a .torrent or a manifest.json says
     Inspect(InspectArgs),
-    /// Read revisions back and compare every byte with manifest and torrent
+    /// Read revisions back and compare every byte with manifest and torrent; with --public-key
+    /// their signatures, too
     Verify(VerifyArgs),
 }
 
@@ -114,6 +121,22 @@ pub(crate) struct PackArgs {
     /// Neither kernel nor initrd: something else boots the image
     #[arg(long, conflicts_with_all = ["kernel", "kver", "keep_initrd", "dracut_args"])]
     pub(crate) image_only: bool,
+    /// Secret key (of keygen, or of minisign) that signs the revision. Its public key goes into the
+    /// initrd: nodes then boot nothing that is not signed
+    #[arg(long, value_name = "FILE")]
+    pub(crate) sign_key: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) password: PasswordArgs,
+    /// Further public key that nodes trust, as digits or a file; repeatable
+    #[arg(long = "trust-key", value_name = "KEY|FILE", conflicts_with_all = ["keep_initrd", "image_only"])]
+    pub(crate) trust_keys: Vec<String>,
+    /// Let the kernel argument beeswarm.key= name other keys than those in the initrd
+    #[arg(long)]
+    pub(crate) allow_key_override: bool,
+    /// Nodes refuse what was signed before: 2026-11-21, 2026-11-21T17:00:00Z, or NAME@REV of a
+    /// signed revision in the store
+    #[arg(long, value_name = "TIME|REVISION")]
+    pub(crate) oldest: Option<String>,
     /// Publish the revision when it is packed
     #[arg(long)]
     pub(crate) publish: bool,
@@ -203,6 +226,9 @@ pub(crate) struct VerifyArgs {
     pub(crate) revision: Option<String>,
     #[command(flatten)]
     pub(crate) store: StoreArg,
+    /// Every revision must be signed by this public key (digits or a file), or one of several
+    #[arg(long = "public-key", value_name = "KEY|FILE")]
+    pub(crate) public_keys: Vec<String>,
 }
 
 impl Cli {
@@ -211,6 +237,8 @@ impl Cli {
         let json = self.json;
         match &self.command {
             Command::Pack(args) => run::pack(args, json),
+            Command::Keygen(args) => keys::keygen(args, json),
+            Command::Sign(args) => keys::sign(args, json),
             Command::Publish(args) => manage::publish(args, json),
             Command::Unpublish(args) => manage::unpublish(args, json),
             Command::Rollback(args) => manage::rollback(args, json),
@@ -237,7 +265,8 @@ mod tests {
         let line = "bee-packer pack --source /r --name debian --store /s --tracker http://a:1 \
                     --tracker http://b:1 --web-seed http://c/ --kernel /k --kver 6.1.0 \
                     --nodes 30 --dracut-module /m --client /c --dracut-arg --add=x \
-                    --compression xz --publish --json";
+                    --compression xz --publish --json --sign-key /k.key --password-file /p \
+                    --trust-key RWQ --allow-key-override --oldest debian@0123456789ab";
         let cli = Cli::try_parse_from(line.split_whitespace()).unwrap();
         let Command::Pack(args) = cli.command else { panic!("pack") };
         assert_eq!(args.trackers.len(), 2);
@@ -248,6 +277,9 @@ mod tests {
             "bee-packer pack --source /r --name x",
             "bee-packer unpublish debian --store /s",
             "bee-packer prune debian --store /s",
+            "bee-packer keygen",
+            "bee-packer sign debian --store /s",
+            "bee-packer keygen --sign-key k --password-file p --empty-password",
         ] {
             assert!(Cli::try_parse_from(bad.split_whitespace()).is_err(), "{bad}");
         }

@@ -23,6 +23,9 @@ const BASE_DIRS: [&str; 2] = ["/usr/lib/dracut", "/lib/dracut"];
 /// Name of the client in the initrd, as `lsinitrd` prints it.
 const CLIENT_INSIDE: &str = "bin/bee-initrd-client";
 
+/// Name of the trust policy in the initrd, as `lsinitrd` prints it.
+const TRUST_INSIDE: &str = "etc/beeswarm/trust.json";
+
 /// What dracut is to make.
 #[derive(Debug)]
 pub(crate) struct Job<'a> {
@@ -30,6 +33,8 @@ pub(crate) struct Job<'a> {
     pub(crate) kernel: &'a Kernel,
     pub(crate) module: &'a Path,
     pub(crate) client: &'a Path,
+    /// The trust policy, if nodes are to demand signatures.
+    pub(crate) trust: Option<&'a Path>,
     /// Of the user, after ours: they win.
     pub(crate) extra: &'a [String],
     /// Scratch directory, absolute.
@@ -60,9 +65,13 @@ pub(crate) fn run(job: &Job<'_>) -> Result<PathBuf, PackError> {
     }
     let mut list = LSINITRD.command();
     list.arg(&initrd);
-    if !LSINITRD.run(list, |_| {})?.text.contains(CLIENT_INSIDE) {
+    let list = LSINITRD.run(list, |_| {})?.text;
+    // a module that does not know of the policy would leave it out, and nodes would demand nothing
+    let trust = job.trust.map(|_| (TRUST_INSIDE, "the public key (etc/beeswarm/trust.json)"));
+    let wanted = [(CLIENT_INSIDE, "bee-initrd-client")].into_iter().chain(trust);
+    if let Some((_, missing)) = wanted.into_iter().find(|(name, _)| !list.contains(name)) {
         return Err(PackError::InitrdIncomplete {
-            missing: "bee-initrd-client",
+            missing,
             tail: log_tail::tail(&output.text),
             log: keep_log("dracut", &output.text),
         });
@@ -73,6 +82,11 @@ pub(crate) fn run(job: &Job<'_>) -> Result<PathBuf, PackError> {
 fn command(job: &Job<'_>, dir: &Path, base: &Path) -> Command {
     let mut command = DRACUT.command();
     command.current_dir(dir).env("dracutbasedir", base).env("BEESWARM_CLIENT", job.client);
+    // never that of the caller: it would be trusted by every node
+    command.env_remove("BEESWARM_TRUST");
+    if let Some(trust) = job.trust {
+        command.env("BEESWARM_TRUST", trust);
+    }
     command.args(["--conf", "./dracut.conf", "--confdir", "./conf.d"]);
     // the nodes are not this host
     command.args(["--no-hostonly", "--no-hostonly-cmdline", "--no-early-microcode"]);

@@ -3,7 +3,10 @@
 use std::io;
 use std::path::PathBuf;
 
+use proto::trust_policy::TrustPolicyError;
 use store::{NameError, StoreError};
+
+use crate::signing::SignError;
 
 /// A revision could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -177,7 +180,7 @@ pub enum PackError {
     /// dracut says it succeeded, but the client is not in the initrd.
     #[error(
         "dracut made an initrd without {missing}{}; its last lines:\n{tail}\nGive the right \
-         --dracut-module and --client",
+         --dracut-module (of this version) and --client",
         at(log)
     )]
     InitrdIncomplete {
@@ -224,6 +227,15 @@ pub enum PackError {
         /// Why.
         reason: String,
     },
+    /// The revision cannot be signed.
+    #[error(transparent)]
+    Sign(SignError),
+    /// The rules for nodes cannot be written down.
+    #[error("cannot make the trust policy of the initrd")]
+    Trust {
+        /// Why.
+        source: TrustPolicyError,
+    },
     /// The store refused.
     #[error(transparent)]
     Store(StoreError),
@@ -243,6 +255,8 @@ pub enum Category {
     Store = 5,
     /// A revision is damaged.
     Damaged = 6,
+    /// A revision is not signed, or not by the key that was asked for.
+    Signature = 7,
 }
 
 impl PackError {
@@ -254,6 +268,19 @@ impl PackError {
                 Category::Tool
             }
             Self::DiskFull { .. } | Self::Write { .. } | Self::Store(_) => Category::Store,
+            Self::Sign(error) => error.category(),
+            _ => Category::Input,
+        }
+    }
+}
+
+impl SignError {
+    /// Which kind of failure this is.
+    #[must_use]
+    pub fn category(&self) -> Category {
+        match self {
+            Self::Store(_) | Self::Write { .. } => Category::Store,
+            Self::Failed { .. } => Category::Other,
             _ => Category::Input,
         }
     }

@@ -1,6 +1,9 @@
 //! The initrd: made by dracut, or given.
 
+use std::fs;
 use std::path::{Path, PathBuf};
+
+use proto::trust_policy::TrustPolicy;
 
 use crate::dracut;
 use crate::elf::{self, Linkage};
@@ -19,6 +22,8 @@ pub struct InitrdOptions {
     pub dracut_module: Option<PathBuf>,
     /// Further arguments for dracut.
     pub dracut_args: Vec<String>,
+    /// Which signatures nodes demand; `None`: none.
+    pub trust: Option<TrustPolicy>,
 }
 
 /// What goes into the initrd, found before the long work begins.
@@ -60,11 +65,19 @@ pub(crate) fn make(
     work: &Path,
     place: Place<'_>,
 ) -> Result<PathBuf, PackError> {
+    let mut trust = None;
+    if let Some(policy) = &options.trust {
+        let bytes = policy.to_bytes().map_err(|source| PackError::Trust { source })?;
+        let path = work.join("trust.json");
+        fs::write(&path, bytes).map_err(|e| place.write_error(path.clone(), e))?;
+        trust = Some(path);
+    }
     dracut::run(&dracut::Job {
         root,
         kernel,
         module: &parts.module,
         client: &parts.client,
+        trust: trust.as_deref(),
         extra: &options.dracut_args,
         work,
         place,

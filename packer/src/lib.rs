@@ -1,7 +1,7 @@
 //! From a root tree to a published revision.
 //!
 //! [`pack()`] takes a directory or tar, and writes image, torrent, kernel, initrd and manifest into
-//! a [`store::Store`]; [`verify`] reads a revision back. Nothing half-written is ever visible:
+//! a [`store::Store`]; [`signing`] signs it; [`verify`] reads a revision back. Nothing half-written is ever visible:
 //! everything is made in a [`store::Draft`] that is committed as a whole.
 //!
 //! The heavy lifting is done by the programs that distributions maintain for it: `mksquashfs`,
@@ -12,6 +12,7 @@ pub mod event;
 pub mod kernel;
 pub mod pack;
 pub mod piece_length;
+pub mod signing;
 pub mod verify;
 
 mod archive;

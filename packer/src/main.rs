@@ -6,11 +6,13 @@ use anyhow::Error;
 use clap::Parser as _;
 use packer::PackError;
 use packer::error::Category;
+use packer::signing::{SignError, Unsigned};
 use store::StoreError;
 
 use crate::cli::Cli;
 
 mod cli;
+mod keys;
 mod manage;
 mod output;
 mod run;
@@ -34,6 +36,12 @@ fn category(error: &Error) -> Category {
     let packing = error.downcast_ref::<PackError>();
     if let Some(error) = packing {
         return error.category();
+    }
+    if let Some(error) = error.downcast_ref::<SignError>() {
+        return error.category();
+    }
+    if error.downcast_ref::<Unsigned>().is_some() {
+        return Category::Signature;
     }
     match error.downcast_ref::<StoreError>() {
         Some(

@@ -3,16 +3,20 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use proto::hash::InfoHash;
 use proto::manifest::{Artefact, ArtefactKind, MANIFEST_VERSION, Manifest};
-use store::{Draft, RevisionDir, RevisionName, Store, StoreError};
+use proto::signature::SIGNATURE_FILE;
+use proto::unix_time::UnixTime;
+use store::{Draft, RevisionDir, RevisionId, RevisionName, Store, StoreError};
 
 use crate::error::PackError;
 use crate::event::{Event, Observer, Stage};
 pub use crate::initrd::InitrdOptions;
 use crate::kernel::{self, Kernel};
+use crate::signing::SigningKey;
 pub use crate::squashfs::Compression;
 use crate::tool::Place;
 use crate::{digest, initrd, piece_length, source, squashfs, torrent};
@@ -38,6 +42,17 @@ pub struct Options {
     pub compression: Compression,
     /// Kernel and initrd.
     pub boot: Boot,
+    /// Signs the manifest, if at all.
+    pub sign: Option<Signing>,
+}
+
+/// Who signs, and when that is said to be.
+#[derive(Debug, Clone)]
+pub struct Signing {
+    /// The open key.
+    pub key: Arc<SigningKey>,
+    /// Goes into the trusted comment.
+    pub time: UnixTime,
 }
 
 /// How nodes boot the image.
@@ -117,9 +132,28 @@ pub fn pack(options: &Options, observe: Observer<'_>) -> Result<Packed, PackErro
         kernel_release: release,
         build: facts.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
     };
+    if let Some(signing) = &options.sign {
+        sign(signing, &manifest, &draft, &steps)?;
+    }
     let committed =
         steps.run(Stage::Store, |_| store.commit(draft, &manifest).map_err(PackError::Store))?;
     Ok(Packed { revision: committed.revision, manifest, piece_length, new: committed.new })
+}
+
+/// Puts the signature into the draft: the revision appears with it, or not at all.
+fn sign(
+    signing: &Signing,
+    manifest: &Manifest,
+    draft: &Draft,
+    steps: &Steps<'_>,
+) -> Result<(), PackError> {
+    let encode = |source| PackError::Store(StoreError::Encode { source });
+    let bytes = manifest.to_bytes().map_err(encode)?;
+    let id = RevisionId::of_manifest(&bytes);
+    let signature = signing.key.sign(&bytes, &manifest.name, id.as_str(), signing.time);
+    let path = draft.dir().join(SIGNATURE_FILE);
+    fs::write(&path, signature.map_err(PackError::Sign)?)
+        .map_err(|e| steps.place(Stage::Store).write_error(path.clone(), e))
 }
 
 type Artefacts = BTreeMap<ArtefactKind, Artefact>;

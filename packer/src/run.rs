@@ -1,32 +1,48 @@
 //! `bee-packer pack`.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context as _;
-use packer::pack::{Boot, InitrdOptions, Options, Packed};
+use packer::event::Event;
+use packer::pack::{Boot, InitrdOptions, Options, Packed, Signing};
+use packer::signing::SigningKey;
 use proto::manifest::ArtefactKind;
+use proto::trust_policy::TrustPolicy;
 use proto::units::ByteSize;
 use serde_json::json;
 use store::Store;
 
 use crate::cli::PackArgs;
+use crate::keys;
 use crate::output::{self, Progress};
 
 /// Packs, and publishes if asked to.
 pub(crate) fn pack(args: &PackArgs, json: bool) -> anyhow::Result<ExitCode> {
     let progress = Progress::new(json);
-    let packed = packer::pack(&options(args), &|event| progress.event(&event))?;
+    // a wrong password is told before the work, not after it
+    let key = args.sign_key.as_ref().map(|path| keys::open(path, &args.password)).transpose()?;
+    let key = key.map(Arc::new);
+    let policy = keys::policy(args, key.as_deref())?;
+    if policy.is_some() && (args.keep_initrd.is_some() || args.image_only) {
+        let text =
+            "the public key goes into no initrd, since none is made: the nodes' own must have it";
+        progress.event(&Event::Warning { text: text.to_owned() });
+    }
+    let options = options(args, key.clone(), policy);
+    let packed = packer::pack(&options, &|event| progress.event(&event))?;
     if args.publish {
         let store = Store::open(&*args.store.store)?;
         store
             .publish(packed.revision.reference(), &args.channel)
             .context("packed, but not published")?;
     }
-    report(&packed, args, json);
+    let key = key.map(|key| key.public().id().to_string());
+    report(&packed, args, key.as_deref(), json);
     Ok(ExitCode::SUCCESS)
 }
 
-fn options(args: &PackArgs) -> Options {
+fn options(args: &PackArgs, key: Option<Arc<SigningKey>>, trust: Option<TrustPolicy>) -> Options {
     let (kernel, release) = (args.kernel.clone(), args.kver.clone());
     let boot = match &args.keep_initrd {
         _ if args.image_only => Boot::ImageOnly,
@@ -36,6 +52,7 @@ fn options(args: &PackArgs) -> Options {
                 client: args.client.clone(),
                 dracut_module: args.dracut_module.clone(),
                 dracut_args: args.dracut_args.clone(),
+                trust,
             };
             Boot::Dracut { kernel, release, initrd }
         }
@@ -50,10 +67,11 @@ fn options(args: &PackArgs) -> Options {
         nodes: args.nodes,
         compression: args.compression.into(),
         boot,
+        sign: key.map(|key| Signing { key, time: keys::now() }),
     }
 }
 
-fn report(packed: &Packed, args: &PackArgs, json: bool) {
+fn report(packed: &Packed, args: &PackArgs, key: Option<&str>, json: bool) {
     let (reference, manifest) = (packed.revision.reference(), &packed.manifest);
     let length = |kind| manifest.artefact(kind).map(|a| a.length);
     let image = length(ArtefactKind::Image).unwrap_or_default();
@@ -74,6 +92,7 @@ fn report(packed: &Packed, args: &PackArgs, json: bool) {
             "kernel_bytes": length(ArtefactKind::Kernel),
             "initrd_bytes": length(ArtefactKind::Initrd),
             "channel": channel,
+            "signed_by": key,
         }));
     }
     let size = |kind| length(kind).map_or_else(|| "none".to_owned(), |n| ByteSize(n).to_string());
@@ -84,6 +103,7 @@ fn report(packed: &Packed, args: &PackArgs, json: bool) {
     let release = manifest.kernel_release.as_deref().unwrap_or("none");
     output::line(&format!("  kernel     {release}, {}", size(ArtefactKind::Kernel)));
     output::line(&format!("  initrd     {}", size(ArtefactKind::Initrd)));
+    output::line(&format!("  signed by  {}", key.unwrap_or("nobody")));
     output::line(&format!("  directory  {}", packed.revision.path().display()));
     if !packed.new {
         output::line("  the same revision was in the store already");

@@ -6,13 +6,16 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use packer::error::Category;
+use packer::signing;
 use proto::manifest::Manifest;
 use proto::metainfo::Metainfo;
+use proto::signature::PublicKey;
 use proto::units::ByteSize;
 use serde_json::json;
 use store::{RevisionDir, RevisionName, Store};
 
 use crate::cli::{InspectArgs, StoreArg, VerifyArgs};
+use crate::keys;
 use crate::manage::newest;
 use crate::output::{self, Progress};
 
@@ -24,6 +27,7 @@ pub(crate) fn list(args: &StoreArg, json: bool) -> anyhow::Result<ExitCode> {
     }
     for entry in listed {
         let (name, id) = (&entry.reference.name, &entry.reference.id);
+        let signed = store.revision(&entry.reference).is_ok_and(|r| r.signature_path().is_file());
         if json {
             output::json(&json!({
                 "event": "revision",
@@ -31,16 +35,18 @@ pub(crate) fn list(args: &StoreArg, json: bool) -> anyhow::Result<ExitCode> {
                 "revision": id,
                 "published": entry.published,
                 "channels": entry.channels,
+                "signed": signed,
             }));
             continue;
         }
+        let signed = if signed { ", signed" } else { "" };
         let channels: Vec<&str> = entry.channels.iter().map(|c| c.as_str()).collect();
         let state = match (entry.published, channels.as_slice()) {
             (_, [_, ..]) => format!("booted by {}", channels.join(", ")),
             (true, []) => "seeded".to_owned(),
             (false, []) => "not published".to_owned(),
         };
-        output::line(&format!("{}  {state}", entry.reference));
+        output::line(&format!("{}  {state}{signed}", entry.reference));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -64,6 +70,7 @@ pub(crate) fn inspect(args: &InspectArgs, json: bool) -> anyhow::Result<ExitCode
     show_manifest(&revision.manifest()?, json);
     let torrent = revision.torrent();
     inspect_file(&torrent, json)?;
+    show_signature(&revision, json)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -97,6 +104,27 @@ fn show_manifest(manifest: &Manifest, json: bool) {
     for (key, value) in &manifest.build {
         output::line(&format!("{key:<10} {value}"));
     }
+}
+
+/// Who claims to have signed it; `verify --public-key` checks that.
+fn show_signature(revision: &RevisionDir, json: bool) -> anyhow::Result<()> {
+    let claimed = signing::claimed(revision)?;
+    if json {
+        let (key, time) = match &claimed {
+            Some((key, comment)) => (Some(key.to_string()), comment.time),
+            None => (None, None),
+        };
+        output::json(&json!({ "event": "signature", "key": key, "time": time }));
+        return Ok(());
+    }
+    output::line(&match claimed {
+        Some((key, comment)) => {
+            let time = comment.time.map(|time| format!(" at {time}")).unwrap_or_default();
+            format!("signed by  key {key}{time} (not checked: bee-packer verify --public-key)")
+        }
+        None => "signed by  nobody".to_owned(),
+    });
+    Ok(())
 }
 
 fn show_torrent(metainfo: &Metainfo, json: bool) {
@@ -138,11 +166,52 @@ pub(crate) fn verify(args: &VerifyArgs, json: bool) -> anyhow::Result<ExitCode> 
             references.retain(|r| r.name == wanted.name);
         }
     }
-    let mut damaged = false;
+    let keys = keys::public_keys(&args.public_keys)?;
+    let (mut damaged, mut unsigned) = (false, false);
     for reference in references {
-        damaged |= !verify_one(&store.revision(&reference)?, json)?;
+        let revision = store.revision(&reference)?;
+        let whole = verify_one(&revision, json)?;
+        damaged |= !whole;
+        // of a damaged manifest no signature holds
+        unsigned |= whole && !keys.is_empty() && !verify_signature(&revision, &keys, json)?;
     }
-    Ok(if damaged { ExitCode::from(Category::Damaged as u8) } else { ExitCode::SUCCESS })
+    Ok(match (damaged, unsigned) {
+        (true, _) => ExitCode::from(Category::Damaged as u8),
+        (false, true) => ExitCode::from(Category::Signature as u8),
+        (false, false) => ExitCode::SUCCESS,
+    })
+}
+
+/// True when one of `keys` signed the revision.
+fn verify_signature(
+    revision: &RevisionDir,
+    keys: &[PublicKey],
+    json: bool,
+) -> anyhow::Result<bool> {
+    let reference = revision.reference();
+    let checked = signing::check(revision, keys)?;
+    if json {
+        let signed = checked.as_ref().ok();
+        output::json(&json!({
+            "event": "signature",
+            "name": reference.name,
+            "revision": reference.id,
+            "valid": checked.is_ok(),
+            "key": signed.map(|signed| signed.key.to_string()),
+            "time": signed.and_then(|signed| signed.comment.time),
+            "reason": checked.as_ref().err().map(ToString::to_string),
+        }));
+    } else {
+        match &checked {
+            Ok(signed) => {
+                let time = signed.comment.time.map(|time| format!(" at {time}"));
+                let (key, time) = (signed.key, time.unwrap_or_default());
+                output::line(&format!("{reference}: signed by key {key}{time}"));
+            }
+            Err(reason) => output::line(&format!("{reference}: signature refused: {reason}")),
+        }
+    }
+    Ok(checked.is_ok())
 }
 
 /// True when the revision is whole.

@@ -5,6 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
+use proto::trust_policy::TrustPolicy;
+
 use crate::support::{
     assert_store_is_clean, complete, packer, run, scratch, small_root, stderr, text,
 };
@@ -65,6 +67,48 @@ fn dracut_makes_the_same_initrd_twice() {
     run("cp", &["-a", text(&root), text(&copy)]);
     let second = complete(&pack(dir.path(), &copy, &dir.path().join("other"), &[]));
     assert_eq!(first["revision"], second["revision"]);
+}
+
+#[test]
+fn the_public_key_goes_into_the_initrd_and_never_gets_lost() {
+    let dir = scratch();
+    let root = bootable_root(dir.path());
+    let store = dir.path().join("store");
+    let secret = dir.path().join("site.key");
+    let keygen = ["keygen", "--json", "--empty-password", "--sign-key", text(&secret)];
+    let key = complete(&packer(&keygen))["public_key"].clone();
+    let sign = ["--sign-key", text(&secret), "--empty-password"];
+
+    // a module of another version, which does not know of it: nodes would demand nothing
+    module(dir.path(), "base", INSTALL);
+    let output = pack(dir.path(), &root, &store, &sign);
+    assert_eq!(output.status.code(), Some(4), "{}", stderr(&output));
+    assert!(stderr(&output).contains("without the public key"), "{}", stderr(&output));
+    assert_store_is_clean(&store);
+
+    let install = format!("{INSTALL} && inst_simple \"$BEESWARM_TRUST\" /etc/beeswarm/trust.json");
+    module(dir.path(), "base", &install);
+    let policy = |packed: &serde_json::Value| {
+        let initrd = Path::new(packed["path"].as_str().unwrap()).join("initrd.img");
+        let text = run("lsinitrd", &["-f", "etc/beeswarm/trust.json", text(&initrd)]);
+        TrustPolicy::parse(text.as_bytes()).unwrap()
+    };
+    let first = complete(&pack(dir.path(), &root, &store, &sign));
+    let baked = policy(&first);
+    let found = serde_json::to_value(&baked.keys).unwrap();
+    assert_eq!(found, serde_json::json!([key]));
+    assert!(!baked.allow_override && baked.not_before.is_none());
+    // signed at another time, and still the same revision
+    let second = complete(&pack(dir.path(), &root, &dir.path().join("other"), &sign));
+    assert_eq!(first["revision"], second["revision"]);
+
+    let stock = "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3";
+    let oldest = format!("test@{}", first["revision"].as_str().unwrap());
+    let rules = ["--trust-key", stock, "--allow-key-override", "--oldest", &oldest];
+    let third = complete(&pack(dir.path(), &root, &store, &[&sign[..], &rules].concat()));
+    let baked = policy(&third);
+    assert_eq!(baked.keys.len(), 2);
+    assert!(baked.allow_override && baked.not_before.is_some_and(|time| time.0 > 1_700_000_000));
 }
 
 #[test]

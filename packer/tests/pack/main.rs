@@ -9,4 +9,5 @@ mod killed;
 mod manage;
 mod preserve;
 mod reproducible;
+mod signed;
 mod support;
