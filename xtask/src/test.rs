@@ -35,6 +35,12 @@ const CALLED_BY_TESTS: &[Program] = &[
         "libcap",
     )),
     Program::System(OPENTRACKER),
+    Program::System(Tool::new(
+        "minisign",
+        "signatures that others make and check",
+        "minisign",
+        "minisign",
+    )),
     Program::System(Tool::new("losetup", "loop devices", "mount", "util-linux")),
     Program::System(Tool::new("tar", "roots that come as an archive", "tar", "tar")),
     Program::System(lab::tool::NFT),

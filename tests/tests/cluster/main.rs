@@ -13,3 +13,4 @@ mod kills;
 mod meeting;
 mod reseed;
 mod revisions;
+mod signed;
