@@ -51,6 +51,8 @@ pub(crate) struct Inspection {
     pub(crate) device: String,
     /// SHA-256 of the image, read back from that device.
     pub(crate) sha256: String,
+    /// Id of the key that signed the image, 16 hexadecimal digits.
+    pub(crate) signed_by: String,
     /// Memory in use, in MiB.
     pub(crate) used_mib: String,
 }
@@ -86,6 +88,9 @@ impl Inspection {
         let none = !self.capabilities.is_empty() && self.capabilities.chars().all(|c| c == '0');
         ensure!(none, "{NODE_UNIT} has the capabilities {}", self.capabilities);
         ensure!(self.device.starts_with("/dev/loop"), "the image is on `{}`", self.device);
+        let is_id = self.signed_by.len() == 16
+            && self.signed_by.chars().all(|digit| digit.is_ascii_hexdigit());
+        ensure!(is_id, "the image is signed by `{}`, not by a key", self.signed_by);
         ensure!(self.sha256 == sha256, "{} has SHA-256 {}", self.device, self.sha256);
         Ok(())
     }
@@ -96,6 +101,7 @@ fn script(length: u64) -> String {
         "for i in $(seq 60); do systemctl -q is-active multi-user.target && break; sleep 1; done\n\
          pid=$(systemctl show -p MainPID --value {NODE_UNIT})\n\
          device=$(sed -n 's/.*\"device\"[: ]*\"\\([^\"]*\\)\".*/\\1/p' /run/beeswarm/boot.json)\n\
+         echo signed_by=$(sed -n 's/.*\"signed_by\"[: ]*\"\\([^\"]*\\)\".*/\\1/p' /run/beeswarm/boot.json)\n\
          echo multi_user=$(systemctl is-active multi-user.target)\n\
          echo root=$(stat -f -c %T / | sed s/overlayfs/overlay/)\n\
          echo user=$(ps -o user:32= -p \"$pid\")\n\
@@ -118,6 +124,7 @@ fn parse(text: &str) -> Inspection {
         capabilities: value("capabilities"),
         device: value("device"),
         sha256: value("sha256"),
+        signed_by: value("signed_by"),
         used_mib: value("used"),
     }
 }
@@ -129,7 +136,7 @@ mod tests {
     fn good() -> Inspection {
         parse(
             "multi_user=active\nroot=overlay\nuser=beeswarm-node\ncapabilities=0000000000000000\n\
-             device=/dev/loop0\nused=123\nsha256=abc\n",
+             device=/dev/loop0\nused=123\nsha256=abc\nsigned_by=E7620F1842B4E81F\n",
         )
     }
 
@@ -142,12 +149,13 @@ mod tests {
 
     #[test]
     fn each_fault_is_found() {
-        let faults: [(&str, Spoil); 6] = [
+        let faults: [(&str, Spoil); 7] = [
             ("multi-user", |i| i.multi_user = "inactive".into()),
             ("overlay", |i| i.root = "ext2/ext3".into()),
             ("root", |i| i.user = "root".into()),
             ("capabilities", |i| i.capabilities = "0000000000000001".into()),
             ("sda", |i| i.device = "/dev/sda".into()),
+            ("signed", |i| i.signed_by = String::new()),
             ("SHA-256", |i| i.sha256 = "abd".into()),
         ];
         for (word, spoil) in faults {

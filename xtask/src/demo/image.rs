@@ -182,6 +182,8 @@ fn pack(
     command.arg("--client").arg(&programs.client);
     command.arg("--dracut-module").arg(root().join("dracut-module/55beeswarm"));
     command.args(["--nodes", &args.hosts().to_string()]);
+    // the machines boot nothing that is not signed
+    command.arg("--sign-key").arg(signing_key(programs)?).arg("--empty-password");
     let status = command.stdin(Stdio::null()).stdout(out).stderr(file).status();
     let status = status.context("cannot run bee-packer")?;
     ensure!(
@@ -192,6 +194,21 @@ fn pack(
     );
     prune(programs, store)?;
     newest_published(store)
+}
+
+/// The key that signs the demo's images, made at the first run.
+fn signing_key(programs: &Programs) -> Result<PathBuf> {
+    let key = lab_folder().join("sign.key");
+    if key.is_file() {
+        return Ok(key);
+    }
+    let mut command = contained(&programs.packer)?;
+    // --force: a public half without its secret one is of no use
+    command.args(["keygen", "--empty-password", "--force", "--sign-key"]).arg(&key);
+    let output = command.stdin(Stdio::null()).output().context("cannot run bee-packer")?;
+    let words = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "bee-packer keygen failed: {}", words.trim());
+    Ok(key)
 }
 
 /// Keeps the store small: what the channel boots, and the one before.
