@@ -69,8 +69,8 @@ pub enum TrustError {
         trusted: KeyIds,
     },
     /// The signature is not one that counts.
-    #[error("the manifest is refused{}", remedy(.0))]
-    Signature(#[source] SignatureError),
+    #[error("{0}; {remedy}", remedy = remedy(.0))]
+    Signature(SignatureError),
     /// Rollback protection.
     #[error(
         "{name} was signed {}, and this node refuses what was signed before {not_before}; publish a \
@@ -127,11 +127,9 @@ pub enum TrustError {
 fn remedy(error: &SignatureError) -> &'static str {
     match error {
         SignatureError::OtherKey { .. } => {
-            " (sign it with the key that nodes trust, or pack an initrd that trusts its key)"
+            "sign it with the key that nodes trust, or pack an initrd that trusts this one"
         }
-        _ => {
-            " (`bee-packer verify --public-key` on the admin host tells whether it is so there, too)"
-        }
+        _ => "`bee-packer verify --public-key` on the admin host tells whether it is so there, too",
     }
 }
 
