@@ -105,7 +105,7 @@ fn haves_wait_for_data_to_ride_on_and_are_not_lost() {
     let third = asked[4].piece;
     let request = Control::Request(geometry().block(PieceIndex(0), 0).unwrap());
     torrent.message(NOW, PEER, request).unwrap();
-    assert!(torrent.next_upload(PEER).is_some());
+    assert!(torrent.next_upload(NOW, PEER).is_some());
     assert_eq!(messages(&mut torrent, PEER), [Control::Have(first), Control::Have(second)]);
     deliver(&mut torrent, source, third.0);
     torrent.checked(NOW, third, true);
@@ -220,7 +220,7 @@ fn requests_are_bounded_and_refused_politely() {
     assert_eq!(rejected.len(), 10, "beyond reqq");
     let mut sent = Vec::new();
     loop {
-        let turn: Vec<Block> = std::iter::from_fn(|| torrent.next_upload(PEER)).collect();
+        let turn: Vec<Block> = std::iter::from_fn(|| torrent.next_upload(NOW, PEER)).collect();
         assert!(turn.len() <= 4, "a quantum of 64 KiB at a time");
         turn.iter().for_each(|block| torrent.uploaded(NOW, PEER, *block));
         sent.extend_from_slice(&turn);

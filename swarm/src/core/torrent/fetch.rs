@@ -162,10 +162,11 @@ impl Torrent {
                 }
             });
             let Some((key, peer)) = self.peers.entry_at(at) else { break };
-            // it may starve, wanting nothing of ours yet: then it hears at once
-            let urgent = !peer.has.has(piece) && (rare || !peer.interested);
+            let lacks = !peer.has.has(piece);
             let wait = match peer.wants_haves() {
-                HaveWish::Soon if urgent => Duration::ZERO,
+                HaveWish::Soon if lacks && rare => Duration::ZERO,
+                // it may starve, wanting nothing of ours yet
+                HaveWish::Soon if lacks && !peer.interested => batch / 4,
                 HaveWish::Soon => batch,
                 HaveWish::AtOnce => Duration::ZERO,
                 HaveWish::Rarely => self.config.have_batch * 4,
