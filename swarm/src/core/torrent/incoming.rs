@@ -90,9 +90,7 @@ impl Torrent {
         if std::mem::replace(&mut peer.interested, interested) == interested {
             return;
         }
-        let change =
-            if interested { self.choker.want(key, now) } else { self.choker.leave(key, now) };
-        self.apply(change);
+        self.settle_slot(now, key);
     }
 
     fn on_have(&mut self, now: Moment, key: PeerKey, piece: PieceIndex) -> Result<(), Violation> {
