@@ -308,3 +308,44 @@ fn an_initial_seeder_hides_and_shows_all_when_all_is_seen() {
     torrent.connected(NOW, PeerKey(9), setup(9, true));
     assert_eq!(messages(&mut torrent, PeerKey(9)), [Control::HaveAll], "and so does a late one");
 }
+
+/// More peers than slots and pieces: a slot must not wait for a peer that has taken all it may.
+#[test]
+fn a_hiding_seeders_slot_passes_on_with_the_piece() {
+    let config = CoreConfig {
+        initial_seeding: true,
+        upload_slots: 1,
+        quantum: 1 << 20,
+        ..CoreConfig::default()
+    };
+    let mut torrent = torrent(Bitfield::full(20), config);
+    let keys: Vec<PeerKey> = (1..=30).map(PeerKey).collect();
+    let mut shown = Vec::new();
+    for (key, number) in keys.iter().zip(1..) {
+        torrent.connected(NOW, *key, setup(number, true));
+        torrent.message(NOW, *key, Control::HaveNone).unwrap();
+        torrent.message(NOW, *key, Control::Interested).unwrap();
+    }
+    let mut unchoked = Vec::new();
+    for action in actions(&mut torrent) {
+        match action {
+            Action::Send(key, Control::Have(piece)) => shown.push((key, piece)),
+            Action::Send(key, Control::Unchoke) => unchoked.push(key),
+            _ => {}
+        }
+    }
+    assert_eq!(shown.len(), 20, "each piece to one peer");
+    assert_eq!(unchoked, [PEER]);
+    for (_, piece) in shown.iter().filter(|(key, _)| *key == PEER) {
+        assert!(actions(&mut torrent).is_empty(), "it has something to take");
+        for block in (0..2).filter_map(|number| geometry().block(*piece, number)) {
+            torrent.message(NOW, PEER, Control::Request(block)).unwrap();
+            actions(&mut torrent);
+            assert_eq!(torrent.next_upload(PEER), Some(block));
+            torrent.uploaded(NOW, PEER, block);
+        }
+    }
+    let sent = actions(&mut torrent);
+    assert!(sent.contains(&Action::Send(PEER, Control::Choke)), "{sent:?}");
+    assert!(sent.contains(&Action::Send(PeerKey(2), Control::Unchoke)), "{sent:?}");
+}

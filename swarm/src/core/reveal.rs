@@ -187,6 +187,19 @@ impl Reveal {
         }
     }
 
+    /// Whether a peer has something to take here, or will have as soon as it has taken that. In a large
+    /// crowd each is shown one piece, and then the next one when there is one left.
+    pub(crate) fn offers(&self, peer: PeerKey, crowd: usize) -> bool {
+        self.finished
+            || self.shown_at_once(crowd) > 1
+            || self.peers.get(&peer).is_none_or(|shown| !shown.open.is_empty())
+    }
+
+    /// Pieces that a peer is shown and has not taken, in a crowd of several.
+    fn shown_at_once(&self, crowd: usize) -> usize {
+        self.open_target.min(self.pieces as usize / (2 * crowd.max(1))).max(1)
+    }
+
     /// A peer asks: it takes what it was shown.
     pub(crate) fn requested(&mut self, peer: PeerKey) {
         if let Some(shown) = self.peers.get_mut(&peer) {
@@ -308,11 +321,10 @@ impl Reveal {
         }
         // few peers: little to share out, and no time may be lost, not even with clients that keep
         // their Haves to themselves
-        let pieces = self.pieces as usize;
         let target = if crowd <= 2 {
             (self.open_target * 2).max(per_second * 2)
         } else {
-            self.open_target.min(pieces / (2 * crowd)).max(1)
+            self.shown_at_once(crowd)
         };
         let left = self.in_pool.count() as usize;
         let shown = self.peers.get_mut(&peer)?;

@@ -182,6 +182,20 @@ impl Torrent {
         while let Some(piece) = reveal.next(key, &peer.has, self.crowd, per_second, now) {
             self.actions.push_back(Action::Send(key, Control::Have(piece)));
         }
+        self.settle_slot(now, key);
+    }
+
+    /// Who wants something that it may have takes part in the slots. A peer that has taken all it was
+    /// shown would hold its slot until it says that it wants nothing: with more nodes than pieces the
+    /// seeder waited for that half of its time.
+    pub(super) fn settle_slot(&mut self, now: Moment, key: PeerKey) {
+        let offers = self.reveal.as_ref().is_none_or(|reveal| reveal.offers(key, self.crowd));
+        let wants = self.peers.get(key).is_some_and(|peer| peer.interested && offers);
+        if self.choker.knows(key) != wants {
+            let change =
+                if wants { self.choker.want(key, now) } else { self.choker.leave(key, now) };
+            self.apply(change);
+        }
     }
 
     pub(super) fn tick_reveal(&mut self, now: Moment) {
@@ -207,6 +221,7 @@ impl Torrent {
         };
         for (key, shown) in shown {
             self.show_all(key, &shown);
+            self.settle_slot(now, key);
         }
     }
 
