@@ -10,9 +10,10 @@ use proto::geometry::{Block, PieceIndex};
 use proto::hash::PieceHash;
 use proto::metainfo::Metainfo;
 use proto::wire::piece_header;
+use sys::sha1;
 use tokio::sync::{OnceCell, Semaphore};
 
-use super::backlog::Queue;
+use super::backlog::{Queue, Whole};
 use super::outgoing::{Baskets, Outgoing};
 use crate::progress::TorrentError;
 use crate::storage::Storage;
@@ -66,7 +67,7 @@ impl Disk {
             }),
             cache: Mutex::new(VecDeque::new()),
             cache_pieces: usize::try_from(fit).unwrap_or(4).clamp(4, 1024),
-            queue: Queue::new(JOBS),
+            queue: Queue::new(JOBS, sha1::LANES, geometry.piece_length()),
             baskets: Baskets::default(),
             metainfo,
             storage,
@@ -78,21 +79,23 @@ impl Disk {
         self.storage.in_memory() && self.metainfo.info.geometry.piece_length() <= INLINE
     }
 
-    /// Compares a piece with its hash and writes it when it is good.
+    /// Compares pieces with their hashes and writes those that are good.
     ///
     /// # Errors
-    /// [`TorrentError::Write`].
-    pub(crate) fn check_and_write(
-        &self,
-        piece: PieceIndex,
-        data: &[u8],
-    ) -> Result<bool, TorrentError> {
-        if self.metainfo.info.piece_hash(piece) != Some(PieceHash::of(data)) {
+    /// [`TorrentError::Write`], for each piece by itself.
+    pub(crate) fn check_and_write(&self, pieces: &[Whole]) -> Vec<Result<bool, TorrentError>> {
+        let data: Vec<&[u8]> = pieces.iter().map(|whole| whole.data.as_slice()).collect();
+        let hashes = piece_hashes(&data);
+        pieces.iter().zip(hashes).map(|(whole, hash)| self.write_if(whole, hash)).collect()
+    }
+
+    fn write_if(&self, whole: &Whole, hash: PieceHash) -> Result<bool, TorrentError> {
+        if self.metainfo.info.piece_hash(whole.piece) != Some(hash) {
             return Ok(false);
         }
-        let offset = self.metainfo.info.geometry.piece_offset(piece);
+        let offset = self.metainfo.info.geometry.piece_offset(whole.piece);
         self.storage
-            .write_at(offset, data)
+            .write_at(offset, &whole.data)
             .map_err(|e| TorrentError::Write { offset, source: Arc::new(e) })?;
         Ok(true)
     }
@@ -255,5 +258,37 @@ impl Disk {
             return TorrentError::Truncated { length: low, expected };
         }
         TorrentError::Read { offset, source: Arc::new(source) }
+    }
+}
+
+/// Hashes pieces, several at once where the processor can and they are of one length.
+fn piece_hashes(pieces: &[&[u8]]) -> Vec<PieceHash> {
+    let mut hashes = Vec::with_capacity(pieces.len());
+    for few in pieces.chunks(sha1::LANES) {
+        // with two or three the places of the others are filled with one of them
+        let lane = |number: usize| few.get(number).or(few.first()).copied().unwrap_or_default();
+        let together = if few.len() > 1 { sha1::four(std::array::from_fn(lane)) } else { None };
+        match together {
+            Some(all) => hashes.extend(all.into_iter().take(few.len()).map(PieceHash)),
+            None => hashes.extend(few.iter().map(|piece| PieceHash::of(piece))),
+        }
+    }
+    hashes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn several_pieces_have_the_hashes_that_each_has_alone() {
+        let bytes: Vec<u8> = (0..=250_u8).cycle().take(100_000).collect();
+        let mut pieces: Vec<&[u8]> = bytes.chunks(8_000).collect();
+        // a short one in the middle, too
+        pieces.insert(2, &bytes[5..77]);
+        for count in 0..pieces.len() {
+            let alone: Vec<PieceHash> = pieces[..count].iter().map(|p| PieceHash::of(p)).collect();
+            assert_eq!(piece_hashes(&pieces[..count]), alone, "{count}");
+        }
     }
 }
