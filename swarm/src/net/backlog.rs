@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use proto::geometry::PieceIndex;
 use tokio::sync::Notify;
 
-/// So many bytes may wait or be hashed before readers stop reading.
+/// So many bytes may wait or be hashed before readers stop reading, or two batches.
 const MOST: usize = 4 * 1024 * 1024;
 
 /// A piece whose blocks are all here.
@@ -23,6 +23,8 @@ pub(crate) struct Queue {
     most_workers: usize,
     /// Pieces that are best hashed together.
     batch: usize,
+    /// Bytes waiting and being hashed from which on readers wait.
+    most: usize,
     shrunk: Notify,
 }
 
@@ -49,12 +51,13 @@ impl Waiting {
 }
 
 impl Queue {
-    /// For pieces of `length` bytes. `batch` of them are hashed together where so many fit into half
-    /// of what may wait: the other half comes in meanwhile.
+    /// For pieces of `length` bytes. `batch` of them are hashed together where they are no more than
+    /// [`MOST`]; as many come in meanwhile.
     pub(crate) fn new(most_workers: usize, batch: usize, length: u32) -> Self {
-        let fit = MOST / 2 / (length.max(1) as usize);
-        let batch = fit.clamp(1, batch.max(1));
-        Self { state: Mutex::default(), most_workers, batch, shrunk: Notify::new() }
+        let length = length.max(1) as usize;
+        let batch = (MOST / length).clamp(1, batch.max(1));
+        let most = MOST.max(2 * batch * length);
+        Self { state: Mutex::default(), most_workers, batch, most, shrunk: Notify::new() }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Waiting> {
@@ -101,9 +104,9 @@ impl Queue {
     /// Pieces of so many bytes are hashed and stored.
     pub(crate) fn done(&self, bytes: usize) {
         let mut state = self.lock();
-        let full = state.bytes >= MOST;
+        let full = state.bytes >= self.most;
         state.bytes = state.bytes.saturating_sub(bytes);
-        if full && state.bytes < MOST {
+        if full && state.bytes < self.most {
             drop(state);
             self.shrunk.notify_waiters();
         }
@@ -111,12 +114,12 @@ impl Queue {
 
     /// Waits until there is room for more.
     pub(crate) async fn room(&self) {
-        while self.lock().bytes >= MOST {
+        while self.lock().bytes >= self.most {
             let shrunk = self.shrunk.notified();
             tokio::pin!(shrunk);
             // from here on no notice is missed
             shrunk.as_mut().enable();
-            if self.lock().bytes < MOST {
+            if self.lock().bytes < self.most {
                 return;
             }
             shrunk.await;
@@ -180,7 +183,7 @@ mod tests {
 
     #[test]
     fn large_pieces_are_not_held_back_for_each_other() {
-        for (length, batch) in [(16 << 10, 4), (512 << 10, 4), (1 << 20, 2), (16 << 20, 1)] {
+        for (length, batch) in [(16 << 10, 4), (1 << 20, 4), (2 << 20, 2), (16 << 20, 1)] {
             assert_eq!(Queue::new(4, 4, length).batch(), batch, "{length}");
         }
     }

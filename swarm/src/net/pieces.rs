@@ -18,7 +18,7 @@ impl Shared {
             if todo.completed {
                 self.on_completed();
             }
-            if self.disk.is_quick() {
+            if self.disk.is_quick(todo.more_soon) {
                 let mut rest = todo.verify.into_iter().peekable();
                 while rest.peek().is_some() {
                     let few = rest.by_ref().take(self.disk.queue.batch()).collect();

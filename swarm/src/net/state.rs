@@ -44,7 +44,7 @@ pub(crate) struct Link {
 }
 
 /// Most memory in buffers of done pieces that are kept.
-const SPARE: u64 = 4 * 1024 * 1024;
+const SPARE: u64 = 8 * 1024 * 1024;
 
 /// So long a complete piece may wait for others to be hashed together with.
 const SOON: Duration = Duration::from_millis(5);
