@@ -193,7 +193,7 @@ impl Torrent {
         peer.near = near;
         peer.told = self.log.len();
         peer.hidden = match &mut self.reveal {
-            Some(reveal) if self.completed => reveal.join(key, now, &mut self.rng),
+            Some(reveal) if self.completed => reveal.join(key, identity.ip, now, &mut self.rng),
             _ => false,
         };
         let have = self.picker.have();

@@ -10,6 +10,7 @@ use crate::core::Moment;
 use crate::core::action::{Action, CloseReason, Control, PeerKey, Receipt, Violation};
 use crate::core::peer::{HaveWish, Outstanding, Peer};
 use crate::core::picker::{Asker, Delivery};
+use crate::core::rate::time_for;
 
 /// Blocks nobody asked for that are forgiven.
 const UNSOLICITED: u32 = 32;
@@ -103,6 +104,15 @@ impl Torrent {
             self.send(key, Control::Cancel(block));
             self.fill(now, key);
         }
+    }
+
+    /// Whether so many bytes are asked for, and come within this time as fast as they come now.
+    #[must_use]
+    pub fn expects(&self, now: Moment, bytes: u64, within: Duration) -> bool {
+        let rate = self.down.per_second(now);
+        rate > 0
+            && time_for(bytes, rate) <= within
+            && self.peers.values().map(Peer::outstanding_bytes).sum::<u64>() >= bytes
     }
 
     /// The hash of a complete piece was compared: it is verified and stored, or wrong.

@@ -124,6 +124,7 @@ impl Torrent {
             return;
         }
         let (complete, near, hides) = (peer.is_complete(), peer.near, peer.hides());
+        let ip = peer.identity.ip;
         if complete {
             self.crowd -= 1;
         }
@@ -140,7 +141,7 @@ impl Torrent {
         if let Some(reveal) = &mut self.reveal {
             reveal.seen(key, piece, now);
             if complete {
-                reveal.graduated(now);
+                reveal.graduated(ip, now);
             }
             if self.crowd == 0 {
                 reveal.crowd_gone(now);

@@ -117,6 +117,7 @@ impl Torrent {
             0 => Duration::from_millis(500),
             rate => time_for(round, rate),
         };
+        self.turns.set_quantum(self.config.turn(self.up.per_second(now)));
         self.turns.tick(now, Duration::from_millis(100) + usual.min(Duration::from_secs(5)) * 3);
         self.grant_turns(now);
     }
