@@ -260,6 +260,7 @@ impl Found {
                 size: Some(preflight::tmpfs_size(length)),
                 mode: 0o755,
                 interleave: true,
+                huge: true,
                 data_only: true,
             };
             mount::tmpfs(&dir, &tmpfs).map_err(BootError::Mount)?;

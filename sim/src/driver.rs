@@ -129,7 +129,7 @@ impl World {
         let mut bytes = 0;
         let mut portion = 0;
         while bytes == 0 || bytes < portion {
-            let Some(block) = core.next_upload(key) else { break };
+            let Some(block) = core.next_upload(now, key) else { break };
             if portion == 0 {
                 let slots = self.setup.core.upload_slots.max(1) as u64;
                 portion = (core.rates(now).1 / (slots * 20)).clamp(16 * 1024, 256 * 1024);

@@ -105,7 +105,7 @@ fn haves_wait_for_data_to_ride_on_and_are_not_lost() {
     let third = asked[4].piece;
     let request = Control::Request(geometry().block(PieceIndex(0), 0).unwrap());
     torrent.message(NOW, PEER, request).unwrap();
-    assert!(torrent.next_upload(PEER).is_some());
+    assert!(torrent.next_upload(NOW, PEER).is_some());
     assert_eq!(messages(&mut torrent, PEER), [Control::Have(first), Control::Have(second)]);
     deliver(&mut torrent, source, third.0);
     torrent.checked(NOW, third, true);
@@ -220,7 +220,7 @@ fn requests_are_bounded_and_refused_politely() {
     assert_eq!(rejected.len(), 10, "beyond reqq");
     let mut sent = Vec::new();
     loop {
-        let turn: Vec<Block> = std::iter::from_fn(|| torrent.next_upload(PEER)).collect();
+        let turn: Vec<Block> = std::iter::from_fn(|| torrent.next_upload(NOW, PEER)).collect();
         assert!(turn.len() <= 4, "a quantum of 64 KiB at a time");
         turn.iter().for_each(|block| torrent.uploaded(NOW, PEER, *block));
         sent.extend_from_slice(&turn);
@@ -307,4 +307,45 @@ fn an_initial_seeder_hides_and_shows_all_when_all_is_seen() {
     assert!(third.len() >= 20 - 8, "the third peer sees everything now: {}", third.len());
     torrent.connected(NOW, PeerKey(9), setup(9, true));
     assert_eq!(messages(&mut torrent, PeerKey(9)), [Control::HaveAll], "and so does a late one");
+}
+
+/// More peers than slots and pieces: a slot must not wait for a peer that has taken all it may.
+#[test]
+fn a_hiding_seeders_slot_passes_on_with_the_piece() {
+    let config = CoreConfig {
+        initial_seeding: true,
+        upload_slots: 1,
+        quantum: 1 << 20,
+        ..CoreConfig::default()
+    };
+    let mut torrent = torrent(Bitfield::full(20), config);
+    let keys: Vec<PeerKey> = (1..=30).map(PeerKey).collect();
+    let mut shown = Vec::new();
+    for (key, number) in keys.iter().zip(1..) {
+        torrent.connected(NOW, *key, setup(number, true));
+        torrent.message(NOW, *key, Control::HaveNone).unwrap();
+        torrent.message(NOW, *key, Control::Interested).unwrap();
+    }
+    let mut unchoked = Vec::new();
+    for action in actions(&mut torrent) {
+        match action {
+            Action::Send(key, Control::Have(piece)) => shown.push((key, piece)),
+            Action::Send(key, Control::Unchoke) => unchoked.push(key),
+            _ => {}
+        }
+    }
+    assert_eq!(shown.len(), 20, "each piece to one peer");
+    assert_eq!(unchoked, [PEER]);
+    for (_, piece) in shown.iter().filter(|(key, _)| *key == PEER) {
+        assert!(actions(&mut torrent).is_empty(), "it has something to take");
+        for block in (0..2).filter_map(|number| geometry().block(*piece, number)) {
+            torrent.message(NOW, PEER, Control::Request(block)).unwrap();
+            actions(&mut torrent);
+            assert_eq!(torrent.next_upload(PEER), Some(block));
+            torrent.uploaded(NOW, PEER, block);
+        }
+    }
+    let sent = actions(&mut torrent);
+    assert!(sent.contains(&Action::Send(PEER, Control::Choke)), "{sent:?}");
+    assert!(sent.contains(&Action::Send(PeerKey(2), Control::Unchoke)), "{sent:?}");
 }

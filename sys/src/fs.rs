@@ -118,8 +118,13 @@ mod tests {
     #[test]
     fn full_file_system_is_noticed_first() {
         let dir = tempfile::tempdir().unwrap();
-        let options =
-            TmpfsOptions { size: Some(1 << 20), mode: 0o755, interleave: false, data_only: true };
+        let options = TmpfsOptions {
+            size: Some(1 << 20),
+            mode: 0o755,
+            interleave: false,
+            huge: false,
+            data_only: true,
+        };
         tmpfs(dir.path(), &options).expect("mounting needs root");
         let path = dir.path().join("file");
         let file = File::create(&path).unwrap();

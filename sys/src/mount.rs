@@ -79,34 +79,54 @@ pub struct TmpfsOptions {
     pub mode: u32,
     /// Spread the pages over all NUMA nodes, so that an image does not fill one of them.
     pub interleave: bool,
+    /// Huge pages as far as a file reaches: writing an image takes half as long, reading it two
+    /// thirds.
+    pub huge: bool,
     /// No set-user-id programs, devices or programs at all in it. Right for data, wrong for a root.
     pub data_only: bool,
 }
 
-/// Mounts a tmpfs on `target`. Returns whether its pages are interleaved over the NUMA nodes: a
-/// kernel without NUMA refuses that option, and then the tmpfs is mounted without it.
+impl TmpfsOptions {
+    /// What is asked for but can be done without: not every kernel knows it.
+    fn wishes(&self) -> impl Iterator<Item = &'static str> {
+        let interleave = self.interleave.then_some("mpol=interleave");
+        interleave.into_iter().chain(self.huge.then_some("huge=within_size"))
+    }
+}
+
+/// Mounts a tmpfs on `target`. A kernel without NUMA refuses to interleave, one without transparent
+/// huge pages to use them: then the tmpfs is mounted without what was refused. Returns what was
+/// granted of both, as options of tmpfs(5).
 ///
 /// # Errors
 /// [`MountError::Mount`].
-pub fn tmpfs(target: &Path, options: &TmpfsOptions) -> Result<bool, MountError> {
+pub fn tmpfs(target: &Path, options: &TmpfsOptions) -> Result<Vec<&'static str>, MountError> {
     let mut flags = MsFlags::empty();
     if options.data_only {
         flags |= MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     }
-    let mut data = format!("mode={:o}", options.mode);
+    let mut plain = format!("mode={:o}", options.mode);
     if let Some(size) = options.size {
-        data.push_str(&format!(",size={size}"));
+        plain.push_str(&format!(",size={size}"));
     }
-    let plain =
-        |data: &str| mount("tmpfs", Some(OsStr::new("tmpfs")), target, flags, data.as_ref());
-    if options.interleave {
-        match plain(&format!("{data},mpol=interleave")) {
-            Ok(()) => return Ok(true),
-            Err(MountError::Mount { source: Errno::EINVAL, .. }) => {}
-            Err(e) => return Err(e),
+    let with = |wishes: &[&str]| {
+        let data = wishes.iter().fold(plain.clone(), |data, wish| format!("{data},{wish}"));
+        match mount("tmpfs", Some(OsStr::new("tmpfs")), target, flags, data.as_ref()) {
+            Err(MountError::Mount { source: Errno::EINVAL, .. }) if !wishes.is_empty() => Ok(false),
+            other => other.map(|()| true),
+        }
+    };
+    let wishes: Vec<&'static str> = options.wishes().collect();
+    if with(&wishes)? {
+        return Ok(wishes);
+    }
+    for wish in wishes {
+        if with(&[wish])? {
+            return Ok(vec![wish]);
         }
     }
-    plain(&data).map(|()| false)
+    with(&[])?;
+    Ok(Vec::new())
 }
 
 /// Mounts an overlay on `target`: `upper` (writable, with its empty `work` directory on the same

@@ -127,10 +127,12 @@ impl Lab {
             next: AtomicU32::new(0),
             running: Mutex::new(Some(Running { stop, holder: thread, _limits: limits })),
         };
+        // With an address of its own it keeps its list of neighbours when ports come (otherwise it
+        // takes the lowest one of theirs, and forgets).
         // a switch has no firewall: without this the host's may look at every frame
         inner.shell(
             "making the switch",
-            "ip link add lan type bridge stp_state 0 forward_delay 0 mcast_snooping 0\n\
+            "ip link add lan address 52:54:00:bf:00:01 type bridge stp_state 0 forward_delay 0 mcast_snooping 0\n\
              for filter in /proc/sys/net/bridge/bridge-nf-call-*; do\n\
              [ ! -w \"$filter\" ] || echo 0 >\"$filter\"\n\
              done\n\
@@ -157,7 +159,7 @@ impl Lab {
     pub fn add_far_subnet(&self, link: Link) -> Result<(), LabError> {
         let far = Switch::Far.bridge();
         let mut script = format!(
-            "ip link add {far} type bridge stp_state 0 forward_delay 0 mcast_snooping 0\n\
+            "ip link add {far} address 52:54:00:bf:00:02 type bridge stp_state 0 forward_delay 0 mcast_snooping 0\n\
              ip link set {far} up\n\
              ip link add trunk0 type veth peer name trunk1\n\
              ip link set trunk0 master {} up\n\

@@ -133,9 +133,14 @@ fn set_up_script(
     );
     let rest = match port {
         Port::Interface => format!(
+            // the switch answers ARP requests itself, as those of data centres do: to flood each of
+            // them to everybody would take most of the processors while a crowd starts
             "ip -n {name} link set eth0 address {mac} up\n\
              ip -n {name} addr add {ip}/16 dev eth0\n\
-             ip -n {name} route add {}.0.0/16 dev eth0\n",
+             ip -n {name} route add {}.0.0/16 dev eth0\n\
+             ip neigh replace {ip} lladdr {mac} dev {bridge} nud permanent\n\
+             bridge fdb replace {mac} dev sw{number} master static\n\
+             ip link set dev sw{number} type bridge_slave proxy_arp_wifi on\n",
             switch.other().prefix()
         ),
         Port::Tap => format!(

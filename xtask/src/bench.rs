@@ -35,6 +35,7 @@ mod stats;
 mod summary;
 mod svg;
 mod swarm;
+mod warm;
 
 /// Arguments of `cargo xtask bench`.
 #[derive(Debug, Parser)]

@@ -34,6 +34,7 @@ mod summary;
 mod table;
 mod tracker;
 
+pub(crate) use preflight::available_memory;
 use run_folder::RunFolder;
 use steps::Steps;
 

@@ -127,7 +127,8 @@ impl Layers {
         {
             return Err(BootError::NoInit("/sbin/init"));
         }
-        let tmpfs = TmpfsOptions { size, mode: 0o755, interleave: true, data_only: false };
+        let tmpfs =
+            TmpfsOptions { size, mode: 0o755, interleave: true, huge: false, data_only: false };
         mount::tmpfs(&self.overlay, &tmpfs).map_err(BootError::Mount)?;
         let (upper, work) = (self.overlay.join("upper"), self.overlay.join("work"));
         make_dir(&upper)?;

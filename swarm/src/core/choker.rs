@@ -72,6 +72,11 @@ impl Choker {
         self.slots.iter().any(|slot| slot.peer == peer)
     }
 
+    /// Whether a peer has a slot or waits for one.
+    pub(crate) fn knows(&self, peer: PeerKey) -> bool {
+        self.queued.contains(&peer) || self.holds(peer)
+    }
+
     /// Peers that hold a slot.
     #[cfg(test)]
     pub(crate) fn holders(&self) -> impl Iterator<Item = PeerKey> + '_ {

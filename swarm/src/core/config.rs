@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// So much fits into the pipe that blocks are sent with, their headers beside them.
+const LONGEST_TURN: u64 = 256 * 1024;
+
 /// Policy settings of one torrent.
 ///
 /// The defaults are the best measured ones of a prototype: 30 peers behind shaped links, see
@@ -67,6 +70,13 @@ pub struct CoreConfig {
 }
 
 impl CoreConfig {
+    /// Bytes of one turn when the uplink sends so many in a second: what it sends in a millisecond,
+    /// between [`Self::quantum`] and [`LONGEST_TURN`]. On a fast link each turn is a push into the
+    /// socket, and little is lost to those who wait.
+    pub(crate) fn turn(&self, per_second: u64) -> u64 {
+        u64::from(self.quantum).max((per_second / 1000).min(LONGEST_TURN))
+    }
+
     /// Smallest window of a peer, in bytes, with `outstanding` bytes asked for in all: a piece, or a
     /// turn's worth of it, while little is asked for, so that a piece need not wait block by block.
     pub(crate) fn least_window(&self, piece: u32, outstanding: u64) -> u32 {

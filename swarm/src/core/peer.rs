@@ -44,6 +44,8 @@ pub(crate) struct Peer {
     /// Its pieces that we want.
     pub(crate) useful: u32,
     pub(crate) outstanding: Vec<Outstanding>,
+    /// Their bytes, kept in step by `ask`, `settle` and `forget_asked`: looked at for every block.
+    outstanding_bytes: u64,
     pub(crate) refused: BTreeSet<PieceIndex>,
     /// Its limit on our requests.
     pub(crate) reqq: u32,
@@ -125,6 +127,7 @@ impl Peer {
             useless_since: None,
             useful: 0,
             outstanding: Vec::new(),
+            outstanding_bytes: 0,
             refused: BTreeSet::new(),
             reqq,
             down: Rate::default(),
@@ -147,7 +150,19 @@ impl Peer {
 
     /// Bytes asked for and expected.
     pub(crate) fn outstanding_bytes(&self) -> u64 {
-        self.outstanding.iter().map(|o| u64::from(o.block.length)).sum()
+        self.outstanding_bytes
+    }
+
+    /// Books a request.
+    pub(crate) fn ask(&mut self, request: Outstanding) {
+        self.outstanding_bytes += u64::from(request.block.length);
+        self.outstanding.push(request);
+    }
+
+    /// Forgets all requests, and returns them.
+    pub(crate) fn forget_asked(&mut self) -> Vec<Outstanding> {
+        self.outstanding_bytes = 0;
+        std::mem::take(&mut self.outstanding)
     }
 
     /// Whether it has something we want and lets us ask for it.
@@ -196,7 +211,9 @@ impl Peer {
     /// Takes an outstanding request off the list.
     pub(crate) fn settle(&mut self, block: Block) -> Option<Outstanding> {
         let at = self.outstanding.iter().position(|o| o.block == block)?;
-        Some(self.outstanding.remove(at))
+        let request = self.outstanding.remove(at);
+        self.outstanding_bytes -= u64::from(request.block.length);
+        Some(request)
     }
 
     /// Whether it hides what it has (BEP 16): only uploads, and does not seem complete.
@@ -241,7 +258,7 @@ mod tests {
     fn ask(peer: &mut Peer, blocks: u32) {
         for n in 0..blocks {
             let block = Block { piece: PieceIndex(n), begin: 0, length: BLOCK_LEN };
-            peer.outstanding.push(Outstanding { block, asked_at: Duration::ZERO, lapsed: false });
+            peer.ask(Outstanding { block, asked_at: Duration::ZERO, lapsed: false });
         }
     }
 

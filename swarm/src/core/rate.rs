@@ -6,6 +6,9 @@ use super::Moment;
 
 const WINDOW: Duration = Duration::from_millis(400);
 
+/// The first window is over after so many bytes, too: at 1 GB/s most of an image comes in 400 ms.
+const PLENTY: u64 = 4 * 1024 * 1024;
+
 /// Bytes per second of one direction of one thing.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Rate {
@@ -28,7 +31,8 @@ impl Rate {
 
     fn roll(&mut self, now: Moment) {
         let elapsed = now.saturating_sub(self.since);
-        if elapsed >= WINDOW {
+        let first = self.smoothed == 0 && self.bytes >= PLENTY && !elapsed.is_zero();
+        if elapsed >= WINDOW || first {
             let current = per_second(self.bytes, elapsed);
             // one window weighs a half; silence of several windows weighs accordingly more
             let windows = elapsed.as_millis() / WINDOW.as_millis();
@@ -78,6 +82,17 @@ mod tests {
         assert!((95_000..=106_000).contains(&seen), "{seen}");
         assert!(rate.per_second(now + Duration::from_secs(2)) < 20_000);
         assert!(rate.per_second(now + Duration::from_secs(30)) < 2_000);
+    }
+
+    #[test]
+    fn a_fast_start_is_known_at_once() {
+        let mut rate = Rate::default();
+        (0..64).for_each(|at| rate.add(Duration::from_micros(100 * at), 100_000));
+        let seen = rate.per_second(Duration::from_millis(7));
+        assert!((900_000_000..=1_100_000_000).contains(&seen), "{seen}");
+        let mut slow = Rate::default();
+        (0..30).for_each(|at| slow.add(Duration::from_millis(10 * at), 31_250));
+        assert_eq!(slow.per_second(Duration::from_millis(300)), 0, "25 Mbit/s: not yet");
     }
 
     #[test]

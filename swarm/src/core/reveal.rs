@@ -20,6 +20,7 @@ mod ending;
 mod shown;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use proto::bitfield::Bitfield;
@@ -55,8 +56,8 @@ pub(crate) struct Reveal {
     finished: bool,
     empty_since: Option<Moment>,
     last_progress: Moment,
-    /// When a peer became complete, the last one.
-    graduated: Option<Moment>,
+    /// When a peer at an address became complete, the last one there.
+    graduated: BTreeMap<IpAddr, Moment>,
     /// Pieces that went out whole.
     sent_whole: u32,
     /// Since when everything is shown and nobody fetches it.
@@ -75,7 +76,7 @@ impl Reveal {
             finished: false,
             empty_since: None,
             last_progress: Moment::ZERO,
-            graduated: None,
+            graduated: BTreeMap::new(),
             sent_whole: 0,
             drained_since: None,
         };
@@ -90,7 +91,8 @@ impl Reveal {
         self.finished = false;
         self.peers.clear();
         self.sent.clear();
-        (self.graduated, self.sent_whole) = (None, 0);
+        self.graduated.clear();
+        self.sent_whole = 0;
     }
 
     /// Whether pieces are being hidden now.
@@ -98,10 +100,19 @@ impl Reveal {
         !self.finished
     }
 
-    /// A peer connected. True when pieces are hidden from it.
-    pub(crate) fn join(&mut self, peer: PeerKey, now: Moment, rng: &mut fastrand::Rng) -> bool {
+    /// A peer connected, from this address. True when pieces are hidden from it.
+    pub(crate) fn join(
+        &mut self,
+        peer: PeerKey,
+        ip: IpAddr,
+        now: Moment,
+        rng: &mut fastrand::Rng,
+    ) -> bool {
+        // who was complete and begins again has lost it, as a node that boots once more
+        let came_back = self.graduated.remove(&ip).is_some();
+        let nobody_has_it = came_back && !self.finished && !self.has_graduates(now);
         if let Some(since) = self.empty_since.take()
-            && now.saturating_sub(since) >= CROWD_GAP
+            && (nobody_has_it || now.saturating_sub(since) >= CROWD_GAP)
         {
             self.restart(rng);
         }
@@ -115,13 +126,14 @@ impl Reveal {
         true
     }
 
-    /// A peer is complete: it is a source for others from now on.
-    pub(crate) fn graduated(&mut self, now: Moment) {
-        self.graduated = Some(now);
+    /// The peer at an address is complete: it is a source for others from now on.
+    pub(crate) fn graduated(&mut self, ip: IpAddr, now: Moment) {
+        self.graduated.retain(|_, at| now.saturating_sub(*at) < GRADUATES_STAY);
+        self.graduated.insert(ip, now);
     }
 
     fn has_graduates(&self, now: Moment) -> bool {
-        self.graduated.is_some_and(|at| now.saturating_sub(at) < GRADUATES_STAY)
+        self.graduated.values().any(|at| now.saturating_sub(*at) < GRADUATES_STAY)
     }
 
     /// The last incomplete peer is gone.
@@ -185,6 +197,19 @@ impl Reveal {
             shown.open.swap_remove(at);
             self.last_progress = now;
         }
+    }
+
+    /// Whether a peer has something to take here, or will have as soon as it has taken that. In a large
+    /// crowd each is shown one piece, and then the next one when there is one left.
+    pub(crate) fn offers(&self, peer: PeerKey, crowd: usize) -> bool {
+        self.finished
+            || self.shown_at_once(crowd) > 1
+            || self.peers.get(&peer).is_none_or(|shown| !shown.open.is_empty())
+    }
+
+    /// Pieces that a peer is shown and has not taken, in a crowd of several.
+    fn shown_at_once(&self, crowd: usize) -> usize {
+        self.open_target.min(self.pieces as usize / (2 * crowd.max(1))).max(1)
     }
 
     /// A peer asks: it takes what it was shown.
@@ -308,11 +333,10 @@ impl Reveal {
         }
         // few peers: little to share out, and no time may be lost, not even with clients that keep
         // their Haves to themselves
-        let pieces = self.pieces as usize;
         let target = if crowd <= 2 {
             (self.open_target * 2).max(per_second * 2)
         } else {
-            self.open_target.min(pieces / (2 * crowd)).max(1)
+            self.shown_at_once(crowd)
         };
         let left = self.in_pool.count() as usize;
         let shown = self.peers.get_mut(&peer)?;

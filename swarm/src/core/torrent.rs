@@ -110,6 +110,8 @@ pub struct Torrent {
     pub(super) looked: Option<(Moment, u64)>,
     up: Rate,
     down: Rate,
+    /// Bytes asked for and not here, all peers together.
+    asked: u64,
     /// What it takes from a request to its block, as a moving mean over all peers.
     usual_answer: Duration,
     /// Connected peers that lack something.
@@ -151,6 +153,7 @@ impl Torrent {
             looked: None,
             up: Rate::default(),
             down: Rate::default(),
+            asked: 0,
             usual_answer: Duration::ZERO,
             crowd: 0,
             completed,
@@ -190,7 +193,7 @@ impl Torrent {
         peer.near = near;
         peer.told = self.log.len();
         peer.hidden = match &mut self.reveal {
-            Some(reveal) if self.completed => reveal.join(key, now, &mut self.rng),
+            Some(reveal) if self.completed => reveal.join(key, identity.ip, now, &mut self.rng),
             _ => false,
         };
         let have = self.picker.have();
@@ -211,6 +214,7 @@ impl Torrent {
     /// A connection is gone.
     pub fn disconnected(&mut self, now: Moment, key: PeerKey) {
         let Some(peer) = self.peers.remove(key) else { return };
+        self.asked -= peer.outstanding_bytes();
         if self.departed.len() >= DEPARTED {
             self.departed.pop_first();
         }

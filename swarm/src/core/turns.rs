@@ -54,6 +54,11 @@ impl Turns {
         }
     }
 
+    /// Turns end after so many bytes.
+    pub(crate) fn set_quantum(&mut self, bytes: u64) {
+        self.quantum = bytes;
+    }
+
     fn find(&mut self, peer: PeerKey) -> Option<&mut Turn> {
         self.active.iter_mut().find(|turn| turn.peer == peer)
     }
@@ -173,6 +178,21 @@ mod tests {
         .take(6)
         .collect();
         assert_eq!(order, [2, 3, 0, 2, 0, 2], "3 wants no more, 1 is still at it");
+    }
+
+    #[test]
+    fn a_turn_grows_with_the_link() {
+        let config = crate::core::CoreConfig::default();
+        assert_eq!(config.turn(3_000_000), 64 << 10, "25 Mbit/s");
+        assert_eq!(config.turn(125_000_000), 125_000, "a millisecond");
+        assert_eq!(config.turn(2_000_000_000), 256 << 10);
+        let mut turns = Turns::new(1, 1, 100);
+        turns.want(PeerKey(0));
+        assert_eq!(turns.grant(MS(0), |_| 0), Some(PeerKey(0)));
+        turns.took(PeerKey(0), 100);
+        assert!(!turns.may_take(PeerKey(0)));
+        turns.set_quantum(200);
+        assert!(turns.may_take(PeerKey(0)));
     }
 
     #[test]

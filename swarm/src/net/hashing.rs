@@ -10,9 +10,10 @@ use proto::geometry::{Block, PieceIndex};
 use proto::hash::PieceHash;
 use proto::metainfo::Metainfo;
 use proto::wire::piece_header;
+use sys::sha1;
 use tokio::sync::{OnceCell, Semaphore};
 
-use super::backlog::Queue;
+use super::backlog::{Queue, Whole};
 use super::outgoing::{Baskets, Outgoing};
 use crate::progress::TorrentError;
 use crate::storage::Storage;
@@ -22,6 +23,9 @@ const JOBS: usize = 4;
 
 /// Largest piece that is hashed where it arrives when the storage is memory: about 0.1 ms.
 const INLINE: u32 = 128 * 1024;
+
+/// The same while many come: of smaller ones one read brings several.
+const INLINE_OF_MANY: u32 = 32 * 1024;
 
 /// Most memory for pieces read ahead of the blocks asked for.
 const CACHE_BYTES: u64 = 16 * 1024 * 1024;
@@ -66,33 +70,37 @@ impl Disk {
             }),
             cache: Mutex::new(VecDeque::new()),
             cache_pieces: usize::try_from(fit).unwrap_or(4).clamp(4, 1024),
-            queue: Queue::new(JOBS),
+            queue: Queue::new(JOBS, sha1::LANES, geometry.piece_length()),
             baskets: Baskets::default(),
             metainfo,
             storage,
         }
     }
 
-    /// Whether checking and storing a piece is quick enough for the reactor.
-    pub(crate) fn is_quick(&self) -> bool {
-        self.storage.in_memory() && self.metainfo.info.geometry.piece_length() <= INLINE
+    /// Whether checking and storing a piece is quick enough for the reactor; `more_soon` says that
+    /// they come so fast that several at once, on another thread, are quicker.
+    pub(crate) fn is_quick(&self, more_soon: bool) -> bool {
+        let most = if more_soon { INLINE_OF_MANY } else { INLINE };
+        self.storage.in_memory() && self.metainfo.info.geometry.piece_length() <= most
     }
 
-    /// Compares a piece with its hash and writes it when it is good.
+    /// Compares pieces with their hashes and writes those that are good.
     ///
     /// # Errors
-    /// [`TorrentError::Write`].
-    pub(crate) fn check_and_write(
-        &self,
-        piece: PieceIndex,
-        data: &[u8],
-    ) -> Result<bool, TorrentError> {
-        if self.metainfo.info.piece_hash(piece) != Some(PieceHash::of(data)) {
+    /// [`TorrentError::Write`], for each piece by itself.
+    pub(crate) fn check_and_write(&self, pieces: &[Whole]) -> Vec<Result<bool, TorrentError>> {
+        let data: Vec<&[u8]> = pieces.iter().map(|whole| whole.data.as_slice()).collect();
+        let hashes = piece_hashes(&data);
+        pieces.iter().zip(hashes).map(|(whole, hash)| self.write_if(whole, hash)).collect()
+    }
+
+    fn write_if(&self, whole: &Whole, hash: PieceHash) -> Result<bool, TorrentError> {
+        if self.metainfo.info.piece_hash(whole.piece) != Some(hash) {
             return Ok(false);
         }
-        let offset = self.metainfo.info.geometry.piece_offset(piece);
+        let offset = self.metainfo.info.geometry.piece_offset(whole.piece);
         self.storage
-            .write_at(offset, data)
+            .write_at(offset, &whole.data)
             .map_err(|e| TorrentError::Write { offset, source: Arc::new(e) })?;
         Ok(true)
     }
@@ -228,16 +236,35 @@ impl Disk {
     }
 
     fn load(&self, piece: PieceIndex) -> Result<Vec<u8>, TorrentError> {
-        let offset = self.metainfo.info.geometry.piece_offset(piece);
-        let data = self.read_piece(piece).map_err(|e| self.read_error(offset, e))?;
-        let doubtful = self.doubtful.lock().unwrap_or_else(PoisonError::into_inner).has(piece);
-        if doubtful {
-            if self.metainfo.info.piece_hash(piece) != Some(PieceHash::of(&data)) {
+        let pieces = self.doubtful_from(piece);
+        let read = |piece: &PieceIndex| {
+            let offset = self.metainfo.info.geometry.piece_offset(*piece);
+            self.read_piece(*piece).map_err(|e| self.read_error(offset, e))
+        };
+        if pieces.is_empty() {
+            return read(&piece);
+        }
+        let mut data = pieces.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        let bytes: Vec<&[u8]> = data.iter().map(Vec::as_slice).collect();
+        let hashes = piece_hashes(&bytes);
+        let mut doubtful = self.doubtful.lock().unwrap_or_else(PoisonError::into_inner);
+        for (piece, hash) in pieces.into_iter().zip(hashes) {
+            if self.metainfo.info.piece_hash(piece) != Some(hash) {
                 return Err(TorrentError::WrongData { piece: piece.0 });
             }
-            self.doubtful.lock().unwrap_or_else(PoisonError::into_inner).remove(piece);
+            doubtful.remove(piece);
         }
-        Ok(data)
+        Ok(data.swap_remove(0))
+    }
+
+    /// A piece that must be hashed, and those after it that are hashed in the same go: from a file
+    /// everything will be sent some day. None when it need not be.
+    fn doubtful_from(&self, piece: PieceIndex) -> Vec<PieceIndex> {
+        let count = if self.storage.file().is_some() { self.queue.batch() } else { 1 };
+        let last = self.metainfo.info.geometry.pieces();
+        let doubtful = self.doubtful.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = (piece.0..last).map(PieceIndex);
+        next.take(count).take_while(|piece| doubtful.has(*piece)).collect()
     }
 
     fn read_error(&self, offset: u64, source: io::Error) -> TorrentError {
@@ -255,5 +282,67 @@ impl Disk {
             return TorrentError::Truncated { length: low, expected };
         }
         TorrentError::Read { offset, source: Arc::new(source) }
+    }
+}
+
+/// Hashes pieces, several at once where the processor can and they are of one length.
+fn piece_hashes(pieces: &[&[u8]]) -> Vec<PieceHash> {
+    let mut hashes = Vec::with_capacity(pieces.len());
+    for few in pieces.chunks(sha1::LANES) {
+        // with two or three the places of the others are filled with one of them
+        let lane = |number: usize| few.get(number).or(few.first()).copied().unwrap_or_default();
+        let together = if few.len() > 1 { sha1::four(std::array::from_fn(lane)) } else { None };
+        match together {
+            Some(all) => hashes.extend(all.into_iter().take(few.len()).map(PieceHash)),
+            None => hashes.extend(few.iter().map(|piece| PieceHash::of(piece))),
+        }
+    }
+    hashes
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::geometry::Geometry;
+    use proto::metainfo::Info;
+
+    use super::*;
+    use crate::storage::{FileStorage, MemoryStorage};
+
+    #[test]
+    fn what_a_file_holds_is_hashed_a_few_pieces_at_a_time() {
+        let bytes: Vec<u8> = (0..=250_u8).cycle().take(6 * 16_384).collect();
+        let hashes = bytes.chunks(16_384).map(PieceHash::of).collect();
+        let geometry = Geometry::new(6 * 16_384, 16_384).unwrap();
+        let info = Info::new("image", geometry, true, hashes).unwrap();
+        let metainfo = Arc::new(Metainfo::new(info, Vec::new(), Vec::new(), None).unwrap());
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("image");
+        std::fs::write(&path, &bytes).unwrap();
+        let left = |disk: &Disk| -> Vec<u32> {
+            disk.doubtful.lock().unwrap().iter().map(|p| p.0).collect()
+        };
+        let file = FileStorage::open_read_only(&path).unwrap();
+        let disk = Disk::new(metainfo.clone(), Arc::new(file), true);
+        assert_eq!(disk.load(PieceIndex(1)).unwrap(), bytes[16_384..2 * 16_384]);
+        assert_eq!(left(&disk), [0, 5], "in one go");
+        disk.load(PieceIndex(0)).unwrap();
+        assert_eq!(left(&disk), [5], "and no piece twice");
+        let memory = MemoryStorage::zeroed(6 * 16_384);
+        memory.write_at(0, &bytes).unwrap();
+        let disk = Disk::new(metainfo, Arc::new(memory), true);
+        assert_eq!(disk.load(PieceIndex(1)).unwrap(), bytes[16_384..2 * 16_384]);
+        assert_eq!(left(&disk), [0, 2, 3, 4, 5], "only what is asked for");
+    }
+
+    #[test]
+    fn several_pieces_have_the_hashes_that_each_has_alone() {
+        let bytes: Vec<u8> = (0..=250_u8).cycle().take(100_000).collect();
+        let mut pieces: Vec<&[u8]> = bytes.chunks(8_000).collect();
+        // a short one in the middle, too
+        pieces.insert(2, &bytes[5..77]);
+        for count in 0..pieces.len() {
+            let alone: Vec<PieceHash> = pieces[..count].iter().map(|p| PieceHash::of(p)).collect();
+            assert_eq!(piece_hashes(&pieces[..count]), alone, "{count}");
+        }
     }
 }

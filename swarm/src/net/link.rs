@@ -148,7 +148,11 @@ async fn read_loop(
                 used += length;
                 receive(shared, &mut state, now, key, message).map_err(LinkError::Violation)?;
             }
-            state.drain()
+            let mut todo = state.drain();
+            let others = shared.disk.queue.batch() - 1;
+            todo.more_soon =
+                !todo.verify.is_empty() && others > 0 && state.is_more_soon(now, others);
+            todo
         };
         intake.consume(used);
         shared.carry_out(todo);

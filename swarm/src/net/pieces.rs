@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use proto::geometry::PieceIndex;
 
+use super::backlog::Whole;
 use super::state::Todo;
 use super::torrent::Shared;
 use crate::log;
@@ -17,45 +18,72 @@ impl Shared {
             if todo.completed {
                 self.on_completed();
             }
-            for (piece, data) in todo.verify {
-                if self.disk.is_quick() {
-                    let good = self.disk.check_and_write(piece, &data);
-                    pending.push(self.checked(piece, good, data));
-                } else if self.disk.queue.push(piece, data) {
-                    let shared = self.clone();
-                    self.tasks.spawn(async move {
-                        let worker = shared.clone();
-                        shared.disk.blocking(move || worker.work_off()).await
-                    });
+            if self.disk.is_quick(todo.more_soon) {
+                let mut rest = todo.verify.into_iter().peekable();
+                while rest.peek().is_some() {
+                    let few = rest.by_ref().take(self.disk.queue.batch()).collect();
+                    pending.append(&mut self.settle(few));
+                }
+            } else {
+                for whole in todo.verify {
+                    if self.disk.queue.push(whole, !todo.more_soon) {
+                        self.start_worker();
+                    }
                 }
             }
         }
     }
 
-    /// Hashes and stores what is queued until nothing is. A thread that is at it already takes the
-    /// next piece without being woken.
-    fn work_off(self: &Arc<Self>) {
-        while let Some((piece, data)) = self.disk.queue.pop() {
-            let good = self.disk.check_and_write(piece, &data);
-            let bytes = data.len();
-            let todo = self.checked(piece, good, data);
-            self.disk.queue.done(bytes);
-            self.carry_out(todo);
+    /// Pieces that wait for others to be hashed with do so no longer.
+    pub(super) fn hurry(self: &Arc<Self>) {
+        if self.disk.queue.hurry() {
+            self.start_worker();
         }
     }
 
-    fn checked(&self, piece: PieceIndex, good: Result<bool, TorrentError>, data: Vec<u8>) -> Todo {
+    fn start_worker(self: &Arc<Self>) {
+        let shared = self.clone();
+        self.tasks.spawn(async move {
+            let worker = shared.clone();
+            shared.disk.blocking(move || worker.work_off()).await
+        });
+    }
+
+    /// Hashes and stores what is queued until nothing is. A thread that is at it already takes the
+    /// next pieces without being woken.
+    fn work_off(self: &Arc<Self>) {
+        loop {
+            let few = self.disk.queue.pop();
+            if few.is_empty() {
+                return;
+            }
+            let bytes = few.iter().map(|whole| whole.data.len()).sum();
+            let todos = self.settle(few);
+            self.disk.queue.done(bytes);
+            for todo in todos {
+                self.carry_out(todo);
+            }
+        }
+    }
+
+    /// Hashes and stores a few pieces.
+    fn settle(&self, few: Vec<Whole>) -> Vec<Todo> {
+        let results = self.disk.check_and_write(&few);
+        few.into_iter().zip(results).map(|(whole, good)| self.checked(whole, good)).collect()
+    }
+
+    fn checked(&self, whole: Whole, good: Result<bool, TorrentError>) -> Todo {
         match good {
             Ok(good) => {
                 if !good {
-                    log::warn!(piece = piece.0, "piece failed its hash");
+                    log::warn!(piece = whole.piece.0, "piece failed its hash");
                 }
                 let now = self.now();
                 let mut state = self.lock();
                 if good {
                     state.trouble.last_data = now;
                 }
-                state.checked(now, piece, good, data)
+                state.checked(now, whole, good)
             }
             Err(error) => {
                 self.fail(error);
@@ -83,10 +111,12 @@ impl Shared {
             return None;
         }
         let disk = self.disk.clone();
-        let job = move || (disk.check_and_write(piece, &data), data);
-        let (result, data) = self.disk.blocking(job).await?;
+        let whole = Whole { piece, data };
+        let job = move || (disk.check_and_write(std::slice::from_ref(&whole)).pop(), whole);
+        let (result, whole) = self.disk.blocking(job).await?;
+        let result = result?;
         let good = matches!(result, Ok(true));
-        let todo = self.checked(piece, result, data);
+        let todo = self.checked(whole, result);
         self.carry_out(todo);
         Some(good)
     }

@@ -201,6 +201,7 @@ fn open(address: SocketAddr) -> io::Result<TcpListener> {
         socket2::SockRef::from(&socket).set_only_v6(false)?;
     }
     socket.set_reuseaddr(true)?;
+    handshake::stop_pacing(&socket);
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }

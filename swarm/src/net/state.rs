@@ -12,6 +12,7 @@ use proto::priority::canonical as canonical_priority;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use super::backlog::Whole;
 use super::book::Book;
 use super::pex::Exchange;
 use super::stall::Trouble;
@@ -43,7 +44,10 @@ pub(crate) struct Link {
 }
 
 /// Most memory in buffers of done pieces that are kept.
-const SPARE: u64 = 4 * 1024 * 1024;
+const SPARE: u64 = 8 * 1024 * 1024;
+
+/// So long a complete piece may wait for others to be hashed together with.
+const SOON: Duration = Duration::from_millis(5);
 
 /// When a peer connects again over other addresses, its connection is dead after this silence.
 const STALE: Duration = Duration::from_secs(5);
@@ -73,7 +77,9 @@ pub(crate) struct State {
 #[derive(Debug, Default)]
 pub(crate) struct Todo {
     /// Complete pieces to be hashed.
-    pub(crate) verify: Vec<(PieceIndex, Vec<u8>)>,
+    pub(crate) verify: Vec<Whole>,
+    /// More will be complete in a moment ([`State::is_more_soon`]).
+    pub(crate) more_soon: bool,
     /// The fetch has just completed.
     pub(crate) completed: bool,
 }
@@ -129,7 +135,7 @@ impl State {
                 }
                 Action::Verify(piece) => {
                     if let Some(data) = self.buffers.remove(&piece) {
-                        todo.verify.push((piece, data));
+                        todo.verify.push(Whole { piece, data });
                     }
                 }
                 Action::Discard(piece) => {
@@ -185,16 +191,17 @@ impl State {
     }
 
     /// A piece was hashed (and stored, when it was good).
-    pub(crate) fn checked(
-        &mut self,
-        now: Moment,
-        piece: PieceIndex,
-        good: bool,
-        data: Vec<u8>,
-    ) -> Todo {
-        let todo = self.judged(now, piece, good, &data);
-        keep_spare(&mut self.spare, data, &self.geometry);
+    pub(crate) fn checked(&mut self, now: Moment, whole: Whole, good: bool) -> Todo {
+        let todo = self.judged(now, whole.piece, good, &whole.data);
+        keep_spare(&mut self.spare, whole.data, &self.geometry);
         todo
+    }
+
+    /// Whether `pieces` more are asked for and come within a few milliseconds, as fast as they come
+    /// now.
+    pub(crate) fn is_more_soon(&self, now: Moment, pieces: usize) -> bool {
+        let bytes = pieces as u64 * u64::from(self.geometry.piece_length());
+        self.core.as_ref().is_some_and(|core| core.expects(now, bytes, SOON))
     }
 
     fn judged(&mut self, now: Moment, piece: PieceIndex, good: bool, data: &[u8]) -> Todo {

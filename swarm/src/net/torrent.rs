@@ -258,6 +258,7 @@ impl Shared {
                 let busy = !state.links.is_empty() || state.book.dialing() > 0;
                 drop(state);
                 self.carry_out(todo);
+                self.hurry();
                 busy
             };
             dial::dial_more(self);

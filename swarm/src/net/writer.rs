@@ -109,7 +109,7 @@ impl<'a> Writer<'a> {
             let portion = self.limiter.portion();
             let mut bytes = 0;
             while bytes == 0 || bytes < portion {
-                let Some(block) = core.next_upload(self.key) else { break };
+                let Some(block) = core.next_upload(now, self.key) else { break };
                 bytes += u64::from(block.length);
                 blocks.push(block);
             }

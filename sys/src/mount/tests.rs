@@ -15,8 +15,13 @@ impl Drop for Mounted {
     }
 }
 
-const DATA: TmpfsOptions =
-    TmpfsOptions { size: Some(1 << 20), mode: 0o700, interleave: true, data_only: true };
+const DATA: TmpfsOptions = TmpfsOptions {
+    size: Some(1 << 20),
+    mode: 0o700,
+    interleave: true,
+    huge: true,
+    data_only: true,
+};
 
 fn tmpfs_on(path: &Path, options: &TmpfsOptions) -> Mounted {
     fs::create_dir_all(path).unwrap();
@@ -35,6 +40,22 @@ fn tmpfs_is_as_large_as_asked_and_goes_away() {
     assert_eq!(full.kind(), io::ErrorKind::StorageFull);
     drop(mounted);
     assert!(!is_mounted(&point).unwrap());
+}
+
+#[test]
+fn what_is_granted_is_in_the_list_of_mounts() {
+    let dir = tempfile::tempdir().unwrap();
+    let point = dir.path().canonicalize().unwrap().join("image");
+    fs::create_dir_all(&point).unwrap();
+    let granted = tmpfs(&point, &DATA).expect("mounting needs root");
+    let _mounted = Mounted(point.clone());
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let line = table.lines().find(|line| line.contains(point.to_str().unwrap())).unwrap();
+    for wish in ["mpol=interleave", "huge=within_size"] {
+        assert_eq!(line.contains(wish), granted.contains(&wish), "{line}");
+    }
+    let huge = Path::new("/sys/kernel/mm/transparent_hugepage/shmem_enabled").exists();
+    assert_eq!(granted.contains(&"huge=within_size"), huge, "{granted:?}");
 }
 
 #[test]

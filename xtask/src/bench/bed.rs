@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::barrier::Barrier;
 use super::meter::{MachineUse, Ticks};
 use super::stage::ADMIN_IP;
+use super::warm::Warm;
 use crate::interrupt::Interrupt;
 
 /// From the last process's start to the barrier.
@@ -30,6 +31,8 @@ pub(crate) struct Bed {
     pub(crate) admin: Node,
     pub(crate) nodes: Vec<Node>,
     bursts: Cell<u32>,
+    /// Bytes that the nodes of a burst may take.
+    memory: u64,
 }
 
 /// What it took to let every node run a program to its end.
@@ -62,7 +65,7 @@ impl Bed {
         ensure!(admin.ip().to_string() == ADMIN_IP, "the lab's address plan has changed");
         let add = |number| lab.add_node(&format!("n{number}"), Link::unshaped());
         let nodes = (1..=nodes).map(add).collect::<Result<_, _>>()?;
-        Ok(Bed { lab, admin, nodes, bursts: Cell::new(0) })
+        Ok(Bed { lab, admin, nodes, bursts: Cell::new(0), memory })
     }
 
     /// Lets every node run its command at one moment, and waits until all have ended well.
@@ -79,7 +82,9 @@ impl Bed {
             node.spawn(&launch.command.log(format!("{name}-{}", node.name())))
         };
         let mut crowd = self.nodes.iter().map(spawn).collect::<Result<Vec<Proc>, _>>()?;
+        let warm = Warm::up(&self.admin, self.memory)?;
         std::thread::sleep(SETTLE);
+        warm.release()?;
         let (before, ticks) = (server.usage(), Ticks::now()?);
         let start = Instant::now();
         barrier.open()?;

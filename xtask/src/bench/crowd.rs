@@ -11,6 +11,7 @@ use super::outcome::RunResult;
 use super::recorder::Recorder;
 use super::scenario::{Role, SLOWER};
 use super::stage::{Run, Stage};
+use super::warm::Warm;
 
 /// How often memory is sampled. Finer would cost processor time that the run is to have.
 const SAMPLE: Duration = Duration::from_millis(500);
@@ -72,6 +73,7 @@ impl Run<'_> {
         let (overflows, ticks) = (neighbour_overflows(), Ticks::now()?);
         let record = |data| Recorder::start(data, patience);
         let recorder = self.recording.map(record).transpose()?;
+        stage.warm.take().map(Warm::release).transpose()?;
         stage.barrier.open()?;
         let start = Instant::now();
         for member in stage.crowd.iter_mut().filter(|member| member.role() != Role::Late) {

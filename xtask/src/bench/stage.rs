@@ -14,6 +14,7 @@ use super::member::{Member, Parts};
 use super::options::Settings;
 use super::outcome::Case;
 use super::scenario::{Role, SLOWER, Scenario, Seat};
+use super::warm::Warm;
 use crate::interrupt::Interrupt;
 
 /// Address of the first node of every lab.
@@ -54,6 +55,8 @@ pub(crate) struct Stage {
     pub(crate) admin_before: Counters,
     /// Command lines of tracker, seeder and a node.
     pub(crate) commands: Vec<String>,
+    /// As much as the nodes will take, until the barrier opens.
+    pub(crate) warm: Option<Warm>,
 }
 
 impl Run<'_> {
@@ -103,11 +106,13 @@ impl Run<'_> {
             late_barrier,
             admin_before,
             commands,
+            warm: None,
         };
         for (number, seat) in (1..).zip(case.scenario.seats(case.nodes, self.settings.jitter)) {
             self.seat(&mut stage, number, seat)?;
         }
         stage.commands.extend(stage.crowd.first().map(|member| member.command().to_owned()));
+        stage.warm = Some(Warm::up(&stage.admin, u64::from(case.nodes) * length)?);
         std::thread::sleep(SETTLE);
         stage.check_servers()?;
         Ok(stage)

@@ -4,11 +4,15 @@ use super::*;
 
 const SEC: fn(u64) -> Duration = Duration::from_secs;
 
+fn ip(number: u32) -> IpAddr {
+    std::net::Ipv4Addr::from_bits(0x0a00_0000 + number).into()
+}
+
 fn setup(pieces: u32, peers: u32) -> (Reveal, fastrand::Rng) {
     let mut rng = fastrand::Rng::with_seed(1);
     let mut reveal = Reveal::new(pieces, 4, &mut rng);
     for key in 0..peers {
-        assert!(reveal.join(PeerKey(key), SEC(0), &mut rng));
+        assert!(reveal.join(PeerKey(key), ip(key), SEC(0), &mut rng));
     }
     (reveal, rng)
 }
@@ -64,7 +68,7 @@ fn silence_ends_hiding_in_the_end() {
     assert!(!reveal.should_finish(false, true, 3, SEC(10), SEC(9)));
     assert!(reveal.should_finish(false, true, 3, SEC(10), SEC(10)));
     assert_eq!(reveal.finish().len(), 3);
-    assert!(!reveal.join(PeerKey(9), SEC(11), &mut rng), "late joiners see everything");
+    assert!(!reveal.join(PeerKey(9), ip(9), SEC(11), &mut rng), "late joiners see everything");
 }
 
 #[test]
@@ -82,9 +86,9 @@ fn a_new_crowd_is_steered_again() {
     let (mut reveal, mut rng) = setup(4, 1);
     reveal.finish();
     reveal.crowd_gone(SEC(100));
-    assert!(!reveal.join(PeerKey(5), SEC(110), &mut rng));
+    assert!(!reveal.join(PeerKey(5), ip(5), SEC(110), &mut rng));
     reveal.crowd_gone(SEC(120));
-    assert!(reveal.join(PeerKey(6), SEC(150), &mut rng));
+    assert!(reveal.join(PeerKey(6), ip(6), SEC(150), &mut rng));
 }
 
 #[test]
@@ -141,7 +145,7 @@ fn is_shown_more(reveal: &mut Reveal, peer: u32) -> bool {
 #[test]
 fn a_newcomer_is_not_slow() {
     let (mut reveal, mut rng) = with_a_slow_one(4_000);
-    reveal.join(PeerKey(9), SEC(4), &mut rng);
+    reveal.join(PeerKey(9), ip(9), SEC(4), &mut rng);
     for piece in 0..10 {
         let now = SEC(4) + Duration::from_millis(200) * piece;
         reveal.seen(PeerKey(9), PieceIndex(piece), now);
@@ -168,9 +172,31 @@ fn with_others_everything_stays_hidden_until_a_peer_stalls() {
     assert_eq!(stalled, [PeerKey(0), PeerKey(2)]);
     assert!(reveal.may_request(PeerKey(0), PieceIndex(3)));
     // a newcomer waits for the others, if there are any
-    assert!(reveal.join(PeerKey(7), SEC(3), &mut rng));
+    assert!(reveal.join(PeerKey(7), ip(7), SEC(3), &mut rng));
     assert!(!reveal.may_request(PeerKey(7), PieceIndex(3)));
     assert!(reveal.should_finish(true, false, 1, SEC(10), SEC(4)), "alone with the seeder");
-    reveal.graduated(SEC(4));
+    reveal.graduated(ip(0), SEC(4));
     assert!(!reveal.should_finish(true, false, 1, SEC(10), SEC(4)), "who is complete serves");
+}
+
+#[test]
+fn who_was_complete_and_comes_back_with_nothing_is_no_source() {
+    let begin = || {
+        let (mut reveal, rng) = setup(4, 1);
+        assert_eq!(show_all(&mut reveal, 0, 1).len(), 4);
+        (0..4).for_each(|piece| reveal.seen(PeerKey(0), PieceIndex(piece), SEC(1)));
+        reveal.graduated(ip(0), SEC(1));
+        reveal.crowd_gone(SEC(1));
+        (reveal, rng)
+    };
+    let (mut reveal, mut rng) = begin();
+    assert!(reveal.join(PeerKey(1), ip(1), SEC(2), &mut rng));
+    assert!(show_all(&mut reveal, 1, 1).is_empty(), "another one gets it from the first");
+    let (mut reveal, mut rng) = begin();
+    assert!(reveal.join(PeerKey(2), ip(0), SEC(2), &mut rng));
+    assert_eq!(show_all(&mut reveal, 2, 1).len(), 4, "it has booted again");
+    let (mut reveal, mut rng) = begin();
+    reveal.graduated(ip(9), SEC(2));
+    assert!(reveal.join(PeerKey(2), ip(0), SEC(3), &mut rng));
+    assert!(show_all(&mut reveal, 2, 1).is_empty(), "there is one more that has it");
 }

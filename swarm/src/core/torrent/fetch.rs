@@ -10,6 +10,7 @@ use crate::core::Moment;
 use crate::core::action::{Action, CloseReason, Control, PeerKey, Receipt, Violation};
 use crate::core::peer::{HaveWish, Outstanding, Peer};
 use crate::core::picker::{Asker, Delivery};
+use crate::core::rate::time_for;
 
 /// Blocks nobody asked for that are forgiven.
 const UNSOLICITED: u32 = 32;
@@ -47,6 +48,7 @@ impl Torrent {
         peer.opened = true;
         let length = u64::from(block.length);
         if let Some(request) = peer.settle(block) {
+            self.asked -= length;
             let took = now.saturating_sub(request.asked_at);
             peer.answers.note(took, now);
             self.usual_answer = (self.usual_answer * 15 + took) / 16;
@@ -98,9 +100,19 @@ impl Torrent {
             && peer.settle(block).is_some()
         {
             peer.cancelled += 1;
+            self.asked -= u64::from(block.length);
             self.send(key, Control::Cancel(block));
             self.fill(now, key);
         }
+    }
+
+    /// Whether so many bytes are asked for, and come within this time as fast as they come now.
+    #[must_use]
+    pub fn expects(&self, now: Moment, bytes: u64, within: Duration) -> bool {
+        let rate = self.down.per_second(now);
+        rate > 0
+            && time_for(bytes, rate) <= within
+            && self.peers.values().map(Peer::outstanding_bytes).sum::<u64>() >= bytes
     }
 
     /// The hash of a complete piece was compared: it is verified and stored, or wrong.
@@ -162,10 +174,11 @@ impl Torrent {
                 }
             });
             let Some((key, peer)) = self.peers.entry_at(at) else { break };
-            // it may starve, wanting nothing of ours yet: then it hears at once
-            let urgent = !peer.has.has(piece) && (rare || !peer.interested);
+            let lacks = !peer.has.has(piece);
             let wait = match peer.wants_haves() {
-                HaveWish::Soon if urgent => Duration::ZERO,
+                HaveWish::Soon if lacks && rare => Duration::ZERO,
+                // it may starve, wanting nothing of ours yet
+                HaveWish::Soon if lacks && !peer.interested => batch / 4,
                 HaveWish::Soon => batch,
                 HaveWish::AtOnce => Duration::ZERO,
                 HaveWish::Rarely => self.config.have_batch * 4,
@@ -231,7 +244,7 @@ impl Torrent {
     /// Asks every peer for as much as its window holds.
     pub(super) fn fill_all(&mut self, now: Moment) {
         for at in 0..self.peers.len() {
-            if let Some(key) = self.peers.key_at(at) {
+            if let Some((key, _)) = self.peers.entry_at(at).filter(|(_, p)| p.can_be_asked()) {
                 self.fill(now, key);
             }
         }
@@ -248,8 +261,12 @@ impl Torrent {
             true => self.peers.values().filter(|p| far(p)).map(Peer::outstanding_bytes).sum(),
             false => 0,
         };
-        let outstanding = self.peers.values().map(Peer::outstanding_bytes).sum();
-        let least = self.config.least_window(self.geometry.piece_length(), outstanding);
+        debug_assert_eq!(
+            self.asked,
+            self.peers.values().map(Peer::outstanding_bytes).sum::<u64>(),
+            "asked for or settled beside the sum"
+        );
+        let least = self.config.least_window(self.geometry.piece_length(), self.asked);
         let Some(peer) = self.peers.get_mut(key) else { return };
         let mut room = peer.room(&self.config, sources, least, now);
         // a seeder that hides shows each piece to one peer: nobody else will bring it
@@ -273,7 +290,8 @@ impl Torrent {
             if peer.outstanding.is_empty() {
                 peer.quiet_since = now;
             }
-            peer.outstanding.push(Outstanding { block, asked_at: now, lapsed: false });
+            peer.ask(Outstanding { block, asked_at: now, lapsed: false });
+            self.asked += u64::from(block.length);
             room = room.saturating_sub(u64::from(block.length));
             self.actions.push_back(Action::Send(key, Control::Request(block)));
         }
@@ -298,8 +316,7 @@ impl Torrent {
 
     /// Gives the requests of silent peers to others, and closes connections that stay silent.
     pub(super) fn check_silence(&mut self, now: Moment) {
-        let outstanding: u64 = self.peers.values().map(|p| p.outstanding_bytes()).sum();
-        let total = (outstanding, self.down.per_second(now));
+        let total = (self.asked, self.down.per_second(now));
         let keys: Vec<PeerKey> =
             self.peers.iter().filter(|(_, p)| !p.outstanding.is_empty()).map(|(k, _)| k).collect();
         for key in keys {

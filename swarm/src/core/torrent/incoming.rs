@@ -66,7 +66,8 @@ impl Torrent {
         let Some(peer) = self.peers.get_mut(key) else { return };
         if !peer.fast {
             // without BEP 6 a choke silently drops every request; what is under way may still come
-            let dropped = std::mem::take(&mut peer.outstanding);
+            self.asked -= peer.outstanding_bytes();
+            let dropped = peer.forget_asked();
             peer.cancelled += u32::try_from(dropped.len()).unwrap_or(u32::MAX);
             for request in dropped.iter().filter(|o| !o.lapsed) {
                 self.release(request.block, key);
@@ -90,9 +91,7 @@ impl Torrent {
         if std::mem::replace(&mut peer.interested, interested) == interested {
             return;
         }
-        let change =
-            if interested { self.choker.want(key, now) } else { self.choker.leave(key, now) };
-        self.apply(change);
+        self.settle_slot(now, key);
     }
 
     fn on_have(&mut self, now: Moment, key: PeerKey, piece: PieceIndex) -> Result<(), Violation> {
@@ -125,6 +124,7 @@ impl Torrent {
             return;
         }
         let (complete, near, hides) = (peer.is_complete(), peer.near, peer.hides());
+        let ip = peer.identity.ip;
         if complete {
             self.crowd -= 1;
         }
@@ -141,7 +141,7 @@ impl Torrent {
         if let Some(reveal) = &mut self.reveal {
             reveal.seen(key, piece, now);
             if complete {
-                reveal.graduated(now);
+                reveal.graduated(ip, now);
             }
             if self.crowd == 0 {
                 reveal.crowd_gone(now);
@@ -170,6 +170,7 @@ impl Torrent {
     fn on_reject(&mut self, key: PeerKey, block: Block) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         let Some(request) = peer.settle(block) else { return };
+        self.asked -= u64::from(block.length);
         if !peer.chokes_us {
             // it will not give this piece now; asking again at once would be a loop
             peer.refused.insert(block.piece);

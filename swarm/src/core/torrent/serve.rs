@@ -51,16 +51,23 @@ impl Torrent {
     }
 
     /// The next block to send to a peer, taken off its queue. Call [`Torrent::uploaded`] when it is
-    /// with the socket. Haves that wait are queued before it: they ride along.
-    pub fn next_upload(&mut self, key: PeerKey) -> Option<Block> {
+    /// with the socket. Haves that wait are queued before it, and so is the choke when this is the last
+    /// block of its slot: they ride along.
+    pub fn next_upload(&mut self, now: Moment, key: PeerKey) -> Option<Block> {
         if !self.turns.may_take(key) {
             return None;
         }
         let peer = self.peers.get_mut(key)?;
         let block = peer.uploads.pop_front()?;
         peer.sending += 1;
-        self.turns.took(key, u64::from(block.length));
+        let length = u64::from(block.length);
+        let fast = peer.fast;
+        self.turns.took(key, length);
         self.tell_pieces(key);
+        if fast {
+            // with BEP 6 a choke takes back nothing that was asked for
+            self.count_towards_slot(now, key, length);
+        }
         Some(block)
     }
 
@@ -73,18 +80,26 @@ impl Torrent {
         peer.sending = peer.sending.saturating_sub(1);
         peer.up.add(now, length);
         peer.uploaded += length;
+        let fast = peer.fast;
         let mut sent_whole = false;
         if let Some(reveal) = &mut self.reveal {
             let size = self.geometry.piece_size(block.piece);
             sent_whole = reveal.sent(key, block.piece, block.length, size, now);
         }
-        self.turns.sent(key, !peer.uploads.is_empty(), now);
-        let change = self.choker.served(key, length, now);
-        self.apply(change);
+        let more = self.peers.get(key).is_some_and(|peer| !peer.uploads.is_empty());
+        self.turns.sent(key, more, now);
+        if !fast {
+            self.count_towards_slot(now, key, length);
+        }
         if sent_whole {
             self.show_more(now, key);
         }
         self.grant_turns(now);
+    }
+
+    fn count_towards_slot(&mut self, now: Moment, key: PeerKey, bytes: u64) {
+        let change = self.choker.served(key, bytes, now);
+        self.apply(change);
     }
 
     /// Wakes the peers whose turn it is.
@@ -102,6 +117,7 @@ impl Torrent {
             0 => Duration::from_millis(500),
             rate => time_for(round, rate),
         };
+        self.turns.set_quantum(self.config.turn(self.up.per_second(now)));
         self.turns.tick(now, Duration::from_millis(100) + usual.min(Duration::from_secs(5)) * 3);
         self.grant_turns(now);
     }
@@ -167,6 +183,20 @@ impl Torrent {
         while let Some(piece) = reveal.next(key, &peer.has, self.crowd, per_second, now) {
             self.actions.push_back(Action::Send(key, Control::Have(piece)));
         }
+        self.settle_slot(now, key);
+    }
+
+    /// Who wants something that it may have takes part in the slots. A peer that has taken all it was
+    /// shown would hold its slot until it says that it wants nothing: with more nodes than pieces the
+    /// seeder waited for that half of its time.
+    pub(super) fn settle_slot(&mut self, now: Moment, key: PeerKey) {
+        let offers = self.reveal.as_ref().is_none_or(|reveal| reveal.offers(key, self.crowd));
+        let wants = self.peers.get(key).is_some_and(|peer| peer.interested && offers);
+        if self.choker.knows(key) != wants {
+            let change =
+                if wants { self.choker.want(key, now) } else { self.choker.leave(key, now) };
+            self.apply(change);
+        }
     }
 
     pub(super) fn tick_reveal(&mut self, now: Moment) {
@@ -192,6 +222,7 @@ impl Torrent {
         };
         for (key, shown) in shown {
             self.show_all(key, &shown);
+            self.settle_slot(now, key);
         }
     }
 
