@@ -341,7 +341,7 @@ fn a_hiding_seeders_slot_passes_on_with_the_piece() {
         for block in (0..2).filter_map(|number| geometry().block(*piece, number)) {
             torrent.message(NOW, PEER, Control::Request(block)).unwrap();
             actions(&mut torrent);
-            assert_eq!(torrent.next_upload(PEER), Some(block));
+            assert_eq!(torrent.next_upload(NOW, PEER), Some(block));
             torrent.uploaded(NOW, PEER, block);
         }
     }
