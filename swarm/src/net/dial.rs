@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::handshake;
-use super::link;
+use super::link::{self, Side};
 use super::torrent::Shared;
 use crate::config::Role;
 use crate::log;
@@ -41,7 +41,7 @@ pub(crate) fn dial_more(shared: &Arc<Shared>) {
                 () = shared.cancel.cancelled() => return,
             };
             match dialed {
-                Ok((stream, theirs)) => link::run(shared, stream, theirs, true).await,
+                Ok((stream, theirs)) => link::run(shared, stream, theirs, Side::Dialled).await,
                 Err(error) => {
                     let cause = std::error::Error::source(&error).map(|s| format!(": {s}"));
                     let text = format!("{address}: {error}{}", cause.unwrap_or_default());

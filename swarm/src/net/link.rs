@@ -14,6 +14,7 @@ use tokio::net::tcp::OwnedReadHalf;
 use tokio::sync::Notify;
 
 use super::book::{canonical, with_port};
+use super::handshake;
 use super::intake::Intake;
 use super::pex::{self, Exchange};
 use super::segment;
@@ -37,8 +38,22 @@ enum LinkError {
     Violation(#[source] Violation),
 }
 
-/// Takes over a connection after the handshake; returns when it is closed.
-pub(crate) async fn run(shared: Arc<Shared>, stream: TcpStream, theirs: Handshake, outgoing: bool) {
+/// Which side of a connection we are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// We dialled: both handshakes are done.
+    Dialled,
+    /// We were dialled: our handshake goes out with the first messages.
+    Accepted,
+}
+
+/// Takes over a connection after the peer's handshake; returns when it is closed.
+pub(crate) async fn run(shared: Arc<Shared>, stream: TcpStream, theirs: Handshake, side: Side) {
+    let outgoing = side == Side::Dialled;
+    let greeting = match side {
+        Side::Dialled => Vec::new(),
+        Side::Accepted => handshake::message(theirs.info_hash, shared.session.peer_id).to_vec(),
+    };
     let Ok(address) = stream.peer_addr().map(canonical) else { return };
     let Ok(local) = stream.local_addr().map(canonical) else { return };
     let identity = Identity { ip: address.ip(), id: theirs.peer_id };
@@ -59,6 +74,9 @@ pub(crate) async fn run(shared: Arc<Shared>, stream: TcpStream, theirs: Handshak
             if outgoing {
                 state.book.failed(address, now);
             }
+            drop(state);
+            // so that it does not take us for dead
+            let _ = stream.try_write(&greeting);
             return;
         }
         state.book.at_home(local.ip());
@@ -93,7 +111,7 @@ pub(crate) async fn run(shared: Arc<Shared>, stream: TcpStream, theirs: Handshak
     };
     log::debug!(peer = %address, id = %theirs.peer_id, outgoing, "peer connected");
     let (read, write) = stream.into_split();
-    let writer = Writer::new(&shared, key, &cancel, &wake);
+    let writer = Writer::new(&shared, key, &cancel, &wake, greeting);
     tokio::select! {
         result = read_loop(&shared, key, read) => {
             if let Err(error) = result {

@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use proto::hash::{InfoHash, PeerId, PeerRole};
-use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -17,7 +16,7 @@ use super::door::{Door, Pass};
 use super::handle::Torrent;
 use super::handshake::{self, HandshakeError};
 use super::limiter::Limiter;
-use super::link;
+use super::link::{self, Side};
 use super::lsd;
 use super::torrent::Shared;
 use crate::config::{Role, SessionConfig, TorrentSpec};
@@ -275,12 +274,8 @@ async fn incoming(
     let Some(torrent) = session.find(theirs.info_hash) else {
         return log::debug!(info_hash = %theirs.info_hash, "a peer asks for an unknown torrent");
     };
-    let reply = handshake::message(theirs.info_hash, session.peer_id);
-    if !matches!(tokio::time::timeout(limit, stream.write_all(&reply)).await, Ok(Ok(()))) {
-        return;
-    }
     drop(pass);
     let tasks = torrent.tasks.clone();
     // the torrent's own task: it is joined when the torrent is removed
-    tasks.spawn(link::run(torrent, stream, theirs, false));
+    tasks.spawn(link::run(torrent, stream, theirs, Side::Accepted));
 }

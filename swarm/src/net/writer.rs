@@ -34,15 +34,19 @@ pub(super) struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
+    /// `greeting` goes out before everything else, with the first messages.
     pub(super) fn new(
         shared: &'a Arc<Shared>,
         key: PeerKey,
         cancel: &'a CancellationToken,
         wake: &'a Notify,
+        greeting: Vec<u8>,
     ) -> Self {
         let limiter = shared.session.limiter.with_own(shared.session.config.upload_limit_per_peer);
         let unsent = Unsent::new(shared.now());
-        Self { shared, limiter, key, cancel, wake, out: Outgoing::default(), unsent }
+        let mut out = Outgoing::default();
+        out.bytes = greeting;
+        Self { shared, limiter, key, cancel, wake, out, unsent }
     }
 
     /// Returns when the connection is to be closed.
