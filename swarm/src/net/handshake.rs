@@ -6,7 +6,7 @@ use std::time::Duration;
 use proto::hash::{InfoHash, PeerId};
 use proto::wire::{Features, HANDSHAKE_LEN, Handshake, WireError};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 
 use super::outgoing::UNSENT;
 
@@ -38,7 +38,7 @@ pub(crate) async fn dial(
     limit: Duration,
 ) -> Result<(TcpStream, Handshake), HandshakeError> {
     let both = async {
-        let mut stream = connect(address).await.map_err(HandshakeError::Io)?;
+        let mut stream = TcpStream::connect(address).await.map_err(HandshakeError::Io)?;
         prepare(&stream);
         stream.write_all(&message(info_hash, peer_id)).await.map_err(HandshakeError::Io)?;
         let theirs = read(&mut stream).await?;
@@ -48,24 +48,6 @@ pub(crate) async fn dial(
         Ok((stream, theirs))
     };
     tokio::time::timeout(limit, both).await.map_err(|_| HandshakeError::Timeout(limit))?
-}
-
-async fn connect(address: std::net::SocketAddr) -> io::Result<TcpStream> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    stop_pacing(&socket);
-    socket.connect(address).await
-}
-
-/// Takes a paced congestion control (BBR), where it is the system's default, off a socket that is not
-/// connected yet, or off those that it will accept. Pacing starts a timer for every 64 KiB, a third of
-/// what sending costs on a fast link; turns and small kernel buffers do here what pacing is for, and
-/// crowds took the same time with and without.
-pub(crate) fn stop_pacing(socket: &TcpSocket) {
-    let socket = socket2::SockRef::from(socket);
-    if socket.tcp_congestion().is_ok_and(|name| name.starts_with(b"bbr")) {
-        // a failure costs only speed
-        let _ = socket.set_tcp_congestion(b"cubic");
-    }
 }
 
 /// Reads the handshake of a peer.
