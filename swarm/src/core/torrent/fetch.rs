@@ -110,9 +110,7 @@ impl Torrent {
     #[must_use]
     pub fn expects(&self, now: Moment, bytes: u64, within: Duration) -> bool {
         let rate = self.down.per_second(now);
-        rate > 0
-            && time_for(bytes, rate) <= within
-            && self.peers.values().map(Peer::outstanding_bytes).sum::<u64>() >= bytes
+        rate > 0 && time_for(bytes, rate) <= within && self.asked >= bytes
     }
 
     /// The hash of a complete piece was compared: it is verified and stored, or wrong.
