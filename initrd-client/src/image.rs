@@ -15,7 +15,7 @@ use crate::exit::Exit;
 use crate::trust::SignedImage;
 
 /// Read at a time, in bytes.
-const CHUNK: u64 = 256 * 1024;
+const CHUNK: usize = 256 * 1024;
 
 /// An image that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -64,13 +64,14 @@ pub async fn check(storage: Arc<dyn Storage>, signed: &SignedImage) -> Result<()
 
 fn digest(storage: &dyn Storage) -> io::Result<Sha256Digest> {
     let mut stream = Sha256Stream::default();
+    let mut buffer = vec![0; CHUNK];
     let mut offset = 0;
     while offset < storage.len() {
-        let length = CHUNK.min(storage.len() - offset);
-        let mut chunk = vec![0; usize::try_from(length).map_err(io::Error::other)?];
-        storage.read_at(offset, &mut chunk)?;
-        stream.update(&chunk);
-        offset += length;
+        let left = usize::try_from(storage.len() - offset).unwrap_or(CHUNK);
+        let chunk = &mut buffer[..CHUNK.min(left)];
+        storage.read_at(offset, chunk)?;
+        stream.update(chunk);
+        offset += chunk.len() as u64;
     }
     Ok(stream.finish())
 }

@@ -4,9 +4,8 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
 
-use proto::hash::Sha256Digest;
+use proto::hash::Sha256Stream;
 use proto::manifest::Artefact;
-use sha2::{Digest as _, Sha256};
 
 /// Length and digest of the file at `path`.
 ///
@@ -14,13 +13,13 @@ use sha2::{Digest as _, Sha256};
 /// Those of reading.
 pub(crate) fn artefact(path: &Path) -> io::Result<Artefact> {
     let mut file = File::open(path)?;
-    let mut digest = Sha256::new();
+    let mut digest = Sha256Stream::default();
     let mut buffer = vec![0; 1 << 20];
     let mut length = 0;
     loop {
         let count = file.read(&mut buffer)?;
         if count == 0 {
-            return Ok(Artefact { length, sha256: Sha256Digest(digest.finalize().into()) });
+            return Ok(Artefact { length, sha256: digest.finish() });
         }
         digest.update(&buffer[..count]);
         length += count as u64;
@@ -29,6 +28,8 @@ pub(crate) fn artefact(path: &Path) -> io::Result<Artefact> {
 
 #[cfg(test)]
 mod tests {
+    use proto::hash::Sha256Digest;
+
     use super::*;
 
     #[test]

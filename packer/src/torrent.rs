@@ -11,10 +11,9 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{Scope, ScopedJoinHandle};
 
 use proto::geometry::Geometry;
-use proto::hash::{PieceHash, Sha256Digest};
+use proto::hash::{PieceHash, Sha256Stream};
 use proto::manifest::{Artefact, ArtefactKind};
 use proto::metainfo::{Info, Metainfo, MetainfoError};
-use sha2::{Digest as _, Sha256};
 
 use crate::error::PackError;
 
@@ -53,13 +52,13 @@ impl<'scope> Hasher<'scope> {
 }
 
 fn hash_whole(queue: &Receiver<Arc<[u8]>>) -> Artefact {
-    let mut digest = Sha256::new();
+    let mut digest = Sha256Stream::default();
     let mut length = 0;
     for piece in queue {
         digest.update(&piece);
         length += piece.len() as u64;
     }
-    Artefact { length, sha256: Sha256Digest(digest.finalize().into()) }
+    Artefact { length, sha256: digest.finish() }
 }
 
 /// Reads the file at `path` and hashes it; `progress` is told the bytes read so far.
@@ -162,6 +161,8 @@ pub(crate) fn web_url<'a>(url: &'a str, what: &'static str) -> Result<&'a str, P
 
 #[cfg(test)]
 mod tests {
+    use proto::hash::Sha256Digest;
+
     use super::*;
 
     #[test]

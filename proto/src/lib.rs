@@ -27,4 +27,5 @@ pub mod trust_policy;
 pub mod udp_tracker;
 pub mod units;
 pub mod unix_time;
+mod versioned;
 pub mod wire;

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::hash::{InfoHash, Sha256Digest};
+use crate::versioned::{self, Unfit};
 
 /// Version of the format that this crate writes.
 pub const MANIFEST_VERSION: u32 = 1;
@@ -93,25 +94,23 @@ pub enum ManifestError {
     Missing(ArtefactKind),
 }
 
+impl From<Unfit> for ManifestError {
+    fn from(unfit: Unfit) -> Self {
+        match unfit {
+            Unfit::TooLarge(bytes) => Self::TooLarge(bytes),
+            Unfit::Json(text) => Self::Json(text),
+            Unfit::Version(version) => Self::Version(version),
+        }
+    }
+}
+
 impl Manifest {
     /// Reads `manifest.json`.
     ///
     /// # Errors
     /// [`ManifestError`] when it is too large, not JSON, of another version, or lacks a part.
     pub fn parse(bytes: &[u8]) -> Result<Self, ManifestError> {
-        if bytes.len() > MAX_MANIFEST_LEN {
-            return Err(ManifestError::TooLarge(bytes.len()));
-        }
-        #[derive(Deserialize)]
-        struct Versioned {
-            version: u32,
-        }
-        let json = |error: serde_json::Error| ManifestError::Json(error.to_string());
-        let Versioned { version } = serde_json::from_slice(bytes).map_err(json)?;
-        if version != MANIFEST_VERSION {
-            return Err(ManifestError::Version(version));
-        }
-        let manifest: Self = serde_json::from_slice(bytes).map_err(json)?;
+        let manifest: Self = versioned::parse(bytes, MAX_MANIFEST_LEN, MANIFEST_VERSION)?;
         for kind in [ArtefactKind::Image, ArtefactKind::Torrent] {
             if !manifest.artefacts.contains_key(&kind) {
                 return Err(ManifestError::Missing(kind));

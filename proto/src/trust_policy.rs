@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::signature::{KeyId, KeyIds, PublicKey};
 use crate::unix_time::UnixTime;
+use crate::versioned::{self, Unfit};
 
 /// Version of the format.
 pub const TRUST_POLICY_VERSION: u32 = 1;
@@ -66,6 +67,16 @@ pub enum TrustPolicyError {
     },
 }
 
+impl From<Unfit> for TrustPolicyError {
+    fn from(unfit: Unfit) -> Self {
+        match unfit {
+            Unfit::TooLarge(bytes) => Self::TooLarge(bytes),
+            Unfit::Json(text) => Self::Json(text),
+            Unfit::Version(version) => Self::Version(version),
+        }
+    }
+}
+
 impl TrustPolicy {
     /// Demands a signature by one of `keys`, and nothing else.
     ///
@@ -89,19 +100,7 @@ impl TrustPolicy {
     /// [`TrustPolicyError`] when it is too large, not JSON of exactly this shape, of another
     /// version, or without keys.
     pub fn parse(bytes: &[u8]) -> Result<Self, TrustPolicyError> {
-        if bytes.len() > MAX_TRUST_POLICY_LEN {
-            return Err(TrustPolicyError::TooLarge(bytes.len()));
-        }
-        #[derive(Deserialize)]
-        struct Versioned {
-            version: u32,
-        }
-        let json = |error: serde_json::Error| TrustPolicyError::Json(error.to_string());
-        let Versioned { version } = serde_json::from_slice(bytes).map_err(json)?;
-        if version != TRUST_POLICY_VERSION {
-            return Err(TrustPolicyError::Version(version));
-        }
-        serde_json::from_slice::<Self>(bytes).map_err(json)?.checked()
+        versioned::parse::<Self>(bytes, MAX_TRUST_POLICY_LEN, TRUST_POLICY_VERSION)?.checked()
     }
 
     /// Writes the file: the same policy gives the same bytes.
