@@ -1,113 +1,125 @@
-//! Tar archives: recognised by their contents, unpacked by GNU tar.
+//! Tar archives: recognised by their contents, unpacked without leading out of their directory.
+//!
+//! ```text
+//! file ─ compression (by its first bytes) ─ decoder (gzip, zstd, …) ─ members (headers) ─ tree
+//! ```
 
 use std::fs::{self, File};
-use std::io::Read as _;
+use std::io::{self, BufReader, Cursor, Read};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use crate::error::PackError;
-use crate::tool::{Place, TAR};
+use crate::event::{Event, Observer};
+use crate::tool::Place;
 
-/// How a tar is compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Compression {
-    Plain,
-    Gzip,
-    Zstd,
-    Xz,
-    Bzip2,
-}
+mod compression;
+mod decoder;
+mod error;
+mod fault;
+mod make;
+mod member;
+mod purge;
+mod tree;
 
-impl Compression {
-    /// Recognises a tar by its first 512 bytes; `None` for anything else.
-    fn sniff(head: &[u8]) -> Option<Self> {
-        let magic: [(&[u8], Self); 4] = [
-            (&[0x1f, 0x8b], Self::Gzip),
-            (&[0x28, 0xb5, 0x2f, 0xfd], Self::Zstd),
-            (&[0xfd, b'7', b'z', b'X', b'Z', 0], Self::Xz),
-            (b"BZh", Self::Bzip2),
-        ];
-        magic
-            .iter()
-            .find(|(bytes, _)| head.starts_with(bytes))
-            .map(|(_, found)| *found)
-            .or_else(|| is_tar_header(head).then_some(Self::Plain))
-    }
+pub(crate) use compression::Compression;
+pub(crate) use decoder::Decoder;
+pub use error::ArchiveError;
+pub(crate) use member::{Kind, Layout, Member, Members};
+pub(crate) use tree::{Role, Tree};
 
-    fn option(self) -> Option<&'static str> {
-        match self {
-            Self::Plain => None,
-            Self::Gzip => Some("--gzip"),
-            Self::Zstd => Some("--zstd"),
-            Self::Xz => Some("--xz"),
-            Self::Bzip2 => Some("--bzip2"),
-        }
-    }
-}
+/// What was read to recognise the file, and the rest.
+pub(crate) type Opened = io::Chain<Cursor<Vec<u8>>, BufReader<File>>;
 
-/// A header block whose checksum fits (POSIX.1-1988 ustar and everything before and after it):
-/// the sum of all bytes, with the checksum's own eight taken as spaces.
-fn is_tar_header(head: &[u8]) -> bool {
-    let Some(block) = head.first_chunk::<512>() else { return false };
-    let text: String =
-        block[148..156].iter().map(|&b| char::from(b)).filter(char::is_ascii_digit).collect();
-    let Ok(stated) = u32::from_str_radix(&text, 8) else { return false };
-    let sum: u32 = block
-        .iter()
-        .enumerate()
-        .map(|(at, &byte)| if (148..156).contains(&at) { 32 } else { u32::from(byte) })
-        .sum();
-    stated == sum
-}
-
-/// Looks at a file.
+/// Opens an archive and tells its compression by its first bytes. `path` is for messages.
 ///
 /// # Errors
 /// [`PackError::Source`], [`PackError::NotATar`].
-pub(crate) fn recognise(path: &Path) -> Result<Compression, PackError> {
-    let error = |source| PackError::Source { path: path.to_owned(), source };
+pub(crate) fn open(file: File, path: &Path) -> Result<(Opened, Compression), PackError> {
+    let mut file = BufReader::with_capacity(1 << 18, file);
     let mut head = Vec::new();
-    File::open(path).and_then(|file| file.take(512).read_to_end(&mut head)).map_err(error)?;
-    Compression::sniff(&head).ok_or_else(|| PackError::NotATar {
+    (&mut file)
+        .take(512)
+        .read_to_end(&mut head)
+        .map_err(|source| PackError::Source { path: path.to_owned(), source })?;
+    let compression = Compression::sniff(&head).ok_or_else(|| PackError::NotATar {
         path: path.to_owned(),
         begins: match head.get(..head.len().min(16)) {
             Some(begin) if !begin.is_empty() => format!("\"{}\"", begin.escape_ascii()),
             _ => "nothing: it is empty".to_owned(),
         },
-    })
+    })?;
+    Ok((Cursor::new(head).chain(file), compression))
 }
 
-/// Unpacks the tar into a new directory `into`, with owners, modes, times, hard links, device
-/// nodes and extended attributes as archived. Needs root.
+/// Unpacks a root into a new directory `into`: owners, modes, times, hard links, device nodes,
+/// sparse files and extended attributes as archived. Needs root. `path` is for messages.
 ///
 /// # Errors
-/// [`PackError::ToolFailed`] with what tar says, [`PackError::DiskFull`].
+/// [`PackError::Archive`], [`PackError::ToolMissing`], [`PackError::DiskFull`].
 pub(crate) fn unpack(
-    tar: &Path,
-    compression: Compression,
+    (input, compression): (Opened, Compression),
+    path: &Path,
     into: &Path,
     place: &Place<'_>,
+    observe: Observer<'_>,
 ) -> Result<(), PackError> {
-    fs::create_dir(into).map_err(|e| place.write_error(into.to_owned(), e))?;
-    let mut command = TAR.command();
-    command.args(["--extract", "--numeric-owner", "--same-owner", "--preserve-permissions"]);
-    command.args(["--xattrs", "--xattrs-include=*", "--sparse"]);
-    command.args(compression.option());
-    command.arg("--directory").arg(into).arg("--file").arg(tar);
-    let output = TAR.run(command, |_| {})?;
-    if output.status.success() {
-        return Ok(());
+    let failed = |error| PackError::archive(path.display().to_string(), error, place);
+    let mut tree = new_tree(into, Role::Root, place)?;
+    let mut members = Members::new(Decoder::new(input, compression)?);
+    let unpacked = tree.unpack(&mut members);
+    let (complete, position) = (members.is_complete(), members.position());
+    let (_, decoded) = members.into_input().finish();
+    // a stream that broke off looks cut short to who reads it: its own complaint comes first
+    decoded.map_err(failed)?;
+    unpacked.map_err(failed)?;
+    if !complete {
+        let after = "without its end mark".to_owned();
+        return Err(failed(ArchiveError::CutShort { after, position }));
     }
-    let remedy = if sys::privileges::is_root() {
-        "The archive is damaged or cut short, or holds what this disk cannot: test it with `tar -t`"
-    } else {
-        "Unpacking owners and device nodes needs root: run it with sudo"
-    };
-    Err(TAR.failed(&output, place, remedy))
+    finish(tree, into, place, observe)
+}
+
+/// A new directory as a tree.
+///
+/// # Errors
+/// [`PackError::Write`], [`PackError::DiskFull`].
+pub(crate) fn new_tree(into: &Path, role: Role, place: &Place<'_>) -> Result<Tree, PackError> {
+    fs::create_dir(into)
+        // not what the umask leaves of it
+        .and_then(|()| fs::set_permissions(into, fs::Permissions::from_mode(0o755)))
+        .and_then(|()| Tree::new(into, role))
+        .map_err(|e| place.write_error(into.to_owned(), e))
+}
+
+/// The tree is complete: times, and what was left out.
+///
+/// # Errors
+/// [`PackError::Write`].
+pub(crate) fn finish(
+    tree: Tree,
+    into: &Path,
+    place: &Place<'_>,
+    observe: Observer<'_>,
+) -> Result<(), PackError> {
+    if tree.had_acls() {
+        let text = "the archive has POSIX ACLs; they were left out (set them at boot with \
+                    tmpfiles.d)";
+        observe(Event::Warning { text: text.to_owned() });
+    }
+    tree.finish().map_err(|e| place.write_error(into.to_owned(), e))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
     use super::*;
+
+    fn recognise(path: &Path) -> Result<Compression, PackError> {
+        let error = |source| PackError::Source { path: path.to_owned(), source };
+        Ok(open(File::open(path).map_err(error)?, path)?.1)
+    }
 
     #[test]
     fn contents_decide_not_names() {
@@ -122,9 +134,9 @@ mod tests {
             ("--xz", Compression::Xz),
         ] {
             let tar = dir.path().join("archive.iso");
-            let mut command = TAR.command();
+            let mut command = Command::new("tar");
             command.args(["-c", option, "-f"]).arg(&tar).arg("-C").arg(dir.path()).arg("file");
-            assert!(TAR.run(command, |_| {}).unwrap().status.success(), "{option}");
+            assert!(command.status().unwrap().success(), "{option}");
             assert_eq!(recognise(&tar).unwrap(), expected, "{option}");
         }
     }
@@ -141,7 +153,5 @@ mod tests {
             assert!(error.to_string().contains(begins), "{error}");
             assert!(matches!(error, PackError::NotATar { .. }));
         }
-        let missing = recognise(&dir.path().join("missing")).unwrap_err();
-        assert!(matches!(missing, PackError::Source { .. }));
     }
 }

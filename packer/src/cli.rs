@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use packer::pack::Compression;
+use packer::pack::{Compression, Platform, Source};
 use store::{Channel, RevisionName, RevisionRef};
 
 use crate::keys::{KeygenArgs, PasswordArgs, SignArgs};
@@ -28,7 +29,7 @@ Exit codes:
   1  failed for another reason
   2  wrong command line
   3  the source, a given file, or a named revision is not usable
-  4  a program (mksquashfs, dracut, tar) is missing or failed
+  4  a program (mksquashfs, dracut, gzip) is missing or failed
   5  the store cannot be written: full, read-only, no permission
   6  a revision is damaged
   7  a revision is not signed, or not by the key that was given
@@ -72,9 +73,14 @@ pub(crate) struct StoreArg {
 
 #[derive(Debug, Args)]
 pub(crate) struct PackArgs {
-    /// Root tree: a directory, or a tar (plain, gzip, zstd, xz, bzip2; told by its contents)
-    #[arg(long, value_name = "DIR|TAR")]
-    pub(crate) source: PathBuf,
+    /// Root tree: a directory; a tar (plain, gzip, zstd, xz, bzip2; told by its contents), or - for
+    /// one on standard input; a container image: oci:DIR[:TAG], oci-archive:FILE[:TAG],
+    /// docker-archive:FILE[:TAG]; a recipe: recipe:FILE or FILE.toml
+    #[arg(long, value_name = "SOURCE", value_parser = OsStringValueParser::new().map(Source::parse))]
+    pub(crate) source: Source,
+    /// Kind of machine, for an image that is for several: linux/amd64 [default: that of this host]
+    #[arg(long, value_name = "OS/ARCH")]
+    pub(crate) platform: Option<Platform>,
     /// Name of the image: 1 to 64 of a-z, 0-9, '.', '_', '-'
     #[arg(long)]
     pub(crate) name: RevisionName,

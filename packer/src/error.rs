@@ -6,7 +6,11 @@ use std::path::PathBuf;
 use proto::trust_policy::TrustPolicyError;
 use store::{NameError, StoreError};
 
+pub use crate::archive::ArchiveError;
+pub use crate::oci::OciError;
+pub use crate::recipe::RecipeError;
 use crate::signing::SignError;
+use crate::tool::Place;
 
 /// A revision could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +36,30 @@ pub enum PackError {
         path: PathBuf,
         /// Its first bytes.
         begins: String,
+    },
+    /// An archive cannot be unpacked.
+    #[error("cannot unpack {what}")]
+    Archive {
+        /// The file, or the layer of an image.
+        what: String,
+        /// Why.
+        source: ArchiveError,
+    },
+    /// A container image cannot be used.
+    #[error("cannot use the image {path}")]
+    Oci {
+        /// The directory or file.
+        path: PathBuf,
+        /// Why.
+        source: OciError,
+    },
+    /// A recipe cannot be followed.
+    #[error("cannot use the recipe {path}")]
+    Recipe {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: RecipeError,
     },
     /// The source is a directory, but not the root of a system.
     #[error(
@@ -260,6 +288,11 @@ pub enum Category {
 }
 
 impl PackError {
+    /// The error for an archive that cannot be unpacked, or for the disk that it does not fit on.
+    pub(crate) fn archive(what: String, source: ArchiveError, place: &Place<'_>) -> Self {
+        if source.is_disk_full() { place.disk_full() } else { Self::Archive { what, source } }
+    }
+
     /// Which kind of failure this is.
     #[must_use]
     pub fn category(&self) -> Category {

@@ -6,7 +6,9 @@ use serde::Serialize;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Stage {
-    /// A tar is unpacked.
+    /// A recipe is followed.
+    Build,
+    /// A tar or a container image is unpacked.
     Unpack,
     /// The image is compressed.
     Image,
@@ -23,7 +25,8 @@ impl Stage {
     #[must_use]
     pub fn describe(self) -> &'static str {
         match self {
-            Self::Unpack => "unpacking the tar",
+            Self::Build => "building the root",
+            Self::Unpack => "unpacking the source",
             Self::Image => "compressing the image",
             Self::Hash => "hashing the image",
             Self::Initrd => "making the initrd",

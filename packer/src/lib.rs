@@ -1,11 +1,11 @@
 //! From a root tree to a published revision.
 //!
-//! [`pack()`] takes a directory or tar, and writes image, torrent, kernel, initrd and manifest into
+//! [`pack()`] takes a directory, a tar, a container image or a recipe, and writes image, torrent, kernel, initrd and manifest into
 //! a [`store::Store`]; [`signing`] signs it; [`verify`] reads a revision back. Nothing half-written is ever visible:
 //! everything is made in a [`store::Draft`] that is committed as a whole.
 //!
-//! The heavy lifting is done by the programs that distributions maintain for it: `mksquashfs`,
-//! `dracut` and `tar`. ARCHITECTURE.md says what was measured instead of them.
+//! The heavy lifting is done by the programs that distributions maintain for it: `mksquashfs`
+//! and `dracut`. ARCHITECTURE.md says what was measured instead of them.
 
 pub mod error;
 pub mod event;
@@ -23,6 +23,8 @@ mod initrd;
 mod inside;
 mod locate;
 mod log_tail;
+mod oci;
+mod recipe;
 mod source;
 mod squashfs;
 mod tool;

@@ -16,7 +16,9 @@ use crate::error::PackError;
 use crate::event::{Event, Observer, Stage};
 pub use crate::initrd::InitrdOptions;
 use crate::kernel::{self, Kernel};
+pub use crate::oci::{Format, Platform};
 use crate::signing::SigningKey;
+pub use crate::source::Source;
 pub use crate::squashfs::Compression;
 use crate::tool::Place;
 use crate::{digest, initrd, piece_length, source, squashfs, torrent};
@@ -24,8 +26,10 @@ use crate::{digest, initrd, piece_length, source, squashfs, torrent};
 /// What to pack, and how.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Directory or tar.
-    pub source: PathBuf,
+    /// Where the root comes from.
+    pub source: Source,
+    /// Kind of machine, for images that are for several.
+    pub platform: Platform,
     /// Name of the image.
     pub name: String,
     /// The store; made when absent.
@@ -107,30 +111,33 @@ pub fn pack(options: &Options, observe: Observer<'_>) -> Result<Packed, PackErro
         torrent::web_url(url, "web seed")?;
     }
     // before the store is made: a wrong path must not leave one behind
-    let meta = fs::metadata(&options.source)
-        .map_err(|source| PackError::Source { path: options.source.clone(), source })?;
+    let plan = source::examine(&options.source, &options.platform)?;
     let store = Store::init(&options.store).map_err(PackError::Store)?;
     let draft = store.begin().map_err(PackError::Store)?;
     let steps = Steps { observe, store: &options.store };
 
-    let prepare = || source::prepare(&options.source, &draft.work(), &options.store);
-    let root = if meta.is_dir() { prepare() } else { steps.run(Stage::Unpack, |_| prepare()) }?;
+    let stage = plan.stage();
+    let prepare = |place: &Place<'_>| plan.prepare(&draft.work(), place, observe);
+    let root = match stage {
+        None => prepare(&steps.place(Stage::Unpack)),
+        Some(stage) => steps.run(stage, prepare),
+    }?;
     let mut artefacts = BTreeMap::new();
     let release = boot(options, &root.path, &draft, &steps, &mut artefacts)?;
     let (info_hash, piece_length) =
         image(options, &root.path, &draft, &steps, &trackers, &mut artefacts)?;
     let facts = [
-        ("packer", concat!("bee-packer ", env!("CARGO_PKG_VERSION"))),
-        ("source", root.kind),
-        ("compression", options.compression.name()),
+        ("packer", concat!("bee-packer ", env!("CARGO_PKG_VERSION")).to_owned()),
+        ("compression", options.compression.name().to_owned()),
     ];
+    let facts = facts.into_iter().chain(root.facts);
     let manifest = Manifest {
         version: MANIFEST_VERSION,
         name: options.name.clone(),
         artefacts,
         info_hash,
         kernel_release: release,
-        build: facts.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+        build: facts.map(|(key, value)| (key.to_owned(), value)).collect(),
     };
     if let Some(signing) = &options.sign {
         sign(signing, &manifest, &draft, &steps)?;

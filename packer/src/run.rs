@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use packer::event::Event;
-use packer::pack::{Boot, InitrdOptions, Options, Packed, Signing};
+use packer::pack::{Boot, InitrdOptions, Options, Packed, Platform, Signing};
 use packer::signing::SigningKey;
 use proto::manifest::ArtefactKind;
 use proto::trust_policy::TrustPolicy;
@@ -59,6 +59,7 @@ fn options(args: &PackArgs, key: Option<Arc<SigningKey>>, trust: Option<TrustPol
     };
     Options {
         source: args.source.clone(),
+        platform: args.platform.clone().unwrap_or_else(Platform::host),
         name: args.name.to_string(),
         store: args.store.store.clone(),
         trackers: args.trackers.clone(),

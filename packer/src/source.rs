@@ -1,52 +1,236 @@
 //! Where the root comes from: as a directory, whatever it was.
 
-use std::fs;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsFd as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::archive;
+use crate::archive::{self, Compression, Opened};
 use crate::error::PackError;
-use crate::event::Stage;
+use crate::event::{Observer, Stage};
+use crate::oci::{self, Container, Format, Platform, Wanted};
+use crate::recipe;
 use crate::tool::Place;
+
+/// What `--source` says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A directory, or a file that is told by its contents.
+    Path(PathBuf),
+    /// A tar on standard input.
+    Stdin,
+    /// An image layout: a directory.
+    Oci {
+        /// The directory.
+        path: PathBuf,
+        /// Which image in it.
+        tag: Option<String>,
+    },
+    /// A tar with an image in it.
+    ImageArchive {
+        /// The file.
+        path: PathBuf,
+        /// How the image is found in it.
+        format: Format,
+        /// Which image in it.
+        tag: Option<String>,
+    },
+    /// A recipe.
+    Recipe(PathBuf),
+}
+
+impl Source {
+    /// Takes `-` for standard input, `oci:DIR[:TAG]`, `oci-archive:FILE[:TAG]` and
+    /// `docker-archive:FILE[:TAG]` for images, `recipe:FILE` and `….toml` for recipes, anything else
+    /// for a path.
+    #[must_use]
+    pub fn parse(text: OsString) -> Self {
+        if text == "-" {
+            return Self::Stdin;
+        }
+        let after = |prefix: &str| {
+            let rest = text.as_bytes().strip_prefix(prefix.as_bytes())?;
+            Some(split_tag(OsStr::from_bytes(rest)))
+        };
+        if let Some((path, tag)) = after("oci:") {
+            return Self::Oci { path, tag };
+        }
+        for (prefix, format) in [("oci-archive:", Format::Oci), ("docker-archive:", Format::Docker)]
+        {
+            if let Some((path, tag)) = after(prefix) {
+                return Self::ImageArchive { path, format, tag };
+            }
+        }
+        if let Some(path) = text.as_bytes().strip_prefix(b"recipe:") {
+            return Self::Recipe(OsStr::from_bytes(path).into());
+        }
+        let path = PathBuf::from(text);
+        if path.extension() == Some(OsStr::new("toml")) {
+            Self::Recipe(path)
+        } else {
+            Self::Path(path)
+        }
+    }
+}
+
+/// A path and the tag behind its last colon. A path that exists has no tag, whatever is in it.
+fn split_tag(text: &OsStr) -> (PathBuf, Option<String>) {
+    let bytes = text.as_bytes();
+    let whole = (PathBuf::from(text), None);
+    let Some(colon) = bytes.iter().rposition(|byte| *byte == b':') else { return whole };
+    if whole.0.exists() {
+        return whole;
+    }
+    match std::str::from_utf8(&bytes[colon + 1..]) {
+        Ok(tag) if !tag.is_empty() && !tag.contains('/') => {
+            (OsStr::from_bytes(&bytes[..colon]).into(), Some(tag.to_owned()))
+        }
+        _ => whole,
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path(path)
+            | Self::Oci { path, .. }
+            | Self::ImageArchive { path, .. }
+            | Self::Recipe(path) => path.display().fmt(f),
+            Self::Stdin => f.write_str("standard input"),
+        }
+    }
+}
+
+/// A source that was looked at: it is there, and of a known kind.
+#[derive(Debug)]
+pub(crate) enum Plan {
+    Directory(PathBuf),
+    Tar { name: PathBuf, opened: (Opened, Compression) },
+    Image { container: Container, wanted: Wanted },
+    Recipe(Box<recipe::Plan>),
+}
 
 /// A root as a directory.
 #[derive(Debug)]
 pub(crate) struct Root {
     pub(crate) path: PathBuf,
-    /// For the manifest: `directory` or `tar`.
-    pub(crate) kind: &'static str,
+    /// For the manifest: what kind of source it was, and facts of it.
+    pub(crate) facts: Vec<(&'static str, String)>,
 }
 
-/// Makes a directory of what `--source` says; a tar is unpacked into `work`.
+/// Looks at a source, without changing anything. `platform` is for images.
 ///
-/// The image is then made of the directory in any case, so that a tar and the tree that it was
-/// made of give the same image, and dracut finds the kernel modules as files.
-pub(crate) fn prepare(source: &Path, work: &Path, store: &Path) -> Result<Root, PackError> {
-    let error = |e| PackError::Source { path: source.to_owned(), source: e };
-    let meta = fs::metadata(source).map_err(error)?;
-    let root = if meta.is_dir() {
-        // read it now: a source without permission is not an empty source
-        fs::read_dir(source).map_err(error)?;
-        let (real, real_store) = (fs::canonicalize(source), fs::canonicalize(store));
-        if let (Ok(real), Ok(real_store)) = (real, real_store)
-            && real_store.starts_with(&real)
-        {
-            return Err(PackError::StoreInSource {
-                store: store.to_owned(),
-                path: source.to_owned(),
-            });
-        }
-        Root { path: source.to_owned(), kind: "directory" }
-    } else {
-        let compression = archive::recognise(source)?;
-        let into = work.join("root");
-        let place = Place { store, step: Stage::Unpack.describe() };
-        archive::unpack(source, compression, &into, &place)?;
-        Root { path: into, kind: "tar" }
+/// # Errors
+/// [`PackError::Source`], [`PackError::NotATar`].
+pub(crate) fn examine(source: &Source, platform: &Platform) -> Result<Plan, PackError> {
+    let image = |container, format, tag: &Option<String>| {
+        let wanted = Wanted { format, tag: tag.clone(), platform: platform.clone() };
+        Ok(Plan::Image { container, wanted })
     };
-    let has = |name: &str| root.path.join(name).symlink_metadata().is_ok();
-    if has("usr") || (has("etc") && has("bin")) {
-        Ok(root)
-    } else {
-        Err(PackError::NotARoot { path: source.to_owned() })
+    let open = |path: &PathBuf| {
+        File::open(path).map_err(|source| PackError::Source { path: path.clone(), source })
+    };
+    match source {
+        Source::Stdin => {
+            let name = PathBuf::from("standard input");
+            let error = |source| PackError::Source { path: name.clone(), source };
+            let file = io::stdin().as_fd().try_clone_to_owned().map_err(error)?;
+            let opened = archive::open(File::from(file), &name)?;
+            Ok(Plan::Tar { name, opened })
+        }
+        Source::Oci { path, tag } => {
+            open(path)?;
+            image(Container::Directory(path.clone()), Format::Oci, tag)
+        }
+        Source::ImageArchive { path, format, tag } => {
+            archive::open(open(path)?, path)?;
+            image(Container::Archive(path.clone()), *format, tag)
+        }
+        Source::Recipe(path) => Ok(Plan::Recipe(Box::new(recipe::Plan::read(path)?))),
+        Source::Path(path) => {
+            let error = |e| PackError::Source { path: path.clone(), source: e };
+            if fs::metadata(path).map_err(error)?.is_dir() {
+                // read it now: a source without permission is not an empty source
+                fs::read_dir(path).map_err(error)?;
+                return if oci::is_layout(path) {
+                    image(Container::Directory(path.clone()), Format::Oci, &None)
+                } else {
+                    Ok(Plan::Directory(path.clone()))
+                };
+            }
+            let opened = archive::open(open(path)?, path)?;
+            if oci::is_image(open(path)?, opened.1) {
+                return image(Container::Archive(path.clone()), Format::Any, &None);
+            }
+            Ok(Plan::Tar { name: path.clone(), opened })
+        }
+    }
+}
+
+impl Plan {
+    /// The step of making a directory of it, if there is one.
+    pub(crate) fn stage(&self) -> Option<Stage> {
+        match self {
+            Self::Directory(_) => None,
+            Self::Tar { .. } | Self::Image { .. } => Some(Stage::Unpack),
+            Self::Recipe(_) => Some(Stage::Build),
+        }
+    }
+
+    /// Makes a directory of it, below `work` if it is none.
+    ///
+    /// The image is then made of the directory in any case, so that a tar and the tree that it was
+    /// made of give the same image, and dracut finds the kernel modules as files.
+    pub(crate) fn prepare(
+        self,
+        work: &Path,
+        place: &Place<'_>,
+        observe: Observer<'_>,
+    ) -> Result<Root, PackError> {
+        let into = work.join("root");
+        let (root, given) = match self {
+            Self::Directory(path) => {
+                refuse_store_inside(&path, place.store)?;
+                (Root::new(path.clone(), "directory"), path)
+            }
+            Self::Tar { name, opened } => {
+                archive::unpack(opened, &name, &into, place, observe)?;
+                (Root::new(into, "tar"), name)
+            }
+            Self::Image { container, wanted } => {
+                let facts = oci::unpack(&container, &wanted, work, &into, place, observe)?;
+                let (Container::Directory(path) | Container::Archive(path)) = container;
+                (Root { path: into, facts }, path)
+            }
+            Self::Recipe(plan) => {
+                plan.build(&into, place, observe)?;
+                (Root { path: into.clone(), facts: plan.facts() }, into)
+            }
+        };
+        let has = |name: &str| root.path.join(name).symlink_metadata().is_ok();
+        if has("usr") || (has("etc") && has("bin")) {
+            Ok(root)
+        } else {
+            Err(PackError::NotARoot { path: given })
+        }
+    }
+}
+
+impl Root {
+    fn new(path: PathBuf, kind: &str) -> Self {
+        Self { path, facts: vec![("source", kind.to_owned())] }
+    }
+}
+
+fn refuse_store_inside(source: &Path, store: &Path) -> Result<(), PackError> {
+    let (real, real_store) = (fs::canonicalize(source), fs::canonicalize(store));
+    match (real, real_store) {
+        (Ok(real), Ok(real_store)) if real_store.starts_with(&real) => {
+            Err(PackError::StoreInSource { store: store.to_owned(), path: source.to_owned() })
+        }
+        _ => Ok(()),
     }
 }

@@ -27,8 +27,27 @@ pub(crate) const MKSQUASHFS: Tool = Tool {
     purpose: "makes the image",
     package: "squashfs-tools (Debian, Fedora; squashfs on openSUSE)",
 };
-pub(crate) const TAR: Tool =
-    Tool { program: "tar", purpose: "unpacks the source", package: "tar (GNU)" };
+pub(crate) const GZIP: Tool = Tool { program: "gzip", purpose: "decodes gzip", package: "gzip" };
+pub(crate) const ZSTD: Tool = Tool { program: "zstd", purpose: "decodes zstd", package: "zstd" };
+pub(crate) const XZ: Tool =
+    Tool { program: "xz", purpose: "decodes xz", package: "xz-utils (Debian), xz (Fedora)" };
+pub(crate) const BZIP2: Tool =
+    Tool { program: "bzip2", purpose: "decodes bzip2", package: "bzip2" };
+pub(crate) const MMDEBSTRAP: Tool = Tool {
+    program: "mmdebstrap",
+    purpose: "installs the recipe's packages",
+    package: "mmdebstrap (Debian, Fedora)",
+};
+pub(crate) const DNF: Tool = Tool {
+    program: "dnf",
+    purpose: "installs the recipe's packages",
+    package: "dnf (Debian, Fedora)",
+};
+pub(crate) const SETPRIV: Tool = Tool {
+    program: "setpriv",
+    purpose: "keeps what runs in the root in bounds",
+    package: "util-linux",
+};
 pub(crate) const DRACUT: Tool = Tool {
     program: "dracut",
     purpose: "makes the initrd",
@@ -56,6 +75,16 @@ impl Tool {
         command
     }
 
+    /// # Errors
+    /// [`PackError::ToolMissing`] when it is not in `PATH`: for a program that another one starts.
+    pub(crate) fn require(self) -> Result<(), PackError> {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        if std::env::split_paths(&path).any(|dir| dir.join(self.program).is_file()) {
+            return Ok(());
+        }
+        Err(self.missing(io::ErrorKind::NotFound.into()))
+    }
+
     /// Runs the command to its end. `watch` sees the output in pieces, as they come.
     ///
     /// The program holds one end of a pipe only: when this process is killed, it is too (SIGPIPE)
@@ -65,12 +94,7 @@ impl Tool {
         mut command: Command,
         mut watch: impl FnMut(&[u8]),
     ) -> Result<Output, PackError> {
-        let missing = |source| PackError::ToolMissing {
-            program: self.program.to_owned(),
-            purpose: self.purpose,
-            package: self.package,
-            source,
-        };
+        let missing = |source| self.missing(source);
         let (reader, writer) =
             pipe2(OFlag::O_CLOEXEC).map_err(|errno| missing(io::Error::from(errno)))?;
         let mut reader = File::from(reader);
@@ -88,10 +112,15 @@ impl Tool {
         Ok(Output { status, text: String::from_utf8_lossy(&text).into_owned() })
     }
 
+    /// The error for a program that cannot be started.
+    pub(crate) fn missing(self, source: io::Error) -> PackError {
+        let (purpose, package) = (self.purpose, self.package);
+        PackError::ToolMissing { program: self.program.to_owned(), purpose, package, source }
+    }
+
     /// The error for a program that failed; `store` and `step` for a full disk.
     pub(crate) fn failed(self, output: &Output, place: &Place<'_>, remedy: &str) -> PackError {
-        // tar only says that it wrote less than it wanted
-        let full = ["No space left on device", "Disk quota exceeded", "Wrote only"];
+        let full = ["No space left on device", "Disk quota exceeded"];
         if full.iter().any(|words| output.text.contains(words)) {
             return place.disk_full();
         }

@@ -43,6 +43,9 @@ const CALLED_BY_TESTS: &[Program] = &[
     )),
     Program::System(Tool::new("losetup", "loop devices", "mount", "util-linux")),
     Program::System(Tool::new("tar", "roots that come as an archive", "tar", "tar")),
+    Program::System(Tool::new("xz", "roots that come as an archive", "xz-utils", "xz")),
+    Program::System(Tool::new("umoci", "container images to compare with", "umoci", "umoci")),
+    Program::System(Tool::new("skopeo", "container images in every format", "skopeo", "skopeo")),
     Program::System(lab::tool::NFT),
     Program::System(Tool::new("ps", "processes that labs leave behind", "procps", "procps-ng")),
 ];

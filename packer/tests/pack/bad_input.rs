@@ -57,7 +57,7 @@ fn a_tar_that_is_cut_short() {
     let bytes = fs::read(&tar).unwrap();
     fs::write(&tar, &bytes[..bytes.len() / 2]).unwrap();
     let output = pack(&tar, &store, &["--image-only"]);
-    refused(&output, 4, &["tar failed", "unexpected end of file", "damaged or cut short"]);
+    refused(&output, 3, &["root.tar.gz", "unexpected end of file", "damaged or cut short"]);
     assert_store_is_clean(&store);
 }
 
