@@ -234,3 +234,37 @@ fn refuse_store_inside(source: &Path, store: &Path) -> Result<(), PackError> {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_source_is_called_decides() {
+        let dir = tempfile::tempdir().unwrap();
+        let odd = dir.path().join("with:colon");
+        fs::create_dir(&odd).unwrap();
+        let own = |tag: &str| Some(tag.to_owned());
+        let docker = |path: &str, tag| Source::ImageArchive {
+            path: path.into(),
+            format: Format::Docker,
+            tag,
+        };
+        for (text, expected) in [
+            ("-".to_owned(), Source::Stdin),
+            ("./-".to_owned(), Source::Path("./-".into())),
+            ("root.tar.zst".to_owned(), Source::Path("root.tar.zst".into())),
+            ("node.toml".to_owned(), Source::Recipe("node.toml".into())),
+            ("recipe:node".to_owned(), Source::Recipe("node".into())),
+            ("./oci:x".to_owned(), Source::Path("./oci:x".into())),
+            ("oci:/no/dir".to_owned(), Source::Oci { path: "/no/dir".into(), tag: None }),
+            ("oci:/no/dir:v1".to_owned(), Source::Oci { path: "/no/dir".into(), tag: own("v1") }),
+            (format!("oci:{}", odd.display()), Source::Oci { path: odd.clone(), tag: None }),
+            (format!("oci:{}:v1", odd.display()), Source::Oci { path: odd, tag: own("v1") }),
+            ("docker-archive:f.tar:v1".to_owned(), docker("f.tar", own("v1"))),
+            ("docker-archive:a:b/f.tar".to_owned(), docker("a:b/f.tar", None)),
+        ] {
+            assert_eq!(Source::parse(text.clone().into()), expected, "{text}");
+        }
+    }
+}

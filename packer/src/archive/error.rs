@@ -2,6 +2,7 @@
 
 use std::io;
 
+use rustix::io::Errno;
 use tar_core::parse::ParseError;
 
 /// What is wrong with an archive, or with where it is unpacked to.
@@ -76,6 +77,9 @@ pub enum ArchiveError {
 
 /// What to do when the system says no.
 fn remedy(error: &io::Error) -> &'static str {
+    if error.raw_os_error() == Some(Errno::NOSYS.raw_os_error()) {
+        return " (openat2 is missing: Linux 5.6 or newer is needed, and a sandbox must allow it)";
+    }
     match error.kind() {
         io::ErrorKind::PermissionDenied => {
             " (owners, device nodes and capabilities need root: run it with sudo, outside of a \

@@ -305,3 +305,75 @@ fn check_global(pax: &[u8]) -> Result<(), ArchiveError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    /// An archive with one of everything, as GNU tar makes it.
+    fn sample(format: &str) -> Vec<u8> {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("root");
+        std::fs::create_dir_all(root.join("d".repeat(120))).unwrap();
+        std::fs::write(root.join("file"), vec![7; 700]).unwrap();
+        std::fs::File::create(root.join("sparse")).unwrap().set_len(1 << 20).unwrap();
+        std::os::unix::fs::symlink("x".repeat(120), root.join("link")).unwrap();
+        std::fs::hard_link(root.join("file"), root.join("hard")).unwrap();
+        let mut tar = Command::new("tar");
+        tar.args(["-cS", format, "--numeric-owner", "-f", "-", "-C"]).arg(&root).arg(".");
+        let output = tar.output().unwrap();
+        assert!(output.status.success(), "tar is needed for this test");
+        output.stdout
+    }
+
+    /// Every member, to the end or an error; how many there were.
+    fn read(bytes: &[u8]) -> (usize, Result<(), ArchiveError>) {
+        let (mut members, mut count) = (Members::new(bytes), 0);
+        loop {
+            match members.next() {
+                Ok(Some(_)) => count += 1,
+                Ok(None) => return (count, Ok(())),
+                Err(error) => return (count, Err(error)),
+            }
+            assert!(count <= bytes.len() / HEADER_SIZE, "more members than blocks");
+        }
+    }
+
+    #[test]
+    fn damage_is_an_error_or_another_archive_and_never_more() {
+        let mut random = 1_u64;
+        let mut next = move |below: usize| {
+            random = random
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            usize::try_from(random >> 33).unwrap() % below
+        };
+        let mut refused = 0;
+        for format in ["--format=gnu", "--format=pax"] {
+            let whole = sample(format);
+            assert_eq!(read(&whole).0, 6);
+            for _ in 0..3000 {
+                let mut bytes = whole.clone();
+                let block = next(bytes.len() / HEADER_SIZE) * HEADER_SIZE;
+                for _ in 0..=next(3) {
+                    bytes[block + next(HEADER_SIZE)] = u8::try_from(next(256)).unwrap();
+                }
+                // a right sum lets the damage in
+                let sum: u32 = (block..block + HEADER_SIZE)
+                    .map(
+                        |at| if (148..156).contains(&(at - block)) { 32 } else { bytes[at].into() },
+                    )
+                    .sum();
+                if next(4) > 0 {
+                    bytes[block + 148..block + 156]
+                        .copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+                }
+                bytes.truncate(bytes.len() - next(2) * next(bytes.len()));
+                refused += usize::from(read(&bytes).1.is_err());
+            }
+        }
+        assert!(refused > 500, "only {refused} were refused");
+    }
+}

@@ -167,7 +167,9 @@ impl Tree {
                 make::make(&parent, name, member, content)?;
             }
         }
-        self.fresh.insert(place);
+        if self.role == Role::Layer {
+            self.fresh.insert(place);
+        }
         Ok(())
     }
 
@@ -193,7 +195,6 @@ impl Tree {
     fn directory(&mut self, above: &[&[u8]], links: u8) -> Result<OwnedFd, Fault> {
         match self.open(&join(above)) {
             Err(Errno::NOENT) => {}
-            // Linux before 5.6
             Err(errno) => return Err(Fault::Refused("open the directory of", errno)),
             Ok(found) => return Ok(found),
         }

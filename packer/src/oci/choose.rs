@@ -99,6 +99,10 @@ fn collect(
         Some(platform) => platform.clone(),
         None => {
             let manifest: Manifest = verified(blobs, descriptor, "manifest")?;
+            // a signature or a chart, say, which lies in the index as an image does
+            if !manifest.config.is_config() {
+                return Ok(());
+            }
             verified::<Config>(blobs, &manifest.config, "configuration")?.platform
         }
     };

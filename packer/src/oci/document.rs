@@ -16,6 +16,9 @@ const MANIFESTS: [&str; 2] = [
     "application/vnd.oci.image.manifest.v1+json",
     "application/vnd.docker.distribution.manifest.v2+json",
 ];
+/// Type of what an image's layers are for.
+const CONFIGS: [&str; 2] =
+    ["application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"];
 /// Types of layers; compression is told by their contents.
 const LAYERS: [&str; 10] = [
     "application/vnd.oci.image.layer.v1.tar",
@@ -75,6 +78,10 @@ impl Descriptor {
     pub(super) fn is_image(&self) -> bool {
         MANIFESTS.contains(&&*self.media_type)
             && !self.annotations.contains_key("vnd.docker.reference.type")
+    }
+
+    pub(super) fn is_config(&self) -> bool {
+        CONFIGS.contains(&&*self.media_type)
     }
 
     pub(super) fn is_layer(&self) -> bool {

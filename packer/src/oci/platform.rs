@@ -64,3 +64,30 @@ impl From<&PlatformField> for Platform {
         Self { os, architecture, variant: field.variant.clone() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variant_counts_when_it_is_named() {
+        let field = |variant: Option<&str>| PlatformField {
+            os: "linux".to_owned(),
+            architecture: "arm64".to_owned(),
+            variant: variant.map(str::to_owned),
+        };
+        let any: Platform = "linux/arm64".parse().unwrap();
+        let v8: Platform = "linux/arm64/v8".parse().unwrap();
+        assert!(any.fits(&field(None)) && any.fits(&field(Some("v8"))));
+        assert!(
+            v8.fits(&field(Some("v8"))) && !v8.fits(&field(None)) && !v8.fits(&field(Some("v9")))
+        );
+        assert_eq!(
+            (any.to_string(), v8.to_string()),
+            ("linux/arm64".into(), "linux/arm64/v8".into())
+        );
+        for bad in ["", "linux", "linux/", "/amd64", "linux/arm/v7/x"] {
+            assert!(bad.parse::<Platform>().unwrap_err().contains("linux/amd64"), "{bad}");
+        }
+    }
+}

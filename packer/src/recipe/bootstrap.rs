@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::Command;
 
-use super::document::{Base, Recipe};
+use super::document::Recipe;
 use crate::tool::{DNF, MMDEBSTRAP, SETPRIV, Tool};
 
 /// A program in mount and process namespaces of its own, which dies with us: what it mounted and
@@ -50,11 +50,8 @@ fn mmdebstrap(
     }
     args.push((&recipe.suite).into());
     args.push(into.into());
-    match (&*recipe.mirrors, recipe.base) {
-        ([], Base::Ubuntu) => args.push("http://archive.ubuntu.com/ubuntu".into()),
-        // its default is Debian's own, with updates and security
-        (mirrors, _) => args.extend(mirrors.iter().map(OsString::from)),
-    }
+    // its default is the distribution's own, with updates and security
+    args.extend(recipe.mirrors.iter().map(OsString::from));
     args
 }
 
@@ -119,7 +116,7 @@ mod tests {
         let mirrors = "base = 'debian'\nsuite = 'bookworm'\nmirrors = ['http://m/debian']";
         assert!(command(mirrors, None).1.ends_with("bookworm /new http://m/debian"));
         let ubuntu = command("base = 'ubuntu'\nsuite = 'noble'", None).1;
-        assert!(ubuntu.ends_with("noble /new http://archive.ubuntu.com/ubuntu"), "{ubuntu}");
+        assert!(ubuntu.ends_with("noble /new"), "{ubuntu}");
     }
 
     #[test]
