@@ -129,7 +129,8 @@ mod tests {
             "--assumeyes --installroot=/new --releasever=42 --setopt=install_weak_deps=False \
              --setopt=tsflags=nodocs install fedora-release systemd kernel-core"
         );
-        let rocky = "base = 'rocky'\nsuite = '9'\nmirrors = ['http://m/a', 'http://m/b']";
+        let rocky = "base = 'rocky'\nsuite = '9'\nmirrors = ['http://m/a', 'http://m/b']\n\
+                     keyring = 'key'";
         let words = command(rocky, Some("/key")).1;
         for part in [
             "--disablerepo=* --repofrompath=recipe0,http://m/a --enablerepo=recipe0",

@@ -30,6 +30,10 @@ impl Recipe {
             let sound = sound && !value.contains(['\n', '\r']);
             refuse(!sound, key, value, "write a URL, or for Debian a line of sources.list")
         })?;
+        // dnf takes no package whose signature it cannot check, and this host's keys are not asked
+        let why = "name the file with the keys of these mirrors, in the recipe's folder";
+        let unknown = !self.base.is_debian() && !self.mirrors.is_empty() && self.keyring.is_none();
+        refuse(unknown, "keyring", "", why)?;
         all("components", &self.components, |key, value| word(key, value, ""))?;
         all("packages", &self.packages, |key, value| word(key, value, "+:~="))?;
         self.kernel.iter().try_for_each(|kernel| word("kernel", kernel, "+:~="))?;

@@ -138,6 +138,10 @@ fn what_a_recipe_cannot_say() {
     refused("[[files]]\npath = \"/a\"\nsource = \"/etc/passwd\"\n", &["leads out of the folder"]);
     std::os::unix::fs::symlink("/etc/passwd", dir.path().join("link")).unwrap();
     refused("[[files]]\npath = \"/a\"\nsource = \"link\"\n", &["leads out of the folder"]);
+    let rocky = "base = \"rocky\"\nsuite = \"9\"\nmirrors = [\"http://mirror/\"]\n";
+    fs::write(&recipe, rocky).unwrap();
+    let args = ["pack", "--name", "test", "--source", text(&recipe), "--store", text(&store)];
+    assert!(stderr(&packer(&args)).contains("keys of these mirrors"));
     fs::write(&recipe, "suite = \"bookworm\"\n").unwrap();
     let source = format!("recipe:{}", recipe.display());
     let args = ["pack", "--name", "test", "--source", &source, "--store", text(&store)];
