@@ -2,12 +2,18 @@
 
 use serde::Serialize;
 
+use crate::secrets::Finding;
+
 /// One step of [`crate::pack()`], in this order; some are left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Stage {
     /// A tar is unpacked.
     Unpack,
+    /// Overlays, keys and facts are added, exclusions removed.
+    Contents,
+    /// The root is searched for secrets.
+    Secrets,
     /// The image is compressed.
     Image,
     /// The image is hashed.
@@ -24,6 +30,8 @@ impl Stage {
     pub fn describe(self) -> &'static str {
         match self {
             Self::Unpack => "unpacking the tar",
+            Self::Contents => "preparing the contents",
+            Self::Secrets => "looking for secrets",
             Self::Image => "compressing the image",
             Self::Hash => "hashing the image",
             Self::Initrd => "making the initrd",
@@ -54,6 +62,14 @@ pub enum Event {
         stage: Stage,
         /// Duration, in milliseconds.
         elapsed_ms: u64,
+    },
+    /// A secret was found.
+    Secret {
+        /// What, where, and what allows it.
+        #[serde(flatten)]
+        finding: Finding,
+        /// Whether `--allow-secret` named it; otherwise nothing is packed.
+        allowed: bool,
     },
     /// Something that does not stop the packing, but that an admin should know.
     Warning {

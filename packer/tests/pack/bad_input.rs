@@ -102,18 +102,20 @@ fn a_source_that_this_user_cannot_read() {
     run("chmod", &["-R", "a+rX", text(dir.path())]);
     run("chmod", &["0777", text(&store)]);
     run("chmod", &["0600", text(&root.join("etc/hostname"))]);
-    let output = Command::new("setpriv")
-        .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
-        .arg(dir.path().join("bee-packer"))
+    let nobody = |further: &[&str]| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+        command.arg(dir.path().join("bee-packer"));
         // where that user cannot leave a log behind
-        .env("TMPDIR", dir.path())
-        .args(["pack", "--image-only", "--name", "test", "--source"])
-        .arg(&root)
-        .arg("--store")
-        .arg(&store)
-        .output()
-        .unwrap();
+        command.env("TMPDIR", dir.path());
+        command.args(["pack", "--image-only", "--name", "test", "--source"]).arg(&root);
+        command.arg("--store").arg(&store).args(further).output().unwrap()
+    };
+    let output = nobody(&["--no-build-facts"]);
     refused(&output, 4, &["mksquashfs failed", "etc/hostname", "must be readable"]);
+    assert_store_is_clean(&store);
+    // what is to be changed of it needs root
+    refused(&nobody(&[]), 3, &["/etc/bee-release need root", "--no-build-facts"]);
     assert_store_is_clean(&store);
 }
 
