@@ -178,7 +178,8 @@ impl Contents<'_> {
         let root = self.view.path().to_owned();
         if !self.plan.excludes.is_empty() {
             let had = kernel.is_some_and(|release| has_modules(&root, release));
-            exclude::apply(&root, &mut self.plan.excludes, place)?;
+            let gone = exclude::find(&root, &mut self.plan.excludes)?;
+            self.view.remove(&gone, place)?;
             if let Some(release) = kernel.filter(|release| had && !has_modules(&root, release)) {
                 return Err(PackError::ExcludedModules { release: release.to_owned() });
             }

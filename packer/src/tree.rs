@@ -114,6 +114,14 @@ impl Tree {
 }
 
 impl Dir {
+    /// Opens a directory outside of any tree.
+    ///
+    /// # Errors
+    /// Those of open(2).
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        File::options().read(true).custom_flags(OFlag::O_DIRECTORY.bits()).open(path).map(Self)
+    }
+
     /// A path of the entry that leads to it and nowhere else, whoever moves directories.
     pub(crate) fn entry(&self, name: &OsStr) -> PathBuf {
         self.path().join(name)

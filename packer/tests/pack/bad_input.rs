@@ -5,7 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use crate::support::{assert_store_is_clean, packer, run, scratch, small_root, stderr, text};
+use crate::support::{
+    assert_store_is_clean, pack_image, packer, run, scratch, small_root, stderr, text,
+};
 
 fn pack(source: &Path, store: &Path, further: &[&str]) -> Output {
     let mut args = vec!["pack", "--name", "test"];
@@ -147,8 +149,12 @@ fn a_full_disk_at_each_stage() {
     let initrd = dir.path().join("initrd");
     fs::write(&initrd, vec![1; 3 << 20]).unwrap();
     let boot = ["--keep-initrd", text(&initrd), "--kernel", text(&initrd)];
+    let overlay = dir.path().join("overlay");
+    fs::create_dir_all(overlay.join("opt")).unwrap();
+    fs::write(overlay.join("opt/large"), &random[..2 << 20]).unwrap();
     for (name, source, size, further) in [
         ("unpack", &tar, "1m", &["--image-only"][..]),
+        ("contents", &root, "1m", &["--image-only", "--overlay", text(&overlay)]),
         ("image", &root, "256k", &["--image-only"]),
         ("initrd", &root, "4m", &boot),
     ] {
@@ -162,6 +168,34 @@ fn a_full_disk_at_each_stage() {
         let output = pack(source, &store, further);
         assert!(output.status.success(), "{name}: {}", stderr(&output));
     }
+}
+
+#[test]
+fn a_store_that_cannot_be_written() {
+    let dir = scratch();
+    let root = small_root(dir.path());
+    let disk = SmallDisk::new(dir.path().join("disk"), "16m");
+    let store = disk.0.join("store");
+    let packed = pack_image(&root, &store, &[]);
+    run("mount", &["-o", "remount,ro", text(&disk.0)]);
+    let words = ["Read-only file system", "remount it writable"];
+    refused(&pack(&root, &store, &["--image-only"]), 5, &words);
+    refused(&pack(&root, &disk.0.join("new"), &["--image-only"]), 5, &words);
+    let publish = ["publish", "test", "--store", text(&store)];
+    refused(&packer(&publish), 5, &words);
+    refused(&packer(&["prune", "test", "--keep", "0", "--store", text(&store)]), 5, &words);
+    // reading it works
+    let output = packer(&["verify", "--store", text(&store)]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    run("mount", &["-o", "remount,rw", text(&disk.0)]);
+    assert!(packer(&publish).status.success());
+    assert!(Path::new(packed["path"].as_str().unwrap()).is_dir());
+
+    // its directory is a file
+    let file = dir.path().join("file");
+    fs::write(&file, "").unwrap();
+    let output = pack(&root, &file.join("store"), &["--image-only"]);
+    refused(&output, 5, &["/file", "a file is where a directory should be"]);
 }
 
 #[test]

@@ -1,13 +1,17 @@
 //! `bee-packer` as its users see it: run as a program, on real files. Needs root, the programs
-//! that it runs (mksquashfs, dracut, tar), and attr, libcap2-bin and util-linux for the tests.
+//! that it runs (mksquashfs, dracut, tar), and attr, git, libcap2-bin, openssh-client
+//! and util-linux for the tests.
 
 #![cfg(test)]
 
 mod bad_input;
+mod changing;
+mod contents;
 mod initrd;
 mod killed;
 mod manage;
 mod preserve;
 mod reproducible;
+mod secrets;
 mod signed;
 mod support;
