@@ -32,8 +32,6 @@ pub(crate) struct Report {
     pub(crate) notices: Vec<String>,
     /// How many files were looked into.
     pub(crate) files: u64,
-    /// How many bytes of them were read.
-    pub(crate) bytes: u64,
 }
 
 /// Looks through the tree at `root`, without following links. `prefix` comes before each path:
@@ -45,7 +43,7 @@ pub(crate) fn scan(root: &Path, prefix: &str, allow: &mut Patterns) -> Result<Re
     let places = Places::new()
         .map_err(|e| PackError::Read { path: root.to_owned(), source: io::Error::other(e) })?;
     let mut report = Report::default();
-    let mut buffer = Vec::with_capacity(MOST);
+    let mut buffer = vec![0; MOST];
     let mut left = vec![PathBuf::new()];
     while let Some(dir) = left.pop() {
         let absolute = root.join(&dir);
@@ -87,60 +85,53 @@ fn look(
     dir: &Path,
     path: &Path,
     places: &Places,
-    buffer: &mut Vec<u8>,
+    buffer: &mut [u8],
     report: &mut Report,
 ) -> Result<Option<Kind>, PackError> {
     let Some(name) = path.file_name() else { return Ok(None) };
     let absolute = dir.join(name);
     let rules = places.rules(path.as_os_str());
-    match read(&absolute, !rules.is_empty(), buffer) {
-        Ok(()) => {}
+    let text = match read(&absolute, !rules.is_empty(), buffer) {
+        Ok(count) => &buffer[..count],
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied => return Ok(None),
         Err(source) => return Err(PackError::Read { path: absolute, source }),
-    }
+    };
     report.files += 1;
-    report.bytes += buffer.len() as u64;
-    if let Some(text) = notice(path, buffer) {
-        report.notices.push(text);
+    if let Some(words) = notice(path, text) {
+        report.notices.push(words);
     }
-    let placed = rules.iter().find(|(_, check)| check(buffer)).map(|(kind, _)| *kind);
-    let head = &buffer[..buffer.len().min(HEAD)];
+    let placed = rules.iter().find(|(_, check)| check(text)).map(|(kind, _)| *kind);
+    let head = &text[..text.len().min(HEAD)];
     Ok(placed.or_else(|| {
         if memchr::memchr(0, head).is_some() {
             content::in_binary(head)
         } else {
-            content::in_text(buffer)
+            content::in_text(text)
         }
     }))
 }
 
-/// Reads the begin of a file: all that counts of a text or where `whole` is asked for, the head of
-/// anything else.
-fn read(path: &Path, whole: bool, buffer: &mut Vec<u8>) -> io::Result<()> {
-    buffer.clear();
+/// Reads the begin of a file into `buffer`, and returns how much: all that counts of a text or where
+/// `whole` is asked for, the head of anything else.
+fn read(path: &Path, whole: bool, buffer: &mut [u8]) -> io::Result<usize> {
     let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
     let mut file = File::options().read(true).custom_flags(flags.bits()).open(path)?;
-    // by hand: read_to_end would ask for the length first
-    buffer.resize(HEAD, 0);
-    let mut count = 0;
+    let (mut count, mut end) = (0, HEAD);
     loop {
-        let room = buffer.len() - count;
-        if room == 0 {
+        if count == end {
             let text = memchr::memchr(0, &buffer[..HEAD]).is_none();
-            if count >= MOST || !(text || whole) {
-                break;
+            if end == buffer.len() || !(text || whole) {
+                return Ok(count);
             }
-            buffer.resize(MOST, 0);
+            end = buffer.len();
         }
-        match file.read(&mut buffer[count..]) {
-            Ok(0) => break,
+        match file.read(&mut buffer[count..end]) {
+            Ok(0) => return Ok(count),
             Ok(more) => count += more,
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             Err(e) => return Err(e),
         }
     }
-    buffer.truncate(count);
-    Ok(())
 }
 
 /// What all nodes would have in common, and must not.
