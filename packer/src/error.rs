@@ -238,10 +238,11 @@ pub enum PackError {
     },
     /// The image would hold secrets.
     #[error(
-        "{} found in what is to be packed; every node, and whoever reaches one, could read:\n{}\n\
-         Remove them from the source or leave them out with --exclude; the flag below a path packs it \
-         all the same",
-        if findings.len() == 1 { "a secret was".to_owned() } else { format!("{} secrets were", findings.len()) },
+        "{} found in what is to be packed; every node, and whoever reaches one, could read {}:\n{}\n\
+         Remove what is listed from the source or leave it out with --exclude; the flag below a path \
+         packs it all the same",
+        if findings.len() == 1 { "1 secret was".into() } else { format!("{} secrets were", findings.len()) },
+        if findings.len() == 1 { "it" } else { "them" },
         secrets::list(findings)
     )]
     Secrets {
