@@ -18,7 +18,7 @@ pub(crate) struct ContentArgs {
     #[arg(long = "exclude", value_name = "PATTERN")]
     excludes: Vec<String>,
     /// Lay the files of this directory over the source; repeatable, later ones win. Directories that
-    /// are there keep their owner and mode
+    /// are there keep their owner and mode; a .git at its top is left out
     #[arg(long = "overlay", value_name = "DIR")]
     overlays: Vec<PathBuf>,
     /// Whom the files of overlays belong to

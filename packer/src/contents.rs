@@ -147,7 +147,9 @@ impl Contents<'_> {
         }
         let tree = self.tree(place)?;
         for path in &plan.options.overlays {
-            overlay::apply(path, &tree, plan.options.overlay_owner, &|_| false, place)?;
+            // of a checkout the history is no part
+            let skip = |path: &Path| path == Path::new(".git");
+            overlay::apply(path, &tree, plan.options.overlay_owner, &skip, place)?;
         }
         if !plan.keys.is_empty() {
             plan.keys.add(&tree, self.attributes(), place)?;

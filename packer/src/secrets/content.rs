@@ -180,6 +180,10 @@ mod tests {
         ];
         for (text, kind) in secrets {
             assert_eq!(in_text(text.as_bytes()), Some(kind), "{text}");
+            // a file may end anywhere
+            for end in 0..text.len() {
+                let _ = in_text(&text.as_bytes()[..end]);
+            }
         }
         for mention in [
             "AGE-SECRET-KEY-1 is how they begin".to_owned(),

@@ -239,6 +239,10 @@ mod tests {
             ("etc/bind/rndc.key", b"key \"rndc-key\" { secret \"x\"; };", Kind::SystemKey),
         ] {
             assert_eq!(kinds(path, text), [kind], "{path}");
+            // a file may end anywhere
+            for end in 0..text.len() {
+                kinds(path, &text[..end]);
+            }
         }
     }
 

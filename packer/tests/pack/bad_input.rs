@@ -171,6 +171,29 @@ fn a_full_disk_at_each_stage() {
 }
 
 #[test]
+fn a_disk_that_is_full_when_the_image_is_on_it() {
+    let dir = scratch();
+    let root = small_root(dir.path());
+    let further = ["--image-only", "--no-build-facts"];
+    let image = pack_image(&root, &dir.path().join("large"), &further[1..])["image_bytes"].clone();
+    // store.json takes a page of a tmpfs, then the torrent, then the manifest
+    let mut failed = Vec::new();
+    for pages in 1..=3 {
+        let size = image.as_u64().unwrap() + pages * 4096;
+        let disk = SmallDisk::new(dir.path().join(format!("disk-{pages}")), &size.to_string());
+        let store = disk.0.join("store");
+        let output = pack(&root, &store, &further);
+        if output.status.success() {
+            continue;
+        }
+        refused(&output, 5, &["some space", "prune"]);
+        assert_store_is_clean(&store);
+        failed.push(pages);
+    }
+    assert_eq!(failed, [1, 2]);
+}
+
+#[test]
 fn a_store_that_cannot_be_written() {
     let dir = scratch();
     let root = small_root(dir.path());

@@ -1,6 +1,6 @@
 //! `bee-packer` as its users see it: run as a program, on real files. Needs root, the programs
-//! that it runs (mksquashfs, dracut, tar), and attr, git, libcap2-bin, openssh-client
-//! and util-linux for the tests.
+//! that it runs (mksquashfs, dracut, tar), and attr, cpio, git, libcap2-bin, minisign,
+//! openssh-client, openssl and util-linux for the tests.
 
 #![cfg(test)]
 
