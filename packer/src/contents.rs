@@ -21,7 +21,7 @@ use crate::inside::resolve;
 use crate::overlay;
 pub use crate::overlay::Owner;
 use crate::pattern::Patterns;
-use crate::secrets;
+use crate::secrets::{self, Finding};
 use crate::snapshot::Snapshot;
 use crate::tool::Place;
 use crate::tree::{Attributes, Tree};
@@ -49,6 +49,8 @@ pub(crate) struct Plan<'a> {
     options: &'a ContentOptions,
     excludes: Patterns,
     allow: Patterns,
+    /// No pattern.
+    nothing: Patterns,
     keys: AuthorizedKeys,
     observe: Observer<'a>,
 }
@@ -78,6 +80,7 @@ impl<'a> Plan<'a> {
             options,
             excludes: Patterns::new("--exclude", &options.excludes)?,
             allow: Patterns::new("--allow-secret", &options.allow_secrets)?,
+            nothing: Patterns::new("--exclude", &[])?,
             keys: AuthorizedKeys::read(&options.authorized_keys)?,
             observe,
         })
@@ -190,28 +193,43 @@ impl Contents<'_> {
         Ok(said)
     }
 
+    /// Looks for secrets in what will be packed, as far as it is there: nobody should wait minutes for
+    /// an initrd to be told of them.
+    ///
+    /// # Errors
+    /// As [`Self::gate`].
+    pub(crate) fn look_ahead(&mut self) -> Result<(), PackError> {
+        let Plan { allow, excludes, .. } = &mut self.plan;
+        let report = secrets::scan(self.view.path(), "", allow, excludes)?;
+        self.refuse(report.refused)
+    }
+
+    fn refuse(&self, findings: Vec<Finding>) -> Result<(), PackError> {
+        for finding in &findings {
+            (self.plan.observe)(Event::Secret { finding: finding.clone(), allowed: false });
+        }
+        if findings.is_empty() { Ok(()) } else { Err(PackError::Secrets { findings }) }
+    }
+
     /// Looks for secrets in what is packed now.
     ///
     /// # Errors
     /// [`PackError::Secrets`] with all that are not allowed, [`PackError::Read`].
     pub(crate) fn gate(&mut self, initrd: Option<&Path>) -> Result<(), PackError> {
-        let mut report = secrets::scan(self.view.path(), "", &mut self.plan.allow)?;
+        let Plan { allow, nothing, .. } = &mut self.plan;
+        let mut report = secrets::scan(self.view.path(), "", allow, nothing)?;
         if let Some(initrd) = initrd {
-            let of_initrd = secrets::scan(initrd, "initrd:", &mut self.plan.allow)?;
+            let of_initrd = secrets::scan(initrd, "initrd:", allow, nothing)?;
             report.refused.extend(of_initrd.refused);
             report.allowed.extend(of_initrd.allowed);
         }
         for text in report.notices {
             (self.plan.observe)(Event::Warning { text });
         }
-        for (allowed, findings) in [(true, &report.allowed), (false, &report.refused)] {
-            for finding in findings {
-                (self.plan.observe)(Event::Secret { finding: finding.clone(), allowed });
-            }
+        for finding in report.allowed {
+            (self.plan.observe)(Event::Secret { finding, allowed: true });
         }
-        if !report.refused.is_empty() {
-            return Err(PackError::Secrets { findings: report.refused });
-        }
+        self.refuse(report.refused)?;
         self.warn_of_unused("--allow-secret", &self.plan.allow, "no secret was found there");
         Ok(())
     }

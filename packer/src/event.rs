@@ -12,7 +12,7 @@ pub enum Stage {
     Unpack,
     /// Overlays, keys and facts are added, exclusions removed.
     Contents,
-    /// The root is searched for secrets.
+    /// The root is searched for secrets: before the initrd is made, and what is packed, after it.
     Secrets,
     /// The image is compressed.
     Image,

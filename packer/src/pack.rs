@@ -122,6 +122,9 @@ pub fn pack(options: &Options, observe: Observer<'_>) -> Result<Packed, PackErro
     let root = if meta.is_dir() { prepare() } else { steps.run(Stage::Unpack, |_| prepare()) }?;
     let mut contents =
         steps.run(Stage::Contents, |place| plan.open(&root.path, &draft.work(), *place))?;
+    if matches!(options.boot, Boot::Dracut { .. }) {
+        steps.run(Stage::Secrets, |_| contents.look_ahead())?;
+    }
     let mut artefacts = BTreeMap::new();
     let release = boot(options, contents.root(), &draft, &steps, &mut artefacts)?;
     let place = steps.place(Stage::Contents);

@@ -35,11 +35,16 @@ pub(crate) struct Report {
 }
 
 /// Looks through the tree at `root`, without following links. `prefix` comes before each path:
-/// nothing for the image, `initrd:` for the initrd.
+/// nothing for the image, `initrd:` for the initrd. What `skip` means is left out.
 ///
 /// # Errors
 /// [`PackError::Read`].
-pub(crate) fn scan(root: &Path, prefix: &str, allow: &mut Patterns) -> Result<Report, PackError> {
+pub(crate) fn scan(
+    root: &Path,
+    prefix: &str,
+    allow: &mut Patterns,
+    skip: &mut Patterns,
+) -> Result<Report, PackError> {
     let places = Places::new()
         .map_err(|e| PackError::Read { path: root.to_owned(), source: io::Error::other(e) })?;
     let mut report = Report::default();
@@ -58,6 +63,9 @@ pub(crate) fn scan(root: &Path, prefix: &str, allow: &mut Patterns) -> Result<Re
             let entry = entry.map_err(error)?;
             let path = dir.join(entry.file_name());
             let kind = entry.file_type().map_err(error)?;
+            if skip.matches(path.as_os_str().as_bytes(), kind.is_dir()) {
+                continue;
+            }
             if kind.is_dir() {
                 if !(prefix.is_empty() && EMPTIED.iter().any(|d| path == Path::new(d))) {
                     left.push(path);

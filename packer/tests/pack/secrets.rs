@@ -145,6 +145,22 @@ fn no_way_into_the_image_leads_past_the_gate() {
 }
 
 #[test]
+fn nobody_waits_for_an_initrd_to_be_told_of_a_secret() {
+    let dir = scratch();
+    let (root, store) = (small_root(dir.path()), dir.path().join("store"));
+    let key = root.join("etc/key");
+    run("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-f", text(&key)]);
+    // without a kernel there would be another error, later
+    let pack = |further: &[&str]| {
+        let args = ["pack", "--name", "t", "--source", text(&root), "--store", text(&store)];
+        packer(&[&args[..], further].concat()).status.code()
+    };
+    assert_eq!(pack(&[]), Some(8));
+    assert_eq!(pack(&["--exclude", "etc/key"]), Some(3));
+    assert_eq!(pack(&["--allow-secret", "/etc/key"]), Some(3));
+}
+
+#[test]
 fn the_initrd_is_looked_into() {
     let dir = scratch();
     let (root, store) = (small_root(dir.path()), dir.path().join("store"));

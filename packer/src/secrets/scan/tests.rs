@@ -1,3 +1,5 @@
+//! Trees with secrets in them.
+
 use std::os::unix::fs::symlink;
 use std::process::Command;
 
@@ -40,7 +42,7 @@ fn every_secret_is_named_and_nothing_else() {
     assert!(Command::new("mkfifo").arg(dir.path().join("etc/fifo")).status().unwrap().success());
     put("etc/machine-id", b"0123456789abcdef0123456789abcdef\n");
 
-    let report = scan(dir.path(), "", &mut none()).unwrap();
+    let report = scan(dir.path(), "", &mut none(), &mut none()).unwrap();
     let expected = [
         ("/etc/bundle.pem", Kind::PrivateKey),
         ("/etc/ssh/ssh_host_rsa_key", Kind::SshHostKey),
@@ -51,7 +53,7 @@ fn every_secret_is_named_and_nothing_else() {
     assert!(report.notices[0].starts_with("/etc/machine-id"), "{:?}", report.notices);
 
     // in the initrd /tmp is no other place
-    let report = scan(dir.path(), "initrd:", &mut none()).unwrap();
+    let report = scan(dir.path(), "initrd:", &mut none(), &mut none()).unwrap();
     assert!(paths(&report.refused).contains(&("initrd:/tmp/key", Kind::PrivateKey)));
 }
 
@@ -69,12 +71,12 @@ fn what_is_allowed_is_listed_apart_and_the_flag_of_a_finding_allows_it() {
     let odd = std::ffi::OsStr::from_bytes(b"etc/\xff\xfe");
     fs::copy(dir.path().join("etc/plain"), dir.path().join(odd)).unwrap();
     for prefix in ["", "initrd:"] {
-        let all = scan(dir.path(), prefix, &mut none()).unwrap().refused;
+        let all = scan(dir.path(), prefix, &mut none(), &mut none()).unwrap().refused;
         assert_eq!(all.len(), names.len() + 1);
         for one in &all {
             let mut allow =
                 Patterns::new("--allow-secret", std::slice::from_ref(&one.allow)).unwrap();
-            let report = scan(dir.path(), prefix, &mut allow).unwrap();
+            let report = scan(dir.path(), prefix, &mut allow, &mut none()).unwrap();
             assert_eq!(report.allowed, std::slice::from_ref(one), "{}", one.flag());
             assert_eq!(report.refused.len(), all.len() - 1);
             assert_eq!(allow.unused().count(), 0);
@@ -82,7 +84,7 @@ fn what_is_allowed_is_listed_apart_and_the_flag_of_a_finding_allows_it() {
     }
     let text = ["etc/*", "no/such"].map(str::to_owned);
     let mut allow = Patterns::new("--allow-secret", &text).unwrap();
-    assert!(scan(dir.path(), "", &mut allow).unwrap().refused.is_empty());
+    assert!(scan(dir.path(), "", &mut allow, &mut none()).unwrap().refused.is_empty());
     assert_eq!(allow.unused().collect::<Vec<_>>(), ["no/such"]);
 }
 
