@@ -9,37 +9,39 @@ use clap::{Args, ValueEnum};
 use packer::contents::{ContentOptions, Fact, FactOptions, Owner};
 use proto::unix_time::UnixTime;
 
+/// Of each argument, since one for the struct would go on to what the caller has after it.
+const HEADING: &str = "Contents of the image";
+
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Contents of the image")]
 pub(crate) struct ContentArgs {
     /// Leave out what matches, directories with all that is in them; repeatable. Compared with the
     /// whole path from the root on; `*` stands for anything but '/', `**` for any directories:
     /// 'usr/share/doc/*', '**/*.pyc'
-    #[arg(long = "exclude", value_name = "PATTERN")]
+    #[arg(help_heading = HEADING, long = "exclude", value_name = "PATTERN")]
     excludes: Vec<String>,
     /// Lay the files of this directory over the source; repeatable, later ones win. Directories that
     /// are there keep their owner and mode; a .git at its top is left out
-    #[arg(long = "overlay", value_name = "DIR")]
+    #[arg(help_heading = HEADING, long = "overlay", value_name = "DIR")]
     overlays: Vec<PathBuf>,
     /// Whom the files of overlays belong to
-    #[arg(long, value_enum, default_value_t, requires = "overlays")]
+    #[arg(help_heading = HEADING, long, value_enum, default_value_t, requires = "overlays")]
     overlay_owner: OwnerArg,
     /// Public SSH keys that may log in to the nodes as root; repeatable
-    #[arg(long = "authorized-key", value_name = "FILE")]
+    #[arg(help_heading = HEADING, long = "authorized-key", value_name = "FILE")]
     authorized_keys: Vec<PathBuf>,
     /// Further fact for /etc/bee-release and the manifest; repeatable. Without, these are: name,
     /// version of the packer, kernel, git commit of the source, SOURCE_DATE_EPOCH
-    #[arg(long = "build-fact", value_name = "KEY=VALUE", conflicts_with = "no_build_facts")]
+    #[arg(help_heading = HEADING, long = "build-fact", value_name = "KEY=VALUE", conflicts_with = "no_build_facts")]
     build_facts: Vec<Fact>,
     /// Add neither /etc/bee-release nor /etc/motd.d/beeswarm
-    #[arg(long)]
+    #[arg(help_heading = HEADING, long)]
     no_build_facts: bool,
     /// Pack this secret all the same: a path in the image or a pattern; repeatable. Every node, and
     /// whoever reaches one, can read it
-    #[arg(long = "allow-secret", value_name = "PATH")]
+    #[arg(help_heading = HEADING, long = "allow-secret", value_name = "PATH")]
     allow_secrets: Vec<String>,
     /// Like --allow-secret for each line of a file; '#' begins a comment
-    #[arg(long = "allow-secrets-from", value_name = "FILE")]
+    #[arg(help_heading = HEADING, long = "allow-secrets-from", value_name = "FILE")]
     allow_secrets_from: Vec<PathBuf>,
 }
 
