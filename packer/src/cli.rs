@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use packer::pack::{Compression, Platform, Source};
 use store::{Channel, RevisionName, RevisionRef};
 
+use crate::content_args::ContentArgs;
 use crate::keys::{KeygenArgs, PasswordArgs, SignArgs};
 use crate::{keys, manage, run, show};
 
@@ -33,6 +34,7 @@ Exit codes:
   5  the store cannot be written: full, read-only, no permission
   6  a revision is damaged
   7  a revision is not signed, or not by the key that was given
+  8  the source holds secrets that --allow-secret does not name
 
 Example:
   bee-packer pack --source /srv/debian --name debian --store /var/lib/beeswarm \\
@@ -97,6 +99,8 @@ pub(crate) struct PackArgs {
     /// Only the trackers name peers (BEP 27): no peer exchange, no multicast. The info-hash differs
     #[arg(long)]
     pub(crate) private: bool,
+    #[command(flatten)]
+    pub(crate) contents: ContentArgs,
     /// Kernel image to boot [default: that of the source]
     #[arg(long, value_name = "FILE")]
     pub(crate) kernel: Option<PathBuf>,
@@ -272,7 +276,9 @@ mod tests {
                     --tracker http://b:1 --web-seed http://c/ --kernel /k --kver 6.1.0 \
                     --nodes 30 --dracut-module /m --client /c --dracut-arg --add=x \
                     --compression xz --publish --json --sign-key /k.key --password-file /p \
-                    --trust-key RWQ --allow-key-override --oldest debian@0123456789ab";
+                    --trust-key RWQ --allow-key-override --oldest debian@0123456789ab --exclude usr/share/doc/* --overlay /o --overlay /p \
+                    --overlay-owner root --authorized-key /a.pub --build-fact TICKET=42 \
+                    --allow-secret /etc/ssl/private/*";
         let cli = Cli::try_parse_from(line.split_whitespace()).unwrap();
         let Command::Pack(args) = cli.command else { panic!("pack") };
         assert_eq!(args.trackers.len(), 2);
@@ -285,6 +291,8 @@ mod tests {
             "bee-packer prune debian --store /s",
             "bee-packer keygen",
             "bee-packer sign debian --store /s",
+            "bee-packer pack --source /r --name x --store /s --build-fact ticket=42",
+            "bee-packer pack --source /r --name x --store /s --build-fact A=1 --no-build-facts",
             "bee-packer keygen --sign-key k --password-file p --empty-password",
         ] {
             assert!(Cli::try_parse_from(bad.split_whitespace()).is_err(), "{bad}");

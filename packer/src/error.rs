@@ -9,6 +9,7 @@ use store::{NameError, StoreError};
 pub use crate::archive::ArchiveError;
 pub use crate::oci::OciError;
 pub use crate::recipe::RecipeError;
+use crate::secrets::{self, Finding};
 use crate::signing::SignError;
 use crate::tool::Place;
 
@@ -219,6 +220,77 @@ pub enum PackError {
         /// Where its whole output lies.
         log: Option<PathBuf>,
     },
+    /// A pattern of `--exclude` or `--allow-secret` cannot be used.
+    #[error("{flag} {text:?} is not usable: {reason}")]
+    Pattern {
+        /// The flag.
+        flag: &'static str,
+        /// What was given.
+        text: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// An overlay has a file where the root has a directory.
+    #[error(
+        "the overlay has the file {path} where the source has a directory (/{target}): remove one \
+         of them"
+    )]
+    OverlayClash {
+        /// In the overlay.
+        path: PathBuf,
+        /// In the root.
+        target: PathBuf,
+    },
+    /// `--authorized-key` names no public key.
+    #[error("--authorized-key {path}: {reason}")]
+    NoPublicKey {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Only root may keep owners.
+    #[error(
+        "overlays, --exclude, --authorized-key and /etc/bee-release need root, to keep owners: run \
+         it with sudo, or pack the source as it is, with --no-build-facts"
+    )]
+    NeedsRoot,
+    /// What was left out is needed.
+    #[error(
+        "--exclude leaves out the modules of kernel {release}, which the image is to boot with: \
+         exclude less, or give another kernel with --kver"
+    )]
+    ExcludedModules {
+        /// Kernel release.
+        release: String,
+    },
+    /// The image would hold secrets.
+    #[error(
+        "{} found in what is to be packed; every node, and whoever reaches one, could read {}:\n{}\n\
+         Remove what is listed from the source or leave it out with --exclude; the flag below a path \
+         packs it all the same",
+        if findings.len() == 1 { "1 secret was".into() } else { format!("{} secrets were", findings.len()) },
+        if findings.len() == 1 { "it" } else { "them" },
+        secrets::list(findings)
+    )]
+    Secrets {
+        /// Each of them.
+        findings: Vec<Finding>,
+    },
+    /// The source did not stay as it was.
+    #[error(
+        "the source {path} was changed while it was packed, {count} files of it:\n{list}\nNothing \
+         was stored. Stop what writes to it, pack a snapshot or copy, or leave those files out with \
+         --exclude"
+    )]
+    Changed {
+        /// The source.
+        path: PathBuf,
+        /// How many files.
+        count: usize,
+        /// Some of them, one per line.
+        list: String,
+    },
     /// A tracker or web seed is no URL.
     #[error("{url:?} is no {what}: write http://HOST:PORT/…")]
     Url {
@@ -285,6 +357,8 @@ pub enum Category {
     Damaged = 6,
     /// A revision is not signed, or not by the key that was asked for.
     Signature = 7,
+    /// The image would hold secrets that nobody allowed.
+    Secret = 8,
 }
 
 impl PackError {
@@ -302,6 +376,7 @@ impl PackError {
             }
             Self::DiskFull { .. } | Self::Write { .. } | Self::Store(_) => Category::Store,
             Self::Sign(error) => error.category(),
+            Self::Secrets { .. } => Category::Secret,
             _ => Category::Input,
         }
     }

@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::secrets::Finding;
+
 /// One step of [`crate::pack()`], in this order; some are left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -10,6 +12,10 @@ pub enum Stage {
     Build,
     /// A tar or a container image is unpacked.
     Unpack,
+    /// Overlays, keys and facts are added, exclusions removed.
+    Contents,
+    /// The root is searched for secrets: before the initrd is made, and what is packed, after it.
+    Secrets,
     /// The image is compressed.
     Image,
     /// The image is hashed.
@@ -27,6 +33,8 @@ impl Stage {
         match self {
             Self::Build => "building the root",
             Self::Unpack => "unpacking the source",
+            Self::Contents => "preparing the contents",
+            Self::Secrets => "looking for secrets",
             Self::Image => "compressing the image",
             Self::Hash => "hashing the image",
             Self::Initrd => "making the initrd",
@@ -57,6 +65,14 @@ pub enum Event {
         stage: Stage,
         /// Duration, in milliseconds.
         elapsed_ms: u64,
+    },
+    /// A secret was found.
+    Secret {
+        /// What, where, and what allows it.
+        #[serde(flatten)]
+        finding: Finding,
+        /// Whether `--allow-secret` named it; otherwise nothing is packed.
+        allowed: bool,
     },
     /// Something that does not stop the packing, but that an admin should know.
     Warning {

@@ -65,6 +65,23 @@ pub fn find(root: &Path, pin: Option<&str>, image: Option<&Path>) -> Result<Kern
     Err(PackError::NoKernel { release: candidates.join(", "), looked: looked.join(", ") })
 }
 
+/// Checks a kernel that is not of this root: nodes load modules from the image, so these must be
+/// for it. A root without modules is for kernels that need none.
+///
+/// # Errors
+/// [`PackError::KernelVersion`], [`PackError::Escapes`], [`PackError::Read`].
+pub(crate) fn check_modules(root: &Path, release: &str) -> Result<(), PackError> {
+    let releases = match module_releases(root) {
+        Ok((_, releases)) => releases,
+        Err(PackError::NoModules { .. }) => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    if releases.iter().any(|found| found == release) {
+        return Ok(());
+    }
+    Err(PackError::KernelVersion { wanted: release.to_owned(), found: releases.join(", ") })
+}
+
 /// The module directory and the kernel releases in it, oldest first; at least one.
 fn module_releases(root: &Path) -> Result<(PathBuf, Vec<String>), PackError> {
     for relative in MODULE_DIRS {
@@ -254,6 +271,15 @@ mod tests {
         fs::remove_file(&kernel).unwrap();
         let error = find(dir.path(), None, Some(&kernel)).unwrap_err();
         assert!(matches!(error, PackError::Read { .. }), "{error}");
+    }
+
+    #[test]
+    fn modules_for_other_kernels_are_no_modules_for_this_one() {
+        let dir = root(&["5.10.0", "6.1.0"], &[]);
+        check_modules(dir.path(), "6.1.0").unwrap();
+        let error = check_modules(dir.path(), "6.2.0").unwrap_err();
+        assert!(error.to_string().contains("it has them for 5.10.0, 6.1.0"), "{error}");
+        check_modules(root(&[], &[]).path(), "6.2.0").unwrap();
     }
 
     #[test]

@@ -7,28 +7,39 @@
 //! The heavy lifting is done by the programs that distributions maintain for it: `mksquashfs`
 //! and `dracut`. ARCHITECTURE.md says what was measured instead of them.
 
+pub mod contents;
 pub mod error;
 pub mod event;
 pub mod kernel;
 pub mod pack;
 pub mod piece_length;
+pub mod secrets;
 pub mod signing;
 pub mod verify;
 
 mod archive;
+mod authorized_keys;
 mod digest;
 mod dracut;
 mod elf;
+mod exclude;
+mod facts;
 mod initrd;
+mod initrd_contents;
 mod inside;
 mod locate;
 mod log_tail;
 mod oci;
+mod overlay;
+mod pattern;
 mod recipe;
+mod snapshot;
 mod source;
 mod squashfs;
 mod tool;
 mod torrent;
+mod tree;
+mod view;
 
 pub use error::PackError;
 pub use pack::{Options, Packed, pack};

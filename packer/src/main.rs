@@ -12,6 +12,7 @@ use store::StoreError;
 use crate::cli::Cli;
 
 mod cli;
+mod content_args;
 mod keys;
 mod manage;
 mod output;

@@ -66,6 +66,12 @@ impl Progress {
                 let (seconds, tenths) = (elapsed_ms / 1000, elapsed_ms % 1000 / 100);
                 writeln!(err, "{clear}{}: {seconds}.{tenths} s", stage.describe())
             }
+            // the error names them
+            Event::Secret { allowed: false, .. } => Ok(()),
+            Event::Secret { finding, .. } => {
+                let (path, kind) = (&finding.path, finding.kind.describe());
+                writeln!(err, "{clear}warning: {path} is packed: {kind} (--allow-secret)")
+            }
             Event::Warning { text } => writeln!(err, "{clear}warning: {text}"),
         };
         let _ = err.flush();

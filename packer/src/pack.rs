@@ -12,6 +12,8 @@ use proto::signature::SIGNATURE_FILE;
 use proto::unix_time::UnixTime;
 use store::{Draft, RevisionDir, RevisionId, RevisionName, Store, StoreError};
 
+pub use crate::contents::ContentOptions;
+use crate::contents::Plan;
 use crate::error::PackError;
 use crate::event::{Event, Observer, Stage};
 pub use crate::initrd::InitrdOptions;
@@ -21,7 +23,7 @@ use crate::signing::SigningKey;
 pub use crate::source::Source;
 pub use crate::squashfs::Compression;
 use crate::tool::Place;
-use crate::{digest, initrd, piece_length, source, squashfs, torrent};
+use crate::{digest, initrd, initrd_contents, piece_length, source, squashfs, torrent};
 
 /// What to pack, and how.
 #[derive(Debug, Clone)]
@@ -44,6 +46,8 @@ pub struct Options {
     pub nodes: u32,
     /// Compression of the image.
     pub compression: Compression,
+    /// What to change of the source, and what it may hold.
+    pub contents: ContentOptions,
     /// Kernel and initrd.
     pub boot: Boot,
     /// Signs the manifest, if at all.
@@ -110,22 +114,42 @@ pub fn pack(options: &Options, observe: Observer<'_>) -> Result<Packed, PackErro
     for url in &options.web_seeds {
         torrent::web_url(url, "web seed")?;
     }
+    let plan = Plan::new(&options.contents, observe)?;
     // before the store is made: a wrong path must not leave one behind
-    let plan = source::examine(&options.source, &options.platform)?;
+    let wanted = source::examine(&options.source, &options.platform)?;
     let store = Store::init(&options.store).map_err(PackError::Store)?;
     let draft = store.begin().map_err(PackError::Store)?;
     let steps = Steps { observe, store: &options.store };
 
-    let stage = plan.stage();
-    let prepare = |place: &Place<'_>| plan.prepare(&draft.work(), place, observe);
+    let stage = wanted.stage();
+    let prepare = |place: &Place<'_>| wanted.prepare(&draft.work(), place, observe);
     let root = match stage {
         None => prepare(&steps.place(Stage::Unpack)),
         Some(stage) => steps.run(stage, prepare),
     }?;
+    let mut contents =
+        steps.run(Stage::Contents, |place| plan.open(&root.path, &draft.work(), *place))?;
+    if matches!(options.boot, Boot::Dracut { .. }) {
+        steps.run(Stage::Secrets, |_| contents.look_ahead())?;
+    }
     let mut artefacts = BTreeMap::new();
-    let release = boot(options, &root.path, &draft, &steps, &mut artefacts)?;
+    let release = boot(options, contents.root(), &draft, &steps, &mut artefacts)?;
+    let place = steps.place(Stage::Contents);
+    let said = contents.close(&options.name, release.as_deref(), options.source.path(), place)?;
+    steps.run(Stage::Secrets, |place| {
+        let made = matches!(options.boot, Boot::Dracut { .. });
+        let initrd = artefacts.contains_key(&ArtefactKind::Initrd);
+        let path = draft.dir().join(ArtefactKind::Initrd.file_name());
+        let work = draft.work();
+        let initrd = match initrd {
+            true => initrd_contents::unpack(&path, made, &work, place, observe)?,
+            false => None,
+        };
+        contents.gate(initrd.as_deref())
+    })?;
     let (info_hash, piece_length) =
-        image(options, &root.path, &draft, &steps, &trackers, &mut artefacts)?;
+        image(options, contents.root(), &draft, &steps, &trackers, &mut artefacts)?;
+    contents.unchanged()?;
     let facts = [
         ("packer", concat!("bee-packer ", env!("CARGO_PKG_VERSION")).to_owned()),
         ("compression", options.compression.name().to_owned()),
@@ -137,7 +161,7 @@ pub fn pack(options: &Options, observe: Observer<'_>) -> Result<Packed, PackErro
         artefacts,
         info_hash,
         kernel_release: release,
-        build: facts.map(|(key, value)| (key.to_owned(), value)).collect(),
+        build: facts.map(|(key, value)| (key.to_owned(), value)).chain(said).collect(),
     };
     if let Some(signing) = &options.sign {
         sign(signing, &manifest, &draft, &steps)?;
@@ -212,7 +236,11 @@ fn boot(
                 let (pin, kernel, release) = (pin.clone(), kernel.clone(), inside.clone());
                 return Err(PackError::KernelPin { pin, kernel, release });
             }
-            (release.clone().or(inside), kernel.clone(), initrd.clone())
+            let release = release.clone().or(inside);
+            if let Some(release) = &release {
+                kernel::check_modules(root, release)?;
+            }
+            (release, kernel.clone(), initrd.clone())
         }
         Boot::Given { kernel: None, release, initrd } => {
             let found = kernel::find(root, release.as_deref(), None)?;

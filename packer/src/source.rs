@@ -74,6 +74,16 @@ impl Source {
             Self::Path(path)
         }
     }
+
+    /// The file or directory; none for standard input.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Stdin => None,
+            Self::Path(path) | Self::Recipe(path) => Some(path),
+            Self::Oci { path, .. } | Self::ImageArchive { path, .. } => Some(path),
+        }
+    }
 }
 
 /// A path and the tag behind its last colon. A path that exists has no tag, whatever is in it.

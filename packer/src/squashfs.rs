@@ -11,7 +11,7 @@ use crate::tool::{MKSQUASHFS, Place};
 pub(crate) const ALIGNMENT: u64 = 4096;
 
 /// Directories that are mounted over on a running system: they stay, empty.
-const EMPTIED: [&str; 5] = ["proc", "sys", "dev", "run", "tmp"];
+pub(crate) const EMPTIED: [&str; 5] = ["proc", "sys", "dev", "run", "tmp"];
 
 /// How the image is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

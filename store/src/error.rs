@@ -180,6 +180,9 @@ fn hint(source: &io::Error) -> &'static str {
             ": free some space (`bee-packer prune`) or use a larger disk"
         }
         io::ErrorKind::ReadOnlyFilesystem => ": remount it writable or use another --store",
+        io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
+            ": a file is where a directory should be; give another --store"
+        }
         io::ErrorKind::PermissionDenied => ": run as the user that owns the store",
         _ => "",
     }

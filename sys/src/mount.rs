@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, umount2};
+use nix::sched::{CloneFlags, unshare};
 use thiserror::Error;
 
 pub use table::is_listed;
@@ -33,6 +34,13 @@ pub enum MountError {
         /// Mount point.
         target: PathBuf,
         /// What umount2(2) said.
+        #[source]
+        source: Errno,
+    },
+    /// The kernel gave no mount namespace.
+    #[error("cannot make a mount namespace{}", remedy("", source))]
+    Namespace {
+        /// What unshare(2) or mount(2) said.
         #[source]
         source: Errno,
     },
@@ -163,6 +171,19 @@ fn escape_into(data: &mut Vec<u8>, path: &Path) {
         }
         data.push(byte);
     }
+}
+
+/// Puts the calling thread, and the programs that it starts, into a mount namespace of its own
+/// (mount_namespaces(7)): nobody else sees what is mounted from now on, and it is gone when the
+/// last of them ends, however that comes. What the host mounts and unmounts still arrives.
+///
+/// # Errors
+/// [`MountError::Namespace`]: without CAP_SYS_ADMIN, as in most containers.
+pub fn own_namespace() -> Result<(), MountError> {
+    let error = |source| MountError::Namespace { source };
+    unshare(CloneFlags::CLONE_NEWNS).map_err(error)?;
+    let flags = MsFlags::MS_REC | MsFlags::MS_SLAVE;
+    nix::mount::mount(None::<&Path>, "/", None::<&Path>, flags, None::<&Path>).map_err(error)
 }
 
 /// Unmounts `target`. `lazy`: out of the tree at once, really gone when the last user is.

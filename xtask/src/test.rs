@@ -34,6 +34,8 @@ const CALLED_BY_TESTS: &[Program] = &[
         "libcap2-bin",
         "libcap",
     )),
+    Program::System(Tool::new("openssl", "keys that the packer refuses", "openssl", "openssl")),
+    Program::System(Tool::new("git", "the commit that an image was made of", "git", "git")),
     Program::System(OPENTRACKER),
     Program::System(Tool::new(
         "minisign",

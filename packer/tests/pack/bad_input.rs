@@ -5,7 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use crate::support::{assert_store_is_clean, packer, run, scratch, small_root, stderr, text};
+use crate::support::{
+    assert_store_is_clean, pack_image, packer, run, scratch, small_root, stderr, text,
+};
 
 fn pack(source: &Path, store: &Path, further: &[&str]) -> Output {
     let mut args = vec!["pack", "--name", "test"];
@@ -102,18 +104,20 @@ fn a_source_that_this_user_cannot_read() {
     run("chmod", &["-R", "a+rX", text(dir.path())]);
     run("chmod", &["0777", text(&store)]);
     run("chmod", &["0600", text(&root.join("etc/hostname"))]);
-    let output = Command::new("setpriv")
-        .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
-        .arg(dir.path().join("bee-packer"))
+    let nobody = |further: &[&str]| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+        command.arg(dir.path().join("bee-packer"));
         // where that user cannot leave a log behind
-        .env("TMPDIR", dir.path())
-        .args(["pack", "--image-only", "--name", "test", "--source"])
-        .arg(&root)
-        .arg("--store")
-        .arg(&store)
-        .output()
-        .unwrap();
+        command.env("TMPDIR", dir.path());
+        command.args(["pack", "--image-only", "--name", "test", "--source"]).arg(&root);
+        command.arg("--store").arg(&store).args(further).output().unwrap()
+    };
+    let output = nobody(&["--no-build-facts"]);
     refused(&output, 4, &["mksquashfs failed", "etc/hostname", "must be readable"]);
+    assert_store_is_clean(&store);
+    // what is to be changed of it needs root
+    refused(&nobody(&[]), 3, &["/etc/bee-release need root", "--no-build-facts"]);
     assert_store_is_clean(&store);
 }
 
@@ -145,8 +149,12 @@ fn a_full_disk_at_each_stage() {
     let initrd = dir.path().join("initrd");
     fs::write(&initrd, vec![1; 3 << 20]).unwrap();
     let boot = ["--keep-initrd", text(&initrd), "--kernel", text(&initrd)];
+    let overlay = dir.path().join("overlay");
+    fs::create_dir_all(overlay.join("opt")).unwrap();
+    fs::write(overlay.join("opt/large"), &random[..2 << 20]).unwrap();
     for (name, source, size, further) in [
         ("unpack", &tar, "1m", &["--image-only"][..]),
+        ("contents", &root, "1m", &["--image-only", "--overlay", text(&overlay)]),
         ("image", &root, "256k", &["--image-only"]),
         ("initrd", &root, "4m", &boot),
     ] {
@@ -160,6 +168,57 @@ fn a_full_disk_at_each_stage() {
         let output = pack(source, &store, further);
         assert!(output.status.success(), "{name}: {}", stderr(&output));
     }
+}
+
+#[test]
+fn a_disk_that_is_full_when_the_image_is_on_it() {
+    let dir = scratch();
+    let root = small_root(dir.path());
+    let further = ["--image-only", "--no-build-facts"];
+    let image = pack_image(&root, &dir.path().join("large"), &further[1..])["image_bytes"].clone();
+    // store.json takes a page of a tmpfs, then the torrent, then the manifest
+    let mut failed = Vec::new();
+    for pages in 1..=3 {
+        let size = image.as_u64().unwrap() + pages * 4096;
+        let disk = SmallDisk::new(dir.path().join(format!("disk-{pages}")), &size.to_string());
+        let store = disk.0.join("store");
+        let output = pack(&root, &store, &further);
+        if output.status.success() {
+            continue;
+        }
+        refused(&output, 5, &["some space", "prune"]);
+        assert_store_is_clean(&store);
+        failed.push(pages);
+    }
+    assert_eq!(failed, [1, 2]);
+}
+
+#[test]
+fn a_store_that_cannot_be_written() {
+    let dir = scratch();
+    let root = small_root(dir.path());
+    let disk = SmallDisk::new(dir.path().join("disk"), "16m");
+    let store = disk.0.join("store");
+    let packed = pack_image(&root, &store, &[]);
+    run("mount", &["-o", "remount,ro", text(&disk.0)]);
+    let words = ["Read-only file system", "remount it writable"];
+    refused(&pack(&root, &store, &["--image-only"]), 5, &words);
+    refused(&pack(&root, &disk.0.join("new"), &["--image-only"]), 5, &words);
+    let publish = ["publish", "test", "--store", text(&store)];
+    refused(&packer(&publish), 5, &words);
+    refused(&packer(&["prune", "test", "--keep", "0", "--store", text(&store)]), 5, &words);
+    // reading it works
+    let output = packer(&["verify", "--store", text(&store)]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    run("mount", &["-o", "remount,rw", text(&disk.0)]);
+    assert!(packer(&publish).status.success());
+    assert!(Path::new(packed["path"].as_str().unwrap()).is_dir());
+
+    // its directory is a file
+    let file = dir.path().join("file");
+    fs::write(&file, "").unwrap();
+    let output = pack(&root, &file.join("store"), &["--image-only"]);
+    refused(&output, 5, &["/file", "a file is where a directory should be"]);
 }
 
 #[test]

@@ -158,6 +158,55 @@ fn pins_and_files_that_disagree_are_refused() {
     }
 }
 
+/// As much of an x86 kernel as says its version.
+fn kernel(dir: &Path, release: &str) -> PathBuf {
+    let mut image = vec![0; 0x400];
+    image[0x202..0x206].copy_from_slice(b"HdrS");
+    image[0x20e..0x210].copy_from_slice(&0x100u16.to_le_bytes());
+    image[0x300..0x300 + release.len()].copy_from_slice(release.as_bytes());
+    let path = dir.join(format!("vmlinuz of {release}"));
+    fs::write(&path, image).unwrap();
+    path
+}
+
+#[test]
+fn a_kernel_for_which_the_image_has_no_modules_is_refused() {
+    let dir = scratch();
+    let (root, store) = (bootable_root(dir.path()), dir.path().join("store"));
+    module(dir.path(), "base", INSTALL);
+    let (other, right) = (kernel(dir.path(), "7.0.0-other"), kernel(dir.path(), RELEASE));
+    let initrd = dir.path().join("my-initrd");
+    fs::write(&initrd, "initrd").unwrap();
+    let base =
+        ["pack", "--json", "--name", "test", "--source", text(&root), "--store", text(&store)];
+    let given = [&base[..], &["--keep-initrd", text(&initrd)]].concat();
+    let (other, right) = (["--kernel", text(&other)], ["--kernel", text(&right)]);
+    let modules = ["no kernel modules for 7.0.0-other", RELEASE];
+    for (output, words) in [
+        (pack(dir.path(), &root, &store, &other), &modules[..]),
+        (packer(&[&given[..], &other].concat()), &modules),
+        (packer(&[&given[..], &right, &["--kver", "7.0.0-other"]].concat()), &["--kver says"]),
+        (packer(&[&given[..], &["--kver", "7.0.0-other"]].concat()), &modules),
+        (
+            packer(&[&given[..], &["--exclude", &format!("usr/lib/modules/{RELEASE}")]].concat()),
+            &["--exclude leaves out the modules", RELEASE],
+        ),
+    ] {
+        let message = stderr(&output);
+        assert_eq!(output.status.code(), Some(3), "{message}");
+        assert!(words.iter().all(|word| message.contains(word)), "{message}");
+        assert_store_is_clean(&store);
+    }
+    // modules for it come by overlay, and the kernel itself needs no room in the image
+    let overlay = dir.path().join("overlay");
+    let modules = overlay.join("lib/modules/7.0.0-other");
+    fs::create_dir_all(modules.join("kernel")).unwrap();
+    fs::write(modules.join("modules.dep"), "").unwrap();
+    let further = ["--overlay", text(&overlay), "--exclude", "boot"];
+    let packed = complete(&packer(&[&given[..], &other, &further].concat()));
+    assert_eq!(packed["kernel_release"], "7.0.0-other");
+}
+
 #[test]
 fn a_finished_initrd_is_taken_as_it_is() {
     let dir = scratch();

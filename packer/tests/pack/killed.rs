@@ -15,11 +15,13 @@ fn a_packer_killed_at_any_stage_leaves_the_old_state() {
     run("tar", &["-cf", text(&tar), "-C", text(&root), "."]);
     let before: Vec<_> = files(&store).into_iter().filter(|p| !p.starts_with("tmp")).collect();
 
-    for stage in ["unpack", "image", "hash", "store"] {
+    // the contents of a directory are an overlay mount, which goes with the process
+    let stages = [("unpack", &tar), ("contents", &root), ("secrets", &root), ("image", &root)];
+    for (stage, source) in stages.into_iter().chain([("hash", &tar), ("store", &tar)]) {
         let mut child = Command::new(env!("CARGO_BIN_EXE_bee-packer"))
             .args(["pack", "--json", "--image-only", "--name", "test", "--source"])
-            .arg(&tar)
-            .arg("--store")
+            .arg(source)
+            .args(["--exclude", "usr/bin/no*", "--store"])
             .arg(&store)
             .stdout(Stdio::piped())
             .spawn()
@@ -35,6 +37,8 @@ fn a_packer_killed_at_any_stage_leaves_the_old_state() {
         if stage != "store" {
             assert_eq!(after, before, "killed at {stage}");
         }
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        assert!(!mounts.contains(text(&store)), "killed at {stage}: {mounts}");
         let output = packer(&["verify", "--store", text(&store)]);
         assert!(output.status.success(), "killed at {stage}: {}", stderr(&output));
     }

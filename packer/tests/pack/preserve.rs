@@ -8,7 +8,9 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _,
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::support::{Mounted, files, pack_image, run, scratch, small_root, text};
+use crate::support::{
+    Mounted, complete, events, files, pack_image, run, scratch, small_root, text,
+};
 
 /// A root with one of everything that gets lost easily.
 fn nasty_root(dir: &Path) -> PathBuf {
@@ -55,6 +57,13 @@ fn nasty_root(dir: &Path) -> PathBuf {
         fs::write(root.join(dir).join(".hidden"), "goes").unwrap();
     }
     run("touch", &["-h", "-d", "2001-02-03T04:05:06Z", text(&original), text(&srv)]);
+    root
+}
+
+/// The same without the mark that an overlay mount would take for its own.
+fn mountable_root(dir: &Path) -> PathBuf {
+    let root = nasty_root(dir);
+    run("setfattr", &["-x", "trusted.overlay.opaque", text(&root.join("srv"))]);
     root
 }
 
@@ -152,6 +161,55 @@ fn a_directory_is_packed_as_it_is() {
         let mounted = Mounted::new(&image(&packed), dir.path().join(format!("at-{compression}")));
         compare(&root, &mounted.0);
     }
+}
+
+#[test]
+fn a_directory_is_packed_as_it_is_by_each_way_to_change_it() {
+    let dir = scratch();
+    let root = mountable_root(dir.path());
+    let before = describe(&root);
+    let changes = ["--exclude", "usr/bin/nothing", "--build-fact", "SITE=x"];
+    let mounted = pack_image(&root, &dir.path().join("mounted"), &changes);
+    let at = Mounted::new(&image(&mounted), dir.path().join("at"));
+    compare(&root, &at.0);
+
+    // without the privilege to mount it is copied, and that is the same image
+    let mut command = Command::new("setpriv");
+    command.args(["--bounding-set=-sys_admin", "--inh-caps=-sys_admin"]);
+    command.arg(env!("CARGO_BIN_EXE_bee-packer"));
+    command.args(["pack", "--json", "--image-only", "--name", "test", "--source", text(&root)]);
+    let output = command.args(["--store", text(&dir.path().join("copied"))]).args(changes).output();
+    let output = output.unwrap();
+    let copied = complete(&output);
+    let warned = events(&output).into_iter().find(|e| e["event"] == "warning").unwrap();
+    assert!(warned["text"].as_str().unwrap().contains("is copied"), "{warned}");
+    assert_eq!(copied["info_hash"], mounted["info_hash"]);
+    // and so is what was unpacked, which is changed in place
+    let tar = dir.path().join("root.tar");
+    let xattrs = ["--xattrs", "--xattrs-include=*", "--sparse", "--numeric-owner"];
+    let mut args = vec!["-c", "--format=pax", "-f", text(&tar), "-C", text(&root)];
+    args.extend(xattrs);
+    args.push(".");
+    run("tar", &args);
+    let unpacked = pack_image(&tar, &dir.path().join("unpacked"), &changes);
+    assert_eq!(unpacked["info_hash"], mounted["info_hash"]);
+    assert_eq!(describe(&root), before, "the source was modified");
+}
+
+#[test]
+fn layers_of_containers_in_the_source_stay_layers() {
+    let dir = scratch();
+    let root = nasty_root(dir.path());
+    run("mknod", &[text(&root.join("srv/whiteout")), "c", "0", "0"]);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bee-packer"));
+    command.args(["pack", "--json", "--image-only", "--name", "test", "--source", text(&root)]);
+    let output = command.args(["--store", text(&dir.path().join("store"))]).output().unwrap();
+    let packed = complete(&output);
+    let warned = events(&output).into_iter().find(|e| e["event"] == "warning").unwrap();
+    assert!(warned["text"].as_str().unwrap().contains("is part of an overlay"), "{warned}");
+    let at = Mounted::new(&image(&packed), dir.path().join("at"));
+    compare(&root, &at.0);
+    assert!(at.0.join("srv/whiteout").symlink_metadata().unwrap().file_type().is_char_device());
 }
 
 #[test]

@@ -93,6 +93,24 @@ fn squashfs_under_an_overlay_is_a_writable_root() {
 }
 
 #[test]
+fn mounts_in_a_namespace_of_their_own_are_seen_by_nobody_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().to_owned();
+    // a thread has a namespace of its own then
+    std::thread::spawn(move || {
+        own_namespace().expect("needs root");
+        tmpfs(&path, &DATA).unwrap();
+        fs::write(path.join("inside"), "x").unwrap();
+        let table = fs::read("/proc/thread-self/mountinfo").unwrap();
+        assert!(is_listed(&table, &path));
+    })
+    .join()
+    .unwrap();
+    assert!(!is_mounted(dir.path()).unwrap());
+    assert!(!dir.path().join("inside").exists());
+}
+
+#[test]
 fn refusals_name_the_target_and_a_remedy() {
     let dir = tempfile::tempdir().unwrap();
     let error = tmpfs(&dir.path().join("nowhere"), &DATA).unwrap_err();
