@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use proto::trust_policy::TrustPolicyError;
 use store::{NameError, StoreError};
 
+use crate::format::FormatError;
 use crate::signing::SignError;
 
 /// A revision could not be made.
@@ -149,16 +150,22 @@ pub enum PackError {
         /// Kernel release.
         release: String,
     },
-    /// The kernel cannot mount an image of that compression.
+    /// `--level`, `--block-size`.
+    #[error("no such image")]
+    Format {
+        /// Why.
+        source: FormatError,
+    },
+    /// The kernel cannot mount such an image.
     #[error(
-        "kernel {release} cannot read {compression} images ({option} is not set in its \
-         configuration): use another --compression; most kernels have xz"
+        "kernel {release} cannot read {image} images ({option} is not set in its \
+         configuration): use another --compression or --format; most kernels have xz squashfs"
     )]
     KernelLacks {
         /// Kernel release.
         release: String,
-        /// `--compression`.
-        compression: &'static str,
+        /// `--compression` and `--format`.
+        image: String,
         /// Kernel configuration option.
         option: &'static str,
     },

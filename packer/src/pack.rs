@@ -14,12 +14,13 @@ use store::{Draft, RevisionDir, RevisionId, RevisionName, Store, StoreError};
 
 use crate::error::PackError;
 use crate::event::{Event, Observer, Stage};
+use crate::format::ImageFormat;
 pub use crate::initrd::InitrdOptions;
 use crate::kernel::{self, Kernel};
+use crate::meter::Meter;
 use crate::signing::SigningKey;
-pub use crate::squashfs::Compression;
 use crate::tool::Place;
-use crate::{digest, initrd, piece_length, source, squashfs, torrent};
+use crate::{digest, image, initrd, piece_length, source, torrent};
 
 /// What to pack, and how.
 #[derive(Debug, Clone)]
@@ -38,8 +39,8 @@ pub struct Options {
     pub private: bool,
     /// How many nodes are expected to fetch at once.
     pub nodes: u32,
-    /// Compression of the image.
-    pub compression: Compression,
+    /// What kind of image.
+    pub image: ImageFormat,
     /// Kernel and initrd.
     pub boot: Boot,
     /// Signs the manifest, if at all.
@@ -118,19 +119,17 @@ pub fn pack(options: &Options, observe: Observer<'_>) -> Result<Packed, PackErro
     let mut artefacts = BTreeMap::new();
     let release = boot(options, &root.path, &draft, &steps, &mut artefacts)?;
     let (info_hash, piece_length) =
-        image(options, &root.path, &draft, &steps, &trackers, &mut artefacts)?;
-    let facts = [
-        ("packer", concat!("bee-packer ", env!("CARGO_PKG_VERSION"))),
-        ("source", root.kind),
-        ("compression", options.compression.name()),
-    ];
+        image_and_torrent(options, &root.path, &draft, &steps, &trackers, &mut artefacts)?;
+    let mut facts = options.image.facts();
+    facts.push(("packer", concat!("bee-packer ", env!("CARGO_PKG_VERSION")).to_owned()));
+    facts.push(("source", root.kind.to_owned()));
     let manifest = Manifest {
         version: MANIFEST_VERSION,
         name: options.name.clone(),
         artefacts,
         info_hash,
         kernel_release: release,
-        build: facts.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+        build: facts.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
     };
     if let Some(signing) = &options.sign {
         sign(signing, &manifest, &draft, &steps)?;
@@ -159,7 +158,7 @@ fn sign(
 type Artefacts = BTreeMap<ArtefactKind, Artefact>;
 
 /// Image and torrent.
-fn image(
+fn image_and_torrent(
     options: &Options,
     root: &Path,
     draft: &Draft,
@@ -168,14 +167,14 @@ fn image(
     artefacts: &mut Artefacts,
 ) -> Result<(InfoHash, u32), PackError> {
     let path = draft.dir().join(ArtefactKind::Image.file_name());
-    steps.run(Stage::Image, |place| {
-        squashfs::make(root, &path, options.compression, place, steps.observe)
-    })?;
+    steps
+        .run(Stage::Image, |place| image::make(root, &path, options.image, place, steps.observe))?;
     let read_error = |source| PackError::Read { path: path.clone(), source };
     let length = fs::metadata(&path).map_err(read_error)?.len();
     let piece_length = piece_length::choose(length, options.nodes);
     let (pieces, artefact) = steps.run(Stage::Hash, |_| {
-        torrent::hash(&path, piece_length, steps.percent(Stage::Hash, length)).map_err(read_error)
+        let mut meter = Meter::new(steps.observe, Stage::Hash, length);
+        torrent::hash(&path, piece_length, |done| meter.bytes(done)).map_err(read_error)
     })?;
     artefacts.insert(ArtefactKind::Image, artefact);
     let info = torrent::info(length, piece_length, pieces, options.private)?;
@@ -235,16 +234,15 @@ fn boot(
 
 /// Refuses an image that its own kernel cannot mount.
 fn check_kernel(options: &Options, root: &Path, kernel: &Kernel) -> Result<(), PackError> {
-    let option = options.compression.kernel_option();
-    if kernel::lacks_option(root, &kernel.release, option) {
-        let compression = options.compression.name();
-        return Err(PackError::KernelLacks {
+    let mut wanted = options.image.kernel_options().iter();
+    match wanted.find(|option| kernel::lacks_option(root, &kernel.release, option)) {
+        Some(option) => Err(PackError::KernelLacks {
             release: kernel.release.clone(),
-            compression,
+            image: options.image.to_string(),
             option,
-        });
+        }),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 fn add(path: &Path) -> Result<Artefact, PackError> {
@@ -279,17 +277,5 @@ impl Steps<'_> {
         let elapsed_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
         (self.observe)(Event::Done { stage, elapsed_ms });
         Ok(result)
-    }
-
-    /// Turns bytes done into an event per percent.
-    fn percent(&self, stage: Stage, total: u64) -> impl FnMut(u64) {
-        let mut last = 0;
-        move |done| {
-            let percent = u8::try_from(done * 100 / total.max(1)).unwrap_or(100);
-            if percent > last {
-                last = percent;
-                (self.observe)(Event::Progress { stage, percent });
-            }
-        }
     }
 }

@@ -29,7 +29,7 @@ pub(crate) fn pack(args: &PackArgs, json: bool) -> anyhow::Result<ExitCode> {
             "the public key goes into no initrd, since none is made: the nodes' own must have it";
         progress.event(&Event::Warning { text: text.to_owned() });
     }
-    let options = options(args, key.clone(), policy);
+    let options = options(args, key.clone(), policy)?;
     let packed = packer::pack(&options, &|event| progress.event(&event))?;
     if args.publish {
         let store = Store::open(&*args.store.store)?;
@@ -42,7 +42,11 @@ pub(crate) fn pack(args: &PackArgs, json: bool) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn options(args: &PackArgs, key: Option<Arc<SigningKey>>, trust: Option<TrustPolicy>) -> Options {
+fn options(
+    args: &PackArgs,
+    key: Option<Arc<SigningKey>>,
+    trust: Option<TrustPolicy>,
+) -> anyhow::Result<Options> {
     let (kernel, release) = (args.kernel.clone(), args.kver.clone());
     let boot = match &args.keep_initrd {
         _ if args.image_only => Boot::ImageOnly,
@@ -57,7 +61,7 @@ fn options(args: &PackArgs, key: Option<Arc<SigningKey>>, trust: Option<TrustPol
             Boot::Dracut { kernel, release, initrd }
         }
     };
-    Options {
+    Ok(Options {
         source: args.source.clone(),
         name: args.name.to_string(),
         store: args.store.store.clone(),
@@ -65,10 +69,10 @@ fn options(args: &PackArgs, key: Option<Arc<SigningKey>>, trust: Option<TrustPol
         web_seeds: args.web_seeds.clone(),
         private: args.private,
         nodes: args.nodes,
-        compression: args.compression.into(),
+        image: args.image.format()?,
         boot,
         sign: key.map(|key| Signing { key, time: keys::now() }),
-    }
+    })
 }
 
 fn report(packed: &Packed, args: &PackArgs, key: Option<&str>, json: bool) {

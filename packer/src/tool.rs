@@ -27,6 +27,11 @@ pub(crate) const MKSQUASHFS: Tool = Tool {
     purpose: "makes the image",
     package: "squashfs-tools (Debian, Fedora; squashfs on openSUSE)",
 };
+pub(crate) const MKFS_EROFS: Tool = Tool {
+    program: "mkfs.erofs",
+    purpose: "makes the image",
+    package: "erofs-utils (Debian, Fedora, RHEL 9 and later)",
+};
 pub(crate) const TAR: Tool =
     Tool { program: "tar", purpose: "unpacks the source", package: "tar (GNU)" };
 pub(crate) const DRACUT: Tool = Tool {

@@ -34,6 +34,9 @@ const CALLED_BY_TESTS: &[Program] = &[
         "libcap2-bin",
         "libcap",
     )),
+    Program::System(Tool::new("setfacl", "access control lists of a packed root", "acl", "acl")),
+    Program::System(Tool::new("mkfs.erofs", "EROFS images", "erofs-utils", "erofs-utils")),
+    Program::System(Tool::new("rpmbuild", "packages of a packed root", "rpm", "rpm-build")),
     Program::System(OPENTRACKER),
     Program::System(Tool::new(
         "minisign",

@@ -7,6 +7,7 @@ mod bad_input;
 mod initrd;
 mod killed;
 mod manage;
+mod nodes;
 mod preserve;
 mod reproducible;
 mod signed;
