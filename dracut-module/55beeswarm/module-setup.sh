@@ -22,7 +22,7 @@ depends() {
 
 installkernel() {
     # hostonly='': a node is not the host that packs
-    hostonly='' instmods loop squashfs overlay af_packet virtio_pci virtio_net \
+    hostonly='' instmods loop squashfs erofs overlay af_packet virtio_pci virtio_net \
         =drivers/net/ethernet =drivers/net/phy =drivers/net/mdio
     # for the rescue shell
     hostonly='' instmods atkbd i8042 hid_generic usbhid xhci-pci ehci-pci

@@ -214,7 +214,7 @@ fn the_module_installs_hooks_or_units() {
 #[test]
 fn drivers_are_taken_whatever_the_packing_host_has() {
     let (_, out) = setup("hostonly=yes; installkernel");
-    assert!(out.contains("loop squashfs overlay"), "{out}");
+    assert!(out.contains("loop squashfs erofs overlay"), "{out}");
     assert!(out.lines().all(|line| line.contains("hostonly= ")), "{out}");
 }
 

@@ -4,13 +4,18 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::builder::{OsStringValueParser, TypedValueParser as _};
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use packer::pack::{Compression, Platform, Source};
+use clap::{Args, Parser, Subcommand};
+use packer::pack::{Platform, Source};
 use store::{Channel, RevisionName, RevisionRef};
 
 use crate::content_args::ContentArgs;
+use crate::diff::DiffArgs;
+use crate::image_args::ImageArgs;
 use crate::keys::{KeygenArgs, PasswordArgs, SignArgs};
-use crate::{keys, manage, run, show};
+use crate::prune::{self, PruneArgs};
+use crate::reimage::{self, ReimageArgs, UnassignArgs};
+use crate::status::{self, HistoryArgs, StatusArgs};
+use crate::{diff, keys, manage, run, show};
 
 /// Packs a root tree into an image that a cluster boots by BitTorrent, and manages the store of
 /// such images.
@@ -54,8 +59,18 @@ enum Command {
     Unpublish(RevisionArgs),
     /// Let a channel boot what was published before
     Rollback(RollbackArgs),
-    /// Remove all but the newest revisions of an image, never one that a channel boots
+    /// Let nodes boot a revision from their next boot on
+    Reimage(ReimageArgs),
+    /// Let nodes that were reimaged one by one follow their channel again
+    Unassign(UnassignArgs),
+    /// Remove all but the newest revisions of an image, never one that a channel boots or nodes run
     Prune(PruneArgs),
+    /// How many nodes run which revision
+    Status(StatusArgs),
+    /// What was done to the channels, and when
+    History(HistoryArgs),
+    /// What two revisions differ in: packages, files, size, pieces (needs root, it mounts both)
+    Diff(DiffArgs),
     /// List the revisions in the store
     List(StoreArg),
     /// Show what a revision, a .torrent or a manifest.json says
@@ -111,9 +126,8 @@ pub(crate) struct PackArgs {
     /// Nodes that will fetch at the same time: sets the length of a piece
     #[arg(long, value_name = "N", default_value_t = 400)]
     pub(crate) nodes: u32,
-    /// Compression of the image
-    #[arg(long, value_enum, default_value_t)]
-    pub(crate) compression: CompressionArg,
+    #[command(flatten)]
+    pub(crate) image: ImageArgs,
     /// Static bee-initrd-client for the initrd [default: next to this program,
     /// /usr/lib/beeswarm, PATH]
     #[arg(long, value_name = "FILE", env = "BEESWARM_CLIENT")]
@@ -155,28 +169,6 @@ pub(crate) struct PackArgs {
     pub(crate) channel: Channel,
 }
 
-/// `--compression`.
-#[derive(Debug, Clone, Copy, Default, ValueEnum)]
-pub(crate) enum CompressionArg {
-    /// Small, and fast to read
-    #[default]
-    Zstd,
-    /// Smallest, slow to read
-    Xz,
-    /// Largest, fastest to read
-    Lz4,
-}
-
-impl From<CompressionArg> for Compression {
-    fn from(arg: CompressionArg) -> Self {
-        match arg {
-            CompressionArg::Zstd => Self::Zstd,
-            CompressionArg::Xz => Self::Xz,
-            CompressionArg::Lz4 => Self::Lz4,
-        }
-    }
-}
-
 #[derive(Debug, Args)]
 pub(crate) struct PublishArgs {
     /// NAME@REV, or NAME for its newest revision
@@ -205,17 +197,6 @@ pub(crate) struct RollbackArgs {
     /// Channel to roll back
     #[arg(long, default_value_t)]
     pub(crate) channel: Channel,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct PruneArgs {
-    /// Name of the image
-    pub(crate) name: RevisionName,
-    #[command(flatten)]
-    pub(crate) store: StoreArg,
-    /// How many of the newest revisions stay
-    #[arg(long, value_name = "N")]
-    pub(crate) keep: usize,
 }
 
 #[derive(Debug, Args)]
@@ -252,7 +233,12 @@ impl Cli {
             Command::Publish(args) => manage::publish(args, json),
             Command::Unpublish(args) => manage::unpublish(args, json),
             Command::Rollback(args) => manage::rollback(args, json),
-            Command::Prune(args) => manage::prune(args, json),
+            Command::Reimage(args) => reimage::reimage(args, json),
+            Command::Unassign(args) => reimage::unassign(args, json),
+            Command::Prune(args) => prune::prune(args, json),
+            Command::Status(args) => status::status(args, json),
+            Command::History(args) => status::history(args, json),
+            Command::Diff(args) => diff::diff(args, json),
             Command::List(args) => show::list(args, json),
             Command::Inspect(args) => show::inspect(args, json),
             Command::Verify(args) => show::verify(args, json),
@@ -275,7 +261,7 @@ mod tests {
         let line = "bee-packer pack --source /r --name debian --store /s --tracker http://a:1 \
                     --tracker http://b:1 --web-seed http://c/ --kernel /k --kver 6.1.0 \
                     --nodes 30 --dracut-module /m --client /c --dracut-arg --add=x \
-                    --compression xz --publish --json --sign-key /k.key --password-file /p \
+                    --compression xz --format erofs --level 3 --block-size 64K --publish --json --sign-key /k.key --password-file /p \
                     --trust-key RWQ --allow-key-override --oldest debian@0123456789ab --exclude usr/share/doc/* --overlay /o --overlay /p \
                     --overlay-owner root --authorized-key /a.pub --build-fact TICKET=42 \
                     --allow-secret /etc/ssl/private/*";
@@ -289,6 +275,10 @@ mod tests {
             "bee-packer pack --source /r --name x",
             "bee-packer unpublish debian --store /s",
             "bee-packer prune debian --store /s",
+            "bee-packer reimage debian --store /s --at-next-boot",
+            "bee-packer reimage debian --store /s --all",
+            "bee-packer reimage debian --store /s --all --nodes x --at-next-boot",
+            "bee-packer unassign --store /s",
             "bee-packer keygen",
             "bee-packer sign debian --store /s",
             "bee-packer pack --source /r --name x --store /s --build-fact ticket=42",

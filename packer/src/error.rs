@@ -7,6 +7,7 @@ use proto::trust_policy::TrustPolicyError;
 use store::{NameError, StoreError};
 
 pub use crate::archive::ArchiveError;
+use crate::format::FormatError;
 pub use crate::oci::OciError;
 pub use crate::recipe::RecipeError;
 use crate::secrets::{self, Finding};
@@ -178,16 +179,22 @@ pub enum PackError {
         /// Kernel release.
         release: String,
     },
-    /// The kernel cannot mount an image of that compression.
+    /// `--level`, `--block-size`.
+    #[error("no such image")]
+    Format {
+        /// Why.
+        source: FormatError,
+    },
+    /// The kernel cannot mount such an image.
     #[error(
-        "kernel {release} cannot read {compression} images ({option} is not set in its \
-         configuration): use another --compression; most kernels have xz"
+        "kernel {release} cannot read {image} images ({option} is not set in its \
+         configuration): use another --compression or --format; most kernels have xz squashfs"
     )]
     KernelLacks {
         /// Kernel release.
         release: String,
-        /// `--compression`.
-        compression: &'static str,
+        /// `--compression` and `--format`.
+        image: String,
         /// Kernel configuration option.
         option: &'static str,
     },

@@ -58,6 +58,13 @@ pub enum Event {
         stage: Stage,
         /// 0 to 100.
         percent: u8,
+        /// Bytes that are done: of the source for [`Stage::Image`], of the image for [`Stage::Hash`].
+        bytes: u64,
+        /// Bytes per second since the step began.
+        rate: u64,
+        /// Seconds that are left at this rate; none before there is something to judge by.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        remaining_s: Option<u64>,
     },
     /// The step is done.
     Done {

@@ -151,7 +151,10 @@ pub(crate) fn lacks_option(root: &Path, release: &str, option: &str) -> bool {
     [format!("boot/config-{release}"), format!("usr/lib/modules/{release}/config")]
         .iter()
         .find_map(|path| fs::read_to_string(resolve(root, path).ok()??).ok())
-        .is_some_and(|text| !text.lines().any(|line| line.strip_prefix(option) == Some("=y")))
+        .is_some_and(|text| {
+            let set = |line: &str| matches!(line.strip_prefix(option), Some("=y" | "=m"));
+            !text.lines().any(set)
+        })
 }
 
 /// 5.9 < 5.10 < 6.1.0-9 < 6.1.0-10: numbers by value, the rest as text.

@@ -5,11 +5,13 @@
 //! everything is made in a [`store::Draft`] that is committed as a whole.
 //!
 //! The heavy lifting is done by the programs that distributions maintain for it: `mksquashfs`
-//! and `dracut`. ARCHITECTURE.md says what was measured instead of them.
+//! or `mkfs.erofs`, and `dracut`. ARCHITECTURE.md says what was measured instead of them.
 
+pub mod compare;
 pub mod contents;
 pub mod error;
 pub mod event;
+pub mod format;
 pub mod kernel;
 pub mod pack;
 pub mod piece_length;
@@ -19,16 +21,20 @@ pub mod verify;
 
 mod archive;
 mod authorized_keys;
+mod census;
 mod digest;
 mod dracut;
 mod elf;
+mod erofs;
 mod exclude;
 mod facts;
+mod image;
 mod initrd;
 mod initrd_contents;
 mod inside;
 mod locate;
 mod log_tail;
+mod meter;
 mod oci;
 mod overlay;
 mod pattern;

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::Error;
 use clap::Parser as _;
 use packer::PackError;
+use packer::compare::CompareError;
 use packer::error::Category;
 use packer::signing::{SignError, Unsigned};
 use store::StoreError;
@@ -12,12 +13,19 @@ use store::StoreError;
 use crate::cli::Cli;
 
 mod cli;
+mod cluster;
 mod content_args;
+mod diff;
+mod image_args;
 mod keys;
 mod manage;
+mod node_list;
 mod output;
+mod prune;
+mod reimage;
 mod run;
 mod show;
+mod status;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -44,15 +52,26 @@ fn category(error: &Error) -> Category {
     if error.downcast_ref::<Unsigned>().is_some() {
         return Category::Signature;
     }
-    match error.downcast_ref::<StoreError>() {
+    let compared = match error.downcast_ref::<CompareError>() {
+        Some(CompareError::Store(error)) => Some(error),
+        Some(CompareError::Torrent { .. }) => return Category::Damaged,
+        _ => None,
+    };
+    match compared.or_else(|| error.downcast_ref::<StoreError>()) {
         Some(
             StoreError::NotAStore { .. }
             | StoreError::NoRevision { .. }
             | StoreError::NoImage { .. }
             | StoreError::NothingOlder { .. }
-            | StoreError::InUse { .. },
+            | StoreError::InUse { .. }
+            | StoreError::Assigned { .. }
+            | StoreError::NotBootable { .. },
         ) => Category::Input,
-        Some(StoreError::Altered { .. } | StoreError::Manifest { .. }) => Category::Damaged,
+        Some(
+            StoreError::Altered { .. }
+            | StoreError::Manifest { .. }
+            | StoreError::Assignments { .. },
+        ) => Category::Damaged,
         Some(_) => Category::Store,
         None => Category::Other,
     }

@@ -1,11 +1,11 @@
-//! `bee-packer publish`, `unpublish`, `rollback`, `prune`.
+//! `bee-packer publish`, `unpublish`, `rollback`.
 
 use std::process::ExitCode;
 
 use serde_json::json;
 use store::{Channel, Published, RevisionName, RevisionRef, Store, StoreError};
 
-use crate::cli::{PruneArgs, PublishArgs, RevisionArgs, RollbackArgs};
+use crate::cli::{PublishArgs, RevisionArgs, RollbackArgs};
 use crate::output;
 
 /// The revision that NAME@REV or NAME (then its newest) says.
@@ -60,23 +60,6 @@ pub(crate) fn unpublish(args: &RevisionArgs, json: bool) -> anyhow::Result<ExitC
         output::json(&json!({ "event": "unpublished", "name": name, "revision": id }));
     } else {
         output::line(&format!("{} is no longer seeded", args.revision));
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-pub(crate) fn prune(args: &PruneArgs, json: bool) -> anyhow::Result<ExitCode> {
-    let store = Store::open(&*args.store.store)?;
-    let removed = store.prune(&args.name, args.keep)?;
-    for reference in &removed {
-        if json {
-            let RevisionRef { name, id } = reference;
-            output::json(&json!({ "event": "removed", "name": name, "revision": id }));
-        } else {
-            output::line(&format!("removed {reference}"));
-        }
-    }
-    if removed.is_empty() && !json {
-        output::line("nothing to remove");
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,10 +1,9 @@
 //! What the program prints: results on stdout, progress and errors on stderr.
 
-use std::cell::RefCell;
 use std::io::{self, IsTerminal as _, Write as _};
-use std::time::{Duration, Instant};
 
-use packer::event::{Event, Stage};
+use packer::event::Event;
+use proto::units::ByteSize;
 use serde::Serialize;
 
 /// One line on stdout. A reader that went away is no error.
@@ -31,13 +30,12 @@ pub(crate) struct Progress {
     json: bool,
     /// A line that is rewritten makes sense on a terminal only.
     terminal: bool,
-    shown: RefCell<Option<(Stage, Instant)>>,
 }
 
 impl Progress {
     pub(crate) fn new(json: bool) -> Self {
         let terminal = io::stderr().is_terminal();
-        Self { json, terminal, shown: RefCell::new(None) }
+        Self { json, terminal }
     }
 
     pub(crate) fn event(&self, event: &Event) {
@@ -48,18 +46,16 @@ impl Progress {
         let clear = if self.terminal { "\r\x1b[K" } else { "" };
         let _ = match event {
             Event::Stage { stage } => {
-                *self.shown.borrow_mut() = Some((*stage, Instant::now()));
                 if self.terminal {
                     write!(err, "{}", stage.describe())
                 } else {
                     writeln!(err, "{} ...", stage.describe())
                 }
             }
-            Event::Progress { stage, percent } if self.terminal => {
-                let left = self
-                    .remaining(*stage, *percent)
-                    .map_or_else(String::new, |left| format!(", {} s left", left.as_secs()));
-                write!(err, "{clear}{} {percent} %{left}", stage.describe())
+            Event::Progress { stage, percent, rate, remaining_s, .. } if self.terminal => {
+                let left = remaining_s.map_or_else(String::new, |s| format!(", {} left", time(s)));
+                let (stage, rate) = (stage.describe(), ByteSize(*rate));
+                write!(err, "{clear}{stage} {} {percent} %, {rate}/s{left}", bar(*percent))
             }
             Event::Progress { .. } => Ok(()),
             Event::Done { stage, elapsed_ms } => {
@@ -76,11 +72,32 @@ impl Progress {
         };
         let _ = err.flush();
     }
+}
 
-    /// By the time taken so far; none before there is something to judge by.
-    fn remaining(&self, stage: Stage, percent: u8) -> Option<Duration> {
-        let (shown, start) = (*self.shown.borrow())?;
-        (shown == stage && percent >= 5)
-            .then(|| start.elapsed() * u32::from(100 - percent.min(100)) / u32::from(percent))
+/// A tenth of the way is one mark.
+fn bar(percent: u8) -> String {
+    let done = usize::from(percent.min(100) / 10);
+    format!("[{}{}]", "#".repeat(done), "-".repeat(10 - done))
+}
+
+/// `12 s`, `3 min 05 s`.
+fn time(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        _ => format!("{} min {:02} s", seconds / 60, seconds % 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_for_people() {
+        assert_eq!(
+            (bar(0), bar(59), bar(100)),
+            ("[----------]".into(), "[#####-----]".into(), "[##########]".into())
+        );
+        assert_eq!((time(59), time(185)), ("59 s".into(), "3 min 05 s".into()));
     }
 }

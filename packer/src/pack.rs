@@ -16,14 +16,15 @@ pub use crate::contents::ContentOptions;
 use crate::contents::Plan;
 use crate::error::PackError;
 use crate::event::{Event, Observer, Stage};
+use crate::format::ImageFormat;
 pub use crate::initrd::InitrdOptions;
 use crate::kernel::{self, Kernel};
+use crate::meter::Meter;
 pub use crate::oci::{Format, Platform};
 use crate::signing::SigningKey;
 pub use crate::source::Source;
-pub use crate::squashfs::Compression;
 use crate::tool::Place;
-use crate::{digest, initrd, initrd_contents, piece_length, source, squashfs, torrent};
+use crate::{digest, image, initrd, initrd_contents, piece_length, source, torrent};
 
 /// What to pack, and how.
 #[derive(Debug, Clone)]
@@ -44,8 +45,8 @@ pub struct Options {
     pub private: bool,
     /// How many nodes are expected to fetch at once.
     pub nodes: u32,
-    /// Compression of the image.
-    pub compression: Compression,
+    /// What kind of image.
+    pub image: ImageFormat,
     /// What to change of the source, and what it may hold.
     pub contents: ContentOptions,
     /// Kernel and initrd.
@@ -148,12 +149,10 @@ pub fn pack(options: &Options, observe: Observer<'_>) -> Result<Packed, PackErro
         contents.gate(initrd.as_deref())
     })?;
     let (info_hash, piece_length) =
-        image(options, contents.root(), &draft, &steps, &trackers, &mut artefacts)?;
+        image_and_torrent(options, contents.root(), &draft, &steps, &trackers, &mut artefacts)?;
     contents.unchanged()?;
-    let facts = [
-        ("packer", concat!("bee-packer ", env!("CARGO_PKG_VERSION")).to_owned()),
-        ("compression", options.compression.name().to_owned()),
-    ];
+    let mut facts = options.image.facts();
+    facts.push(("packer", concat!("bee-packer ", env!("CARGO_PKG_VERSION")).to_owned()));
     let facts = facts.into_iter().chain(root.facts);
     let manifest = Manifest {
         version: MANIFEST_VERSION,
@@ -190,7 +189,7 @@ fn sign(
 type Artefacts = BTreeMap<ArtefactKind, Artefact>;
 
 /// Image and torrent.
-fn image(
+fn image_and_torrent(
     options: &Options,
     root: &Path,
     draft: &Draft,
@@ -199,14 +198,14 @@ fn image(
     artefacts: &mut Artefacts,
 ) -> Result<(InfoHash, u32), PackError> {
     let path = draft.dir().join(ArtefactKind::Image.file_name());
-    steps.run(Stage::Image, |place| {
-        squashfs::make(root, &path, options.compression, place, steps.observe)
-    })?;
+    steps
+        .run(Stage::Image, |place| image::make(root, &path, options.image, place, steps.observe))?;
     let read_error = |source| PackError::Read { path: path.clone(), source };
     let length = fs::metadata(&path).map_err(read_error)?.len();
     let piece_length = piece_length::choose(length, options.nodes);
     let (pieces, artefact) = steps.run(Stage::Hash, |_| {
-        torrent::hash(&path, piece_length, steps.percent(Stage::Hash, length)).map_err(read_error)
+        let mut meter = Meter::new(steps.observe, Stage::Hash, length);
+        torrent::hash(&path, piece_length, |done| meter.bytes(done)).map_err(read_error)
     })?;
     artefacts.insert(ArtefactKind::Image, artefact);
     let info = torrent::info(length, piece_length, pieces, options.private)?;
@@ -270,16 +269,15 @@ fn boot(
 
 /// Refuses an image that its own kernel cannot mount.
 fn check_kernel(options: &Options, root: &Path, kernel: &Kernel) -> Result<(), PackError> {
-    let option = options.compression.kernel_option();
-    if kernel::lacks_option(root, &kernel.release, option) {
-        let compression = options.compression.name();
-        return Err(PackError::KernelLacks {
+    let mut wanted = options.image.kernel_options().iter();
+    match wanted.find(|option| kernel::lacks_option(root, &kernel.release, option)) {
+        Some(option) => Err(PackError::KernelLacks {
             release: kernel.release.clone(),
-            compression,
+            image: options.image.to_string(),
             option,
-        });
+        }),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 fn add(path: &Path) -> Result<Artefact, PackError> {
@@ -314,17 +312,5 @@ impl Steps<'_> {
         let elapsed_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
         (self.observe)(Event::Done { stage, elapsed_ms });
         Ok(result)
-    }
-
-    /// Turns bytes done into an event per percent.
-    fn percent(&self, stage: Stage, total: u64) -> impl FnMut(u64) {
-        let mut last = 0;
-        move |done| {
-            let percent = u8::try_from(done * 100 / total.max(1)).unwrap_or(100);
-            if percent > last {
-                last = percent;
-                (self.observe)(Event::Progress { stage, percent });
-            }
-        }
     }
 }

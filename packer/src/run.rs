@@ -70,7 +70,7 @@ fn options(
         web_seeds: args.web_seeds.clone(),
         private: args.private,
         nodes: args.nodes,
-        compression: args.compression.into(),
+        image: args.image.format()?,
         contents: args.contents.options()?,
         boot,
         sign: key.map(|key| Signing { key, time: keys::now() }),

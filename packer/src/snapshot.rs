@@ -13,8 +13,8 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::error::PackError;
+use crate::image::EMPTIED;
 use crate::pattern::Patterns;
-use crate::squashfs::EMPTIED;
 
 /// Changed paths that an error names.
 const NAMED: usize = 8;

@@ -1,52 +1,15 @@
-//! The image: squashfs, made by mksquashfs.
+//! The image as squashfs, made by mksquashfs.
 
-use std::fs::{self, OpenOptions};
 use std::path::Path;
 
 use crate::error::PackError;
-use crate::event::{Event, Observer, Stage};
+use crate::event::{Event, Observer};
+use crate::format::{Compression, ImageFormat};
+use crate::meter::Meter;
 use crate::tool::{MKSQUASHFS, Place};
 
-/// A loop device drops a tail that is not a whole sector; squashfs and pages like 4 KiB.
-pub(crate) const ALIGNMENT: u64 = 4096;
-
-/// Directories that are mounted over on a running system: they stay, empty.
-pub(crate) const EMPTIED: [&str; 5] = ["proc", "sys", "dev", "run", "tmp"];
-
-/// How the image is compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Compression {
-    /// Good and fast to read: the default.
-    #[default]
-    Zstd,
-    /// Smallest, slow to read.
-    Xz,
-    /// Largest, fastest to read.
-    Lz4,
-}
-
-impl Compression {
-    /// As mksquashfs and the manifest call it.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Zstd => "zstd",
-            Self::Xz => "xz",
-            Self::Lz4 => "lz4",
-        }
-    }
-
-    /// The kernel configuration option that a node needs to mount the image.
-    pub(crate) fn kernel_option(self) -> &'static str {
-        match self {
-            Self::Zstd => "CONFIG_SQUASHFS_ZSTD",
-            Self::Xz => "CONFIG_SQUASHFS_XZ",
-            Self::Lz4 => "CONFIG_SQUASHFS_LZ4",
-        }
-    }
-}
-
-/// Makes `image` of the tree at `root`; the same tree gives the same bytes.
+/// Makes `image` of the tree at `root`, without what lies in `emptied`; the same tree gives the same
+/// bytes.
 ///
 /// Kept: owners, modes, times, hard links, device nodes, extended attributes (file capabilities
 /// and SELinux labels are such). Not kept, because squashfs cannot: POSIX ACLs; a warning says so.
@@ -56,13 +19,17 @@ impl Compression {
 pub(crate) fn make(
     root: &Path,
     image: &Path,
-    compression: Compression,
+    format: ImageFormat,
+    emptied: &[&str],
     place: &Place<'_>,
     observe: Observer<'_>,
+    meter: &mut Meter<'_>,
 ) -> Result<(), PackError> {
     let mut command = MKSQUASHFS.command();
     command.arg(root).arg(image);
-    command.args(["-comp", compression.name(), "-noappend", "-progress", "-no-recovery"]);
+    command.args(["-comp", format.compression().name()]).args(level(format));
+    command.args(["-b", &format.block_size().to_string()]);
+    command.args(["-noappend", "-progress", "-no-recovery"]);
     // a file that cannot be read would otherwise be left out with a message
     command.arg("-exit-on-error");
     // by default it takes a quarter of the host's memory
@@ -75,13 +42,11 @@ pub(crate) fn make(
     command.args(["-wildcards", "-e"]);
     // as in a shell, `*` does not stand for hidden files
     command
-        .args(EMPTIED.map(|dir| format!("{dir}/*")))
-        .args(EMPTIED.map(|dir| format!("{dir}/.*")));
-    let mut percent = 0;
+        .args(emptied.iter().map(|dir| format!("{dir}/*")))
+        .args(emptied.iter().map(|dir| format!("{dir}/.*")));
     let output = MKSQUASHFS.run(command, |bytes| {
-        if let Some(now) = last_percent(bytes).filter(|now| *now > percent) {
-            percent = now;
-            observe(Event::Progress { stage: Stage::Image, percent });
+        if let Some(percent) = last_percent(bytes) {
+            meter.percent(percent);
         }
     })?;
     if !output.status.success() {
@@ -93,7 +58,18 @@ pub(crate) fn make(
                     (set them at boot with tmpfiles.d)";
         observe(Event::Warning { text: text.to_owned() });
     }
-    pad(image, place)
+    Ok(())
+}
+
+/// Options of the compressor for a level that [`ImageFormat`] has checked.
+fn level(format: ImageFormat) -> Vec<String> {
+    match (format.compression(), format.level()) {
+        (Compression::Zstd, Some(level)) => {
+            vec!["-Xcompression-level".to_owned(), level.to_string()]
+        }
+        (Compression::Lz4, Some(2..)) => vec!["-Xhc".to_owned()],
+        _ => Vec::new(),
+    }
 }
 
 /// Whether this host's mksquashfs has an option (4.4, of RHEL 9, has fewer).
@@ -108,17 +84,6 @@ fn last_percent(bytes: &[u8]) -> Option<u8> {
     let text = std::str::from_utf8(bytes).ok()?;
     let before = &text[..text.rfind('%')?];
     before.rsplit(' ').next()?.parse().ok().filter(|p| *p <= 100)
-}
-
-/// mksquashfs pads to 4 KiB; should a version not do it, this does.
-fn pad(image: &Path, place: &Place<'_>) -> Result<(), PackError> {
-    let error = |e| place.write_error(image.to_owned(), e);
-    let length = fs::metadata(image).map_err(error)?.len();
-    let padded = length.next_multiple_of(ALIGNMENT);
-    if padded == length {
-        return Ok(());
-    }
-    OpenOptions::new().write(true).open(image).and_then(|f| f.set_len(padded)).map_err(error)
 }
 
 #[cfg(test)]
@@ -139,17 +104,5 @@ mod tests {
     fn options_are_looked_up() {
         assert!(knows("-noappend").expect("squashfs-tools must be installed for this test"));
         assert!(!knows("-no-such-option").unwrap());
-    }
-
-    #[test]
-    fn an_image_of_odd_length_is_padded() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("image");
-        let place = Place { store: dir.path(), step: "padding" };
-        for (before, after) in [(1, 4096), (4096, 4096), (5000, 8192)] {
-            fs::write(&path, vec![7; before]).unwrap();
-            pad(&path, &place).unwrap();
-            assert_eq!(fs::metadata(&path).unwrap().len(), after);
-        }
     }
 }

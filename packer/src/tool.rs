@@ -48,6 +48,11 @@ pub(crate) const SETPRIV: Tool = Tool {
     purpose: "keeps what runs in the root in bounds",
     package: "util-linux",
 };
+pub(crate) const MKFS_EROFS: Tool = Tool {
+    program: "mkfs.erofs",
+    purpose: "makes the image",
+    package: "erofs-utils (Debian, Fedora, RHEL 9 and later)",
+};
 pub(crate) const DRACUT: Tool = Tool {
     program: "dracut",
     purpose: "makes the initrd",

@@ -10,6 +10,7 @@ use proto::metainfo::Metainfo;
 use store::{RevisionDir, StoreError};
 
 use crate::event::{Event, Observer, Stage};
+use crate::meter::Meter;
 use crate::{digest, torrent};
 
 /// Something that is not as the manifest says.
@@ -69,15 +70,8 @@ fn image(revision: &RevisionDir, manifest: &Manifest, observe: Observer<'_>) -> 
         }
     }
     let piece_length = metainfo.as_ref().map_or(1 << 20, |m| m.info.geometry.piece_length());
-    let mut last = 0;
-    let hashed = torrent::hash(&revision.image(), piece_length, |done| {
-        let percent =
-            u8::try_from(done.saturating_mul(100) / expected.length.max(1)).unwrap_or(100);
-        if percent > last {
-            last = percent;
-            observe(Event::Progress { stage: Stage::Hash, percent });
-        }
-    });
+    let mut meter = Meter::new(observe, Stage::Hash, expected.length);
+    let hashed = torrent::hash(&revision.image(), piece_length, |done| meter.bytes(done));
     let (pieces, actual) = match hashed {
         Ok((pieces, artefact)) => (pieces, Ok(artefact)),
         Err(e) => (Vec::new(), Err(e)),

@@ -17,9 +17,9 @@ use sys::mount::MountError;
 use crate::error::PackError;
 use crate::event::{Event, Observer};
 use crate::exclude;
+use crate::image::EMPTIED;
 use crate::overlay;
 use crate::snapshot::Obstacle;
-use crate::squashfs::EMPTIED;
 use crate::tool::Place;
 use crate::tree::Dir;
 

@@ -68,7 +68,7 @@ pub enum EventKind {
         /// `/dev/loopN`
         device: String,
     },
-    /// squashfs and overlay are mounted.
+    /// Image and overlay are mounted.
     Mount {
         /// Where the new root is.
         root: String,

@@ -27,5 +27,6 @@ pub mod trust_policy;
 pub mod udp_tracker;
 pub mod units;
 pub mod unix_time;
+pub mod usage;
 mod versioned;
 pub mod wire;

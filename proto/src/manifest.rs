@@ -23,7 +23,8 @@ pub const MANIFEST_FILE: &str = "manifest.json";
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ArtefactKind {
-    /// `rootimg.sfs`
+    /// `rootimg.sfs`: squashfs or EROFS. The name is the same for both: torrents, URLs and clients know
+    /// it; which it is stands in the superblock.
     Image,
     /// `rootimg.torrent`
     Torrent,

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use proto::manifest::ManifestError;
+use proto::node_id::NodeId;
 
 use crate::name::{Channel, NameError, RevisionId, RevisionName, RevisionRef};
 
@@ -119,6 +120,34 @@ pub enum StoreError {
         reference: RevisionRef,
         /// A channel that points to it.
         channel: Channel,
+    },
+    /// A revision is what a node was told to boot.
+    #[error(
+        "{reference} is what node {node} was told to boot: let it follow its channel again \
+         (`bee-packer unassign {node}`), or reimage it with another revision, first"
+    )]
+    Assigned {
+        /// The revision.
+        reference: RevisionRef,
+        /// A node that was told to boot it.
+        node: NodeId,
+    },
+    /// A revision that no node can boot.
+    #[error("{reference} has no kernel or no initrd: nodes cannot boot it. Pack it with both")]
+    NotBootable {
+        /// The revision.
+        reference: RevisionRef,
+    },
+    /// `assignments.json` cannot be understood.
+    #[error(
+        "{path} is damaged or of a newer version ({reason}): remove it, and nodes follow their \
+         channels"
+    )]
+    Assignments {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
     },
     /// A link that does not lead to a revision.
     #[error("{path} leads to {target:?}, not to a revision: remove the link and publish again")]

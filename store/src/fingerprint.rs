@@ -1,4 +1,4 @@
-//! Has anything been published, rolled back or pruned? Answered without opening a manifest.
+//! Has anything been published, rolled back, pruned or assigned? Answered without opening a manifest.
 
 use std::fs;
 use std::io;
@@ -10,7 +10,7 @@ use crate::error::StoreError;
 use crate::layout;
 use crate::root::Store;
 
-/// A digest of every published link and channel pointer. Two equal ones mean: nothing changed.
+/// A digest of every published link, channel pointer and assignment. Two equal ones mean: nothing changed.
 ///
 /// It costs one readdir(3) per image and channel and one readlink(2) per link: a daemon can ask
 /// twice a second.
@@ -32,6 +32,12 @@ impl Store {
             let path = layout::channel(self.root(), &channel, &name);
             let target = read_link(&path)?;
             digest.update(format!("{channel} {name} {target:?}\n"));
+        }
+        let path = self.root().join(layout::ASSIGNMENTS);
+        match fs::read(&path) {
+            Ok(bytes) => digest.update(bytes),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => return Err(StoreError::Read { path, source }),
         }
         Ok(Fingerprint(digest.finalize().into()))
     }

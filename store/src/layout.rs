@@ -10,6 +10,8 @@ pub(crate) const LOCK: &str = ".lock";
 pub(crate) const REVISIONS: &str = "revisions";
 pub(crate) const PUBLISHED: &str = "published";
 pub(crate) const CHANNELS: &str = "channels";
+pub(crate) const HISTORY: &str = "history.jsonl";
+pub(crate) const ASSIGNMENTS: &str = "assignments.json";
 
 /// `revisions/NAME/REV`.
 pub(crate) fn revision(root: &Path, r: &RevisionRef) -> PathBuf {

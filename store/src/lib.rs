@@ -13,11 +13,13 @@
 //! Writers exclude each other with `flock(2)` on `tmp/.lock`, held for a few system calls only;
 //! a [`Draft`] holds a lock of its own for as long as its packer lives. Readers take no lock.
 
+mod assign;
 mod crash;
 mod draft;
 mod durable;
 mod error;
 mod fingerprint;
+mod history;
 mod layout;
 mod name;
 mod prune;
@@ -27,10 +29,13 @@ mod root;
 #[cfg(test)]
 mod tests;
 
+pub use assign::Assignments;
 pub use draft::{Committed, Draft};
 pub use error::StoreError;
 pub use fingerprint::Fingerprint;
+pub use history::{Action, HistoryEntry};
 pub use name::{Channel, NameError, RevisionId, RevisionName, RevisionRef};
+pub use prune::{Pruned, Use};
 pub use publish::Published;
 pub use revision::RevisionDir;
 pub use root::{Listed, Store};

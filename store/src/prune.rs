@@ -2,20 +2,58 @@
 
 use crate::durable;
 use crate::error::StoreError;
+use crate::history::{Action, HistoryEntry};
 use crate::layout::{self, TMP};
-use crate::name::{RevisionName, RevisionRef};
+use crate::name::{Channel, RevisionName, RevisionRef};
 use crate::root::Store;
+use proto::node_id::NodeId;
+
+/// What [`Store::prune_sparing`] did.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Pruned {
+    /// Gone.
+    pub removed: Vec<RevisionRef>,
+    /// Older than those that were to stay, but in use.
+    pub spared: Vec<(RevisionRef, Use)>,
+}
+
+/// Why a revision stays.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Use {
+    /// A channel boots it.
+    Channel(Channel),
+    /// A node was told to boot it.
+    Assigned(NodeId),
+    /// The caller says that nodes run it.
+    Running,
+}
 
 impl Store {
-    /// Removes all but the newest `keep` revisions of an image; returns what was removed.
-    ///
-    /// A revision that a channel points to is never removed, however old it is. Newest is what
-    /// was published last; a revision that never was counts from when it was packed.
+    /// As [`Store::prune_sparing`], for a caller who knows of no node that runs anything.
     ///
     /// # Errors
-    /// [`StoreError::NoImage`]; [`StoreError::BadLink`] when a channel's pointer cannot be read
-    /// (nothing is removed then); the errors of writing.
+    /// Those of [`Store::prune_sparing`].
     pub fn prune(&self, name: &RevisionName, keep: usize) -> Result<Vec<RevisionRef>, StoreError> {
+        self.prune_sparing(name, keep, &[]).map(|pruned| pruned.removed)
+    }
+
+    /// Removes all but the newest `keep` revisions of an image.
+    ///
+    /// A revision that a channel points to, that a node was told to boot, or that is among `running`
+    /// is never removed, however old it is. Newest is what was published last; a revision that never
+    /// was counts from when it was packed.
+    ///
+    /// # Errors
+    /// [`StoreError::NoImage`]; [`StoreError::BadLink`] and [`StoreError::Assignments`] when a
+    /// channel's pointer or the assignments cannot be read (nothing is removed then); the errors of
+    /// writing.
+    pub fn prune_sparing(
+        &self,
+        name: &RevisionName,
+        keep: usize,
+        running: &[RevisionRef],
+    ) -> Result<Pruned, StoreError> {
         let _lock = self.lock()?;
         // also an error for a pointer that leads nowhere: it could mean any of them
         for (channel, pointed) in self.channels()? {
@@ -23,21 +61,29 @@ impl Store {
                 self.current(&channel, &pointed)?;
             }
         }
+        let assignments = self.assignments()?;
         let mut listed = self.list()?;
         listed.retain(|l| l.reference.name == *name);
         if listed.is_empty() {
             return Err(StoreError::NoImage { name: name.clone() });
         }
-        let doomed: Vec<_> = listed
-            .into_iter()
-            .skip(keep)
-            .filter(|l| l.channels.is_empty())
-            .map(|l| l.reference)
-            .collect();
-        for reference in &doomed {
-            self.remove(reference)?;
+        let mut pruned = Pruned::default();
+        for old in listed.into_iter().skip(keep) {
+            let used = match (old.channels.first(), assignments.holder(&old.reference)) {
+                (Some(channel), _) => Some(Use::Channel(channel.clone())),
+                (None, Some(node)) => Some(Use::Assigned(node)),
+                (None, None) => running.contains(&old.reference).then_some(Use::Running),
+            };
+            match used {
+                Some(used) => pruned.spared.push((old.reference, used)),
+                None => pruned.removed.push(old.reference),
+            }
         }
-        Ok(doomed)
+        for reference in &pruned.removed {
+            self.remove(reference)?;
+            self.record(&[HistoryEntry::now(Action::Prune, Some(reference))])?;
+        }
+        Ok(pruned)
     }
 
     /// First nobody is told of it any more, then it is gone at once. The caller holds the lock.

@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::durable;
 use crate::error::StoreError;
+use crate::history::{Action, HistoryEntry};
 use crate::layout::{self, TMP};
 use crate::name::{Channel, RevisionName, RevisionRef};
 use crate::root::Store;
@@ -32,12 +33,20 @@ impl Store {
     ) -> Result<Published, StoreError> {
         let _lock = self.lock()?;
         self.revision(reference)?.manifest()?;
-        let link = layout::published(self.root(), reference);
-        self.link(reference, &link, self.next_time(&reference.name)?)?;
-        self.point(reference, channel)
+        self.seed(reference)?;
+        self.point(Action::Publish, reference, channel)
     }
 
-    /// Points `channel` to the revision that was published before the one it points to.
+    /// Makes the link that lets a revision be seeded, served and tracked, or makes it the newest. The
+    /// caller holds the lock.
+    pub(crate) fn seed(&self, reference: &RevisionRef) -> Result<(), StoreError> {
+        let link = layout::published(self.root(), reference);
+        self.link(reference, &link, self.next_time(&reference.name)?)
+    }
+
+    /// Points `channel` to the newest published revision that is older than the one it points to and
+    /// that the channel pointed to before: what was only tried on single nodes or in another channel is
+    /// passed over. Without a history any older one does.
     ///
     /// # Errors
     /// [`StoreError::NoImage`] when the channel has no such image, [`StoreError::NothingOlder`].
@@ -51,23 +60,35 @@ impl Store {
             .current(channel, name)?
             .ok_or_else(|| StoreError::NoImage { name: name.clone() })?;
         let listed = self.list()?;
+        let history = self.history()?;
+        let of_channel = |entry: &&HistoryEntry| {
+            entry.channel.as_ref() == Some(channel) && entry.name.as_ref() == Some(name)
+        };
+        let booted: Vec<_> = history
+            .iter()
+            .filter(of_channel)
+            .flat_map(|entry| [&entry.revision, &entry.previous])
+            .flatten()
+            .collect();
         let older = listed
             .into_iter()
             .filter(|l| l.published && l.reference.name == *name)
             .map(|l| l.reference)
             .skip_while(|r| r != current.reference())
-            .nth(1)
+            .skip(1)
+            .find(|r| booted.is_empty() || booted.contains(&&r.id))
             .ok_or_else(|| StoreError::NothingOlder {
                 name: name.clone(),
                 channel: channel.clone(),
             })?;
-        self.point(&older, channel)
+        self.point(Action::Rollback, &older, channel)
     }
 
     /// Stops seeding and serving a revision; its files stay.
     ///
     /// # Errors
-    /// [`StoreError::InUse`] while a channel points to it.
+    /// [`StoreError::InUse`] while a channel points to it, [`StoreError::Assigned`] while a node is to
+    /// boot it.
     pub fn unpublish(&self, reference: &RevisionRef) -> Result<(), StoreError> {
         let _lock = self.lock()?;
         self.revision(reference)?;
@@ -78,11 +99,20 @@ impl Store {
                 return Err(StoreError::InUse { reference: reference.clone(), channel });
             }
         }
-        durable::remove_file(&layout::published(self.root(), reference))
+        if let Some(node) = self.assignments()?.holder(reference) {
+            return Err(StoreError::Assigned { reference: reference.clone(), node });
+        }
+        durable::remove_file(&layout::published(self.root(), reference))?;
+        self.record(&[HistoryEntry::now(Action::Unpublish, Some(reference))])
     }
 
     /// Replaces a channel's pointer.
-    fn point(&self, reference: &RevisionRef, channel: &Channel) -> Result<Published, StoreError> {
+    fn point(
+        &self,
+        action: Action,
+        reference: &RevisionRef,
+        channel: &Channel,
+    ) -> Result<Published, StoreError> {
         let previous = self
             .current(channel, &reference.name)
             // a pointer to nowhere is what this repairs
@@ -90,6 +120,7 @@ impl Store {
             .map(|dir| dir.reference().clone());
         let link = layout::channel(self.root(), channel, &reference.name);
         self.link(reference, &link, SystemTime::now())?;
+        self.record_pointer(action, channel, reference, previous.as_ref())?;
         Ok(Published { current: reference.clone(), previous })
     }
 

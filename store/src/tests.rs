@@ -10,6 +10,8 @@ use tempfile::TempDir;
 
 use crate::{Channel, Committed, Draft, RevisionName, RevisionRef, Store, StoreError, crash};
 
+mod nodes;
+
 const TEXT: &str = "not really a kernel";
 
 fn store() -> (TempDir, Store) {
@@ -81,6 +83,11 @@ fn check_invariants(store: &Store) {
         let dir = store.current(&channel, &image).unwrap().expect("listed");
         assert!(store.published().unwrap().contains(dir.reference()), "boots what is not served");
     }
+    for (node, reference) in store.assignments().unwrap().iter() {
+        assert!(store.published().unwrap().contains(reference), "{node} boots what is not served");
+    }
+    let text = fs::read_to_string(store.root().join("history.jsonl")).unwrap_or_default();
+    assert_eq!(store.history().unwrap().len(), text.lines().count(), "half a line: {text}");
 }
 
 #[test]
@@ -385,7 +392,7 @@ fn crash_everywhere(prepare: impl Fn(&Store), change: impl Fn(&Store) -> Result<
         check_invariants(&store);
         if !crashed {
             outcome.unwrap();
-            assert!(steps > 5, "{steps} steps only: the crash points are gone");
+            assert!(steps > 4, "{steps} steps only: the crash points are gone");
             return;
         }
         assert!(matches!(outcome, Err(StoreError::Crash)), "step {steps}: {outcome:?}");

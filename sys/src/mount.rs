@@ -1,5 +1,6 @@
-//! Mounting what a stateless root is made of: tmpfs, squashfs, overlay (mount(2)).
+//! Mounting what a stateless root is made of: tmpfs, an image, overlay (mount(2)).
 
+mod image;
 mod table;
 
 use std::ffi::OsStr;
@@ -12,6 +13,7 @@ use nix::mount::{MntFlags, MsFlags, umount2};
 use nix::sched::{CloneFlags, unshare};
 use thiserror::Error;
 
+pub use image::image;
 pub use table::is_listed;
 
 /// Something could not be mounted or unmounted.
@@ -27,6 +29,18 @@ pub enum MountError {
         /// What mount(2) said.
         #[source]
         source: Errno,
+    },
+    /// What is on the device is no image of ours.
+    #[error(
+        "{} holds neither a squashfs nor an EROFS image that can be read: pack it with bee-packer",
+        device.display()
+    )]
+    Image {
+        /// The block device.
+        device: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
     },
     /// The kernel refused the unmount.
     #[error("cannot unmount {}", target.display())]
@@ -63,19 +77,11 @@ fn remedy(kind: &str, errno: &Errno) -> String {
         ),
         Errno::ENOENT => ": the mount point or the source does not exist".into(),
         Errno::EPERM => ": needs root (CAP_SYS_ADMIN)".into(),
-        Errno::EINVAL if kind == "squashfs" => {
-            ": not a squashfs image, or one with a compressor this kernel lacks".into()
+        Errno::EINVAL | Errno::EOPNOTSUPP if matches!(kind, "squashfs" | "erofs") => {
+            format!(": a damaged {kind} image, or one with a compressor this kernel lacks")
         }
         _ => String::new(),
     }
-}
-
-/// Mounts the squashfs image on the block device `source` read-only on `target`.
-///
-/// # Errors
-/// [`MountError::Mount`].
-pub fn squashfs(source: &Path, target: &Path) -> Result<(), MountError> {
-    mount("squashfs", Some(source.as_os_str()), target, MsFlags::MS_RDONLY, OsStr::new(""))
 }
 
 /// Settings of a tmpfs.

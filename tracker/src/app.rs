@@ -117,7 +117,7 @@ impl App {
             tracing::warn!(problem, "store cannot be read; the last known state stays");
             let problems = vec![problem];
             let mut place = self.catalog.write().unwrap_or_else(|poisoned| poisoned.into_inner());
-            *place = Arc::new(Catalog { images: old.images.clone(), problems });
+            *place = Arc::new(Catalog { problems, ..Catalog::clone(&old) });
         }
     }
 

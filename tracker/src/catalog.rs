@@ -8,7 +8,8 @@ use std::{fs, io};
 
 use proto::hash::{InfoHash, Sha256Digest};
 use proto::manifest::ArtefactKind;
-use store::{Channel, Fingerprint, RevisionName, RevisionRef, Store, StoreError};
+use proto::node_id::NodeId;
+use store::{Assignments, Channel, Fingerprint, RevisionName, RevisionRef, Store, StoreError};
 
 use crate::boot::script::Offer;
 
@@ -36,6 +37,8 @@ pub struct Image {
 pub struct Catalog {
     /// Published revisions by name and id.
     pub images: Vec<Image>,
+    /// Nodes that boot another revision than their channel's.
+    pub assignments: Assignments,
     /// What could not be read, for people.
     pub problems: Vec<String>,
 }
@@ -46,7 +49,9 @@ impl Catalog {
     /// # Errors
     /// When the store as a whole cannot be read.
     pub fn read(store: &Store) -> Result<Self, StoreError> {
-        let mut catalog = Self::default();
+        // without it a node would silently boot the wrong image
+        let assignments = store.assignments()?;
+        let mut catalog = Self { assignments, ..Self::default() };
         let mut pointers: HashMap<RevisionRef, Vec<Channel>> = HashMap::new();
         for (channel, name) in store.channels()? {
             match store.current(&channel, &name) {
@@ -98,6 +103,23 @@ impl Catalog {
         self.images.iter().find(|image| image.info_hash == *info_hash)
     }
 
+    /// What `node` boots: what it was told to, or else what its channel says.
+    ///
+    /// # Errors
+    /// The reason, for the node's screen, why there is nothing.
+    pub fn offer_to(
+        &self,
+        node: NodeId,
+        channel: &Channel,
+        name: Option<&RevisionName>,
+    ) -> Result<Offer, String> {
+        let Some(told) = self.assignments.get(node) else { return self.offer(channel, name) };
+        let image = self.images.iter().find(|image| image.revision == *told).ok_or_else(|| {
+            format!("this node was told to boot {told}, which is not published: publish it")
+        })?;
+        bootable(image)
+    }
+
     /// What a node of `channel` boots.
     ///
     /// # Errors
@@ -121,14 +143,18 @@ impl Catalog {
                 ));
             }
         };
-        if !image.bootable {
-            return Err(format!(
-                "image {} has no kernel or no initrd: pack it again with --kernel",
-                image.revision
-            ));
-        }
-        Ok(Offer { revision: image.revision.clone(), pin: image.manifest })
+        bootable(image)
     }
+}
+
+fn bootable(image: &Image) -> Result<Offer, String> {
+    if !image.bootable {
+        return Err(format!(
+            "image {} has no kernel or no initrd: pack it again with --kernel",
+            image.revision
+        ));
+    }
+    Ok(Offer { revision: image.revision.clone(), pin: image.manifest })
 }
 
 /// Follows a store on disk.

@@ -23,6 +23,7 @@ mod boot;
 mod metrics;
 mod nodes;
 mod page;
+mod usage;
 
 /// Time for a request's head; an idle connection is closed after it too.
 const HEAD_DEADLINE: Duration = Duration::from_secs(10);
@@ -67,6 +68,7 @@ impl Service {
             .route("/api/v1/nodes/{id}", get(nodes::one))
             .route("/api/v1/nodes/{id}/events", post(nodes::events))
             .route("/api/v1/swarm", get(nodes::swarm))
+            .route(proto::usage::USAGE_PATH, get(usage::usage))
             .route("/healthz", get(metrics::healthz))
             .route("/metrics", get(metrics::metrics))
             .fallback(not_found)

@@ -186,6 +186,13 @@ impl Torrents {
         all
     }
 
+    /// How many peers of a torrent are no admin host's seeder.
+    #[must_use]
+    pub fn nodes(&self, info_hash: &InfoHash) -> usize {
+        let swarm = |torrent: &Torrent| torrent.swarm.len() - torrent.swarm.admins().count();
+        self.table.get(info_hash).map_or(0, swarm)
+    }
+
     /// Forgets peers whose time is over; returns how many.
     pub fn expire(&mut self, now: Instant) -> usize {
         self.table.values_mut().map(|torrent| torrent.swarm.expire(now)).sum()

@@ -22,6 +22,7 @@ mod member;
 mod meter;
 mod options;
 mod outcome;
+mod pack;
 mod pair;
 mod places;
 mod publish;
@@ -54,6 +55,11 @@ enum What {
     Pair(pair::PairArgs),
     /// One admin host to many nodes over HTTP and the peer protocol, beside nginx
     Serve(serve::ServeArgs),
+    /// Packing an image, beside mksquashfs and tar2sqfs
+    Pack(pack::PackArgs),
+    /// Runs a program and tells what it used, for the benchmark's own use
+    #[command(hide = true)]
+    Measure(pack::MeasureArgs),
     /// Flame graphs of seeder and nodes while a crowd fetches (needs perf)
     Flame(flame::FlameArgs),
     /// A peer that takes an image and keeps nothing, for the benchmark's own use
@@ -71,6 +77,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         What::Sim(args) => sim::run(&args),
         What::Pair(args) => pair::run(&args),
         What::Serve(args) => serve::run(&args),
+        What::Pack(args) => pack::run(&args),
+        What::Measure(args) => pack::measure(&args),
         What::Flame(args) => flame::run(&args),
         What::Leech(args) => leech::run(&args),
         What::Liar(args) => liar::run(&args),

@@ -36,6 +36,9 @@ const CALLED_BY_TESTS: &[Program] = &[
     )),
     Program::System(Tool::new("openssl", "keys that the packer refuses", "openssl", "openssl")),
     Program::System(Tool::new("git", "the commit that an image was made of", "git", "git")),
+    Program::System(Tool::new("setfacl", "access control lists of a packed root", "acl", "acl")),
+    Program::System(Tool::new("mkfs.erofs", "EROFS images", "erofs-utils", "erofs-utils")),
+    Program::System(Tool::new("rpmbuild", "packages of a packed root", "rpm", "rpm-build")),
     Program::System(OPENTRACKER),
     Program::System(Tool::new(
         "minisign",

@@ -1,7 +1,7 @@
 //! The last three states: a loop device, a root, a record.
 //!
 //! ```text
-//!  RUN/image/rootimg.sfs ─▶ /dev/loopN ─▶ RUN/lower (squashfs, read-only) ┐
+//!  RUN/image/rootimg.sfs ─▶ /dev/loopN ─▶ RUN/lower (the image, read-only) ┐
 //!                                         RUN/overlay (tmpfs: upper, work) ┴▶ ROOT (overlay)
 //! ```
 //!
@@ -53,7 +53,7 @@ impl Attached {
         self.device.path().display().to_string()
     }
 
-    /// Mounts squashfs and overlay. After an error nothing of it is left, so that the next attempt
+    /// Mounts image and overlay. After an error nothing of it is left, so that the next attempt
     /// starts from the image.
     pub(super) fn mount(self) -> Result<Mounted, BootError> {
         let Self { verified: Verified { context, trusted, completed }, device } = self;
@@ -119,7 +119,7 @@ impl Layers {
         for dir in [self.lower.as_path(), self.overlay.as_path(), root] {
             make_dir(dir)?;
         }
-        mount::squashfs(device.path(), &self.lower).map_err(BootError::Mount)?;
+        mount::image(device.path(), &self.lower).map_err(BootError::Mount)?;
         // an absolute link to `init` points into the image, so it is not followed here
         if !["sbin/init", "usr/sbin/init", "init", "etc/init", "lib/systemd/systemd"]
             .iter()

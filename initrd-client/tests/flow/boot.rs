@@ -136,6 +136,31 @@ fn a_root_is_mounted_and_the_record_says_how_to_go_on() {
 }
 
 #[test]
+fn an_erofs_image_is_mounted_as_well() {
+    let server = Server::start();
+    let image = Image::erofs(&[server.url("/announce")]);
+    assert_eq!(image.bytes[1024..1028], 0xE0F5_E1E2_u32.to_le_bytes());
+    serve(&server, &image);
+    let _seeder = Seeder::start(&image);
+    let pin = proto::hash::Sha256Digest::of(&image.manifest);
+    let machine = Machine::new(&format!(
+        "root=beeswarm:{} beeswarm.pin=sha256:{pin} beeswarm.listen=127.0.0.1:0",
+        server.url("/rev/")
+    ));
+    let mut process = machine.boot(
+        &[],
+        "set -e
+         test \"$(cat $root/etc/hostname)\" = from-the-image
+         test \"$(stat -c %s $root/filler)\" = 400000
+         echo changed > $root/etc/hostname; test \"$(cat $root/etc/hostname)\" = changed
+         echo '{\"event\":\"checked\"}'",
+    );
+    process.event("mount");
+    process.event("checked");
+    assert_eq!(process.exit(), 0);
+}
+
+#[test]
 fn a_torrent_in_the_initrd_needs_no_web_server() {
     let server = Server::start();
     let image = Image::root(&[server.url("/announce")]);

@@ -37,13 +37,27 @@ impl Image {
     /// A squashfs image of a tiny root.
     pub(crate) fn root(trackers: &[String]) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let root = dir.path().join("root");
+        Self::squash(&Self::tree(dir.path()), trackers)
+    }
+
+    /// The same root as EROFS.
+    pub(crate) fn erofs(trackers: &[String]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (root, file) = (Self::tree(dir.path()), dir.path().join("image"));
+        let run = Command::new("mkfs.erofs").arg("-zlz4hc").arg(&file).arg(root).output();
+        let run = run.expect("this test needs mkfs.erofs: install erofs-utils");
+        assert!(run.status.success(), "{run:?}");
+        Self::of(std::fs::read(file).unwrap(), trackers)
+    }
+
+    fn tree(dir: &Path) -> PathBuf {
+        let root = dir.join("root");
         std::fs::create_dir_all(root.join("sbin")).unwrap();
         std::fs::create_dir_all(root.join("etc")).unwrap();
         std::fs::write(root.join("sbin/init"), "#!/bin/sh\n").unwrap();
         std::fs::write(root.join("etc/hostname"), "from-the-image\n").unwrap();
         std::fs::write(root.join("filler"), Self::noise(400_000, &[]).bytes).unwrap();
-        Self::squash(&root, trackers)
+        root
     }
 
     /// A squashfs image of a folder that is no system.

@@ -11,8 +11,8 @@ use nix::fcntl::OFlag;
 use super::paths::Places;
 use super::{Finding, Kind, content};
 use crate::error::PackError;
+use crate::image::EMPTIED;
 use crate::pattern::{self, Patterns};
-use crate::squashfs::EMPTIED;
 
 /// What is read of a file to see whether it is text.
 const HEAD: usize = 4096;

@@ -253,12 +253,17 @@ fn a_kernel_that_cannot_mount_the_image() {
     fs::create_dir_all(modules.join("kernel")).unwrap();
     fs::write(modules.join("modules.dep"), "").unwrap();
     fs::write(modules.join("vmlinuz"), "").unwrap();
-    fs::write(modules.join("config"), "# CONFIG_SQUASHFS_LZ4 is not set\n").unwrap();
+    fs::write(modules.join("config"), "CONFIG_SQUASHFS=m\n# CONFIG_SQUASHFS_LZ4 is not set\n")
+        .unwrap();
     let output = pack(&root, &store, &["--compression", "lz4"]);
     refused(
         &output,
         3,
-        &["kernel 6.1.0 cannot read lz4", "CONFIG_SQUASHFS_LZ4", "another --compression"],
+        &["kernel 6.1.0 cannot read lz4 squashfs", "CONFIG_SQUASHFS_LZ4", "another --compression"],
     );
+    let output = pack(&root, &store, &["--format", "erofs"]);
+    refused(&output, 3, &["cannot read lz4 erofs", "CONFIG_EROFS_FS is not set"]);
+    let output = pack(&root, &store, &["--compression", "xz", "--level", "9"]);
+    refused(&output, 3, &["squashfs with xz has no level 9", "leave --level out"]);
     assert_store_is_clean(&store);
 }

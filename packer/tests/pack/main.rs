@@ -14,6 +14,7 @@ mod initrd;
 mod killed;
 mod layout;
 mod manage;
+mod nodes;
 mod oci;
 mod preserve;
 mod recipe;

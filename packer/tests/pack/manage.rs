@@ -34,7 +34,11 @@ fn revisions_are_published_rolled_back_and_pruned() {
     assert_eq!(in_use.status.code(), Some(3), "{}", stderr(&in_use));
     assert!(stderr(&in_use).contains("channel stable boots"), "{}", stderr(&in_use));
 
-    ok(&["prune", "test", "--keep", "0", at[0], at[1]]);
+    let refused = packer(&["prune", "test", "--keep", "0", at[0], at[1]]);
+    assert_eq!(refused.status.code(), Some(1), "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("--tracker-url"), "{}", stderr(&refused));
+    let said = ok(&["prune", "test", "--keep", "0", "--ignore-nodes", at[0], at[1]]);
+    assert!(said.contains(&format!("kept {}: channel stable boots it", revisions[1])), "{said}");
     let list = ok(&["list", at[0], at[1]]);
     assert!(list.contains(&format!("{}  booted by testing", revisions[0])), "{list}");
     assert!(list.contains(&format!("{}  booted by stable", revisions[1])), "{list}");

@@ -33,6 +33,23 @@ fn two_copies_of_a_root_give_one_revision() {
 }
 
 #[test]
+fn erofs_images_are_the_same_wherever_and_whenever_they_are_made() {
+    let dir = scratch();
+    let root = small_root(dir.path());
+    let copy = dir.path().join("copy");
+    // with the time of the topmost directory, which mkfs.erofs keeps
+    run("cp", &["-a", text(&root), text(&copy)]);
+    let further = ["--format", "erofs"];
+    let first = pack_image(&root, &dir.path().join("one"), &further);
+    // its clock has seconds
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    let second = pack_image(&copy, &dir.path().join("two"), &further);
+    assert_eq!(first["revision"], second["revision"]);
+    let plain = pack_image(&root, &dir.path().join("one"), &[]);
+    assert_ne!(plain["info_hash"], first["info_hash"]);
+}
+
+#[test]
 fn a_change_of_content_is_another_revision_and_a_tracker_is_not_another_image() {
     let dir = scratch();
     let (root, store) = (small_root(dir.path()), dir.path().join("store"));

@@ -80,7 +80,7 @@ pub(crate) struct Mounted(pub(crate) PathBuf);
 impl Mounted {
     pub(crate) fn new(image: &Path, at: PathBuf) -> Self {
         fs::create_dir(&at).unwrap();
-        run("mount", &["-t", "squashfs", "-o", "loop,ro", text(image), text(&at)]);
+        run("mount", &["-o", "loop,ro", text(image), text(&at)]);
         Self(at)
     }
 }

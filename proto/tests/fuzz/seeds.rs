@@ -37,6 +37,11 @@ pub(crate) fn of(target: &str) -> Vec<Vec<u8>> {
         "udp_reply" => udp_replies(),
         "manifest" => vec![manifest()],
         "signature" => vec![SIGNATURE.as_bytes().to_vec()],
+        "usage" => vec![
+            br#"{"uptime_s":400,"revisions":[{"name":"debian","revision":"0123456789ab","nodes":3,
+                "up":2,"peers":1,"assigned":4,"pending":0}]}"#
+                .to_vec(),
+        ],
         "trust_policy" => vec![TRUST_POLICY.as_bytes().to_vec()],
         "event_batch" => vec![events()],
         "boot_record" => vec![BOOT_RECORD.as_bytes().to_vec()],

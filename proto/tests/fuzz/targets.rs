@@ -23,6 +23,7 @@ use proto::signature::{self as minisign, PublicKey};
 use proto::trust_policy::TrustPolicy;
 use proto::udp_tracker::{self, Family, Reply};
 use proto::units::{ByteRate, ByteSize};
+use proto::usage::Usage;
 use proto::wire::{Handshake, Message};
 use proto::{peers, query};
 
@@ -30,7 +31,7 @@ use proto::{peers, query};
 pub(crate) type Target = fn(&[u8]) -> bool;
 
 /// Every target by name; the name is also that of the libFuzzer binary.
-pub(crate) const ALL: [(&str, Target); 19] = [
+pub(crate) const ALL: [(&str, Target); 20] = [
     ("bencode", bencode),
     ("metainfo", metainfo),
     ("announce_query", announce_query),
@@ -46,6 +47,7 @@ pub(crate) const ALL: [(&str, Target); 19] = [
     ("manifest", manifest),
     ("signature", signature),
     ("trust_policy", trust_policy),
+    ("usage", usage),
     ("event_batch", event_batch),
     ("boot_record", boot_record),
     ("kernel_args", kernel_args),
@@ -283,6 +285,14 @@ pub(crate) fn trust_policy(data: &[u8]) -> bool {
     assert!(!parsed.keys.is_empty(), "a policy that demands nothing");
     let bytes = parsed.to_bytes().expect("what was read can be written");
     assert_eq!(TrustPolicy::parse(&bytes).expect("own output"), parsed);
+    true
+}
+
+/// What the tracker answers about who runs what.
+pub(crate) fn usage(data: &[u8]) -> bool {
+    let Ok(parsed) = Usage::parse(data) else { return false };
+    let bytes = serde_json::to_vec(&parsed).expect("what was read can be written");
+    assert_eq!(Usage::parse(&bytes), Ok(parsed), "own output");
     true
 }
 

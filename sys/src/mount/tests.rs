@@ -1,4 +1,4 @@
-//! With real mounts: needs root, and mksquashfs for the image.
+//! With real mounts: needs root, and mksquashfs and mkfs.erofs for the images.
 
 use std::fs;
 use std::process::Command;
@@ -59,22 +59,33 @@ fn what_is_granted_is_in_the_list_of_mounts() {
 }
 
 #[test]
-fn squashfs_under_an_overlay_is_a_writable_root() {
+fn an_image_under_an_overlay_is_a_writable_root() {
+    under_an_overlay("mksquashfs", "squashfs-tools", |command, source, image| {
+        command.arg(source).arg(image);
+    });
+    under_an_overlay("mkfs.erofs", "erofs-utils", |command, source, image| {
+        command.arg("-zlz4").arg(image).arg(source);
+    });
+}
+
+fn under_an_overlay(program: &str, package: &str, args: impl Fn(&mut Command, &Path, &Path)) {
     let dir = tempfile::tempdir().unwrap();
     let base = dir.path().canonicalize().unwrap();
     let source = base.join("source");
     fs::create_dir(&source).unwrap();
     fs::write(source.join("hello"), "from the image").unwrap();
     let image = base.join("image.sfs");
-    let made = Command::new("mksquashfs").arg(&source).arg(&image).arg("-quiet").output();
-    assert!(made.expect("mksquashfs (package squashfs-tools) is installed").status.success());
+    let mut command = Command::new(program);
+    args(&mut command, &source, &image);
+    let made = command.output().unwrap_or_else(|e| panic!("install {package}: {e}"));
+    assert!(made.status.success(), "{made:?}");
 
     let device =
         loop_device::attach(&image, &AttachOptions { autoclear: true, ..AttachOptions::default() })
             .expect("loop devices need root");
     let lower = base.join("lower");
     fs::create_dir(&lower).unwrap();
-    squashfs(device.path(), &lower).unwrap();
+    super::image(device.path(), &lower).unwrap();
     let _lower = Mounted(lower.clone());
     drop(device);
 
@@ -121,8 +132,16 @@ fn refusals_name_the_target_and_a_remedy() {
     fs::write(&image, vec![0; 1 << 16]).unwrap();
     let options = AttachOptions { autoclear: true, ..AttachOptions::default() };
     let device = loop_device::attach(&image, &options).expect("loop devices need root");
-    let error = squashfs(device.path(), dir.path()).unwrap_err();
-    assert!(error.to_string().contains("not a squashfs image"), "{error}");
+    let error = super::image(device.path(), dir.path()).unwrap_err();
+    assert!(error.to_string().contains("neither a squashfs nor an EROFS"), "{error}");
+
+    // the magic number alone
+    let mut bytes = fs::read(&image).unwrap();
+    bytes[..4].copy_from_slice(b"hsqs");
+    fs::write(&image, bytes).unwrap();
+    let device = loop_device::attach(&image, &options).expect("loop devices need root");
+    let error = super::image(device.path(), dir.path()).unwrap_err();
+    assert!(error.to_string().contains("damaged squashfs image"), "{error}");
 
     let error = unmount(&dir.path().join("nowhere"), false).unwrap_err();
     assert!(error.to_string().contains("nowhere"), "{error}");

@@ -61,7 +61,7 @@ fn node_script(
     let channel = choice.channel.as_ref().unwrap_or(&config.channel);
     let image = choice.image.as_ref().or(config.image.as_ref());
     let offer = match config.store {
-        Some(_) => app.catalog().offer(channel, image),
+        Some(_) => app.catalog().offer_to(node, channel, image),
         None => Err("bee-tracker runs without --store, so it has nothing to boot".to_owned()),
     };
     app.metrics.boot_scripts.add(1);

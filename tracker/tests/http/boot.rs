@@ -1,6 +1,6 @@
 //! `boot.ipxe` over HTTP; the text itself has golden tests beside the code.
 
-use crate::bed::{Bed, add_revision, empty_store, get, stable};
+use crate::bed::{Bed, add_revision, empty_store, get, stable, wait_until};
 use beeswarm_tracker::Config;
 use proto::hash::{InfoHash, Sha256Digest};
 use store::Channel;
@@ -127,4 +127,75 @@ fn a_node_is_seen_from_its_firmware_on_and_not_when_an_admin_looks() {
     assert_eq!(nodes[0]["id"], "52:54:00:12:34:56");
     assert_eq!(nodes[0]["stage"], "netboot");
     assert_eq!(nodes[0]["waits"], "nothing is published in channel stable");
+}
+
+#[test]
+fn a_node_that_was_told_to_boots_its_own_revision_also_after_a_restart() {
+    let (_dir, store) = empty_store();
+    let old = add_revision(&store, "debian", HASH, true);
+    let new = add_revision(&store, "debian", InfoHash([2; 20]), true);
+    let other = add_revision(&store, "rocky", InfoHash([3; 20]), true);
+    store.publish(&old, &stable()).unwrap();
+    let told = "52:54:00:12:34:56".parse().unwrap();
+    let bed = Bed::with_store(&store);
+    let boots = |bed: &Bed, target: &str, revision: &store::RevisionRef| {
+        let line = format!("/revisions/{}/{}\n", revision.name, revision.id);
+        bed.get(target).text().contains(&line)
+    };
+    assert!(boots(&bed, NODE, &old));
+    store.assign(&new, &[told]).unwrap();
+    wait_until("the node is told", || boots(&bed, NODE, &new));
+    assert!(boots(&bed, "/boot/52-54-00-12-34-57.ipxe", &old), "the others follow their channel");
+    assert!(boots(&bed, &format!("{NODE}?channel=canary"), &new), "whatever channel it asks for");
+    bed.stop();
+
+    let bed = Bed::with_store(&store);
+    assert!(boots(&bed, NODE, &new));
+    store.assign(&other, &[told]).unwrap();
+    wait_until("another image", || boots(&bed, NODE, &other));
+    store.unassign(None).unwrap();
+    wait_until("it follows its channel", || boots(&bed, NODE, &old));
+}
+
+#[test]
+fn a_list_of_nodes_that_cannot_be_read_changes_nothing_and_is_told() {
+    let (_dir, store) = empty_store();
+    let old = add_revision(&store, "debian", HASH, true);
+    let new = add_revision(&store, "debian", InfoHash([2; 20]), true);
+    store.publish(&old, &stable()).unwrap();
+    store.assign(&new, &["52:54:00:12:34:56".parse().unwrap()]).unwrap();
+    let bed = Bed::with_store(&store);
+    std::fs::write(store.root().join("assignments.json"), "{").unwrap();
+    wait_until("the trouble is told", || bed.get("/healthz").json()["status"] == "degraded");
+    let line = format!("/revisions/debian/{}\n", new.id);
+    assert!(bed.get(NODE).text().contains(&line));
+}
+
+#[test]
+fn usage_counts_who_boots_runs_and_seeds_each_revision() {
+    let (_dir, store) = empty_store();
+    let old = add_revision(&store, "debian", HASH, true);
+    let new = add_revision(&store, "debian", InfoHash([2; 20]), true);
+    store.publish(&old, &stable()).unwrap();
+    store
+        .assign(&new, &["52:54:00:12:34:56", "52:54:00:00:00:01"].map(|mac| mac.parse().unwrap()))
+        .unwrap();
+    let bed = Bed::with_store(&store);
+    let firmware = "User-Agent: iPXE/1.21.1\r\n";
+    get(bed.addr, NODE, firmware);
+    get(bed.addr, "/boot/52-54-00-00-00-02.ipxe", firmware);
+    // an admin's seeder that was complete from the start is no node
+    for (id, left) in [("-BA0100-012345678901", 0), ("-XX0001-012345678901", 5)] {
+        let hash = proto::query::encode(HASH.as_bytes());
+        let target = format!("/announce?info_hash={hash}&peer_id={id}&port=7001&left={left}");
+        assert_eq!(bed.get(&target).status, 200);
+    }
+    let usage = proto::usage::Usage::parse(&bed.get(proto::usage::USAGE_PATH).body).unwrap();
+    assert!(!usage.is_settled());
+    let row = |r: &store::RevisionRef| {
+        let row = usage.revisions.iter().find(|row| row.revision == r.id.as_str()).unwrap();
+        (row.nodes, row.up, row.peers, row.assigned, row.pending)
+    };
+    assert_eq!(row(&new), (1, 0, 0, 2, 1));
+    assert_eq!(row(&old), (1, 0, 1, 0, 0));
 }

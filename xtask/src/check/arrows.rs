@@ -16,7 +16,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("sys", &[]),
     ("store", &["proto"]),
     ("swarm", &["proto", "sys"]),
-    ("packer", &["proto", "store", "sys"]),
+    ("packer", &["proto", "store", "swarm", "sys"]),
     ("tracker", &["proto", "store", "sys"]),
     ("seeder", &["proto", "store", "swarm", "sys"]),
     ("initrd-client", &["proto", "swarm", "sys"]),

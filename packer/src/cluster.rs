@@ -1,0 +1,87 @@
+//! Asking the tracker which nodes run what.
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use proto::usage::{MAX_USAGE_LEN, SETTLED_AFTER_S, USAGE_PATH, Usage};
+use store::RevisionRef;
+use swarm::http::{self, Limits};
+
+/// Where the tracker is.
+#[derive(Debug, Args)]
+pub(crate) struct TrackerArgs {
+    /// Tracker that knows which nodes run what: http://HOST:PORT
+    #[arg(long, value_name = "URL", env = "BEESWARM_TRACKER_URL")]
+    pub(crate) tracker_url: Option<String>,
+}
+
+impl TrackerArgs {
+    /// What the tracker answers; `None` when none was named.
+    pub(crate) fn usage(&self) -> anyhow::Result<Option<Usage>> {
+        self.tracker_url.as_deref().map(ask).transpose()
+    }
+}
+
+fn ask(url: &str) -> anyhow::Result<Usage> {
+    // the announce URL does as well
+    let origin = url.trim_end_matches('/').trim_end_matches("/announce").trim_end_matches('/');
+    let url = format!("{origin}{USAGE_PATH}");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let limits = Limits { max_body: MAX_USAGE_LEN, ..Limits::default() };
+    let response = runtime
+        .block_on(http::get(&url, limits))
+        .context("cannot ask the tracker which nodes run what: is bee-tracker running there?")?;
+    Usage::parse(&response.body).map_err(|reason| {
+        anyhow::anyhow!("{url} is no answer of this version's bee-tracker: {reason}")
+    })
+}
+
+/// The revisions that must stay, by the tracker's word.
+///
+/// # Errors
+/// When the tracker started so lately that it cannot know all nodes.
+pub(crate) fn running(usage: &Usage) -> anyhow::Result<Vec<RevisionRef>> {
+    if !usage.is_settled() {
+        bail!(
+            "the tracker started {} s ago and may not have heard of all nodes yet: try again in {} s",
+            usage.uptime_s,
+            SETTLED_AFTER_S - usage.uptime_s
+        );
+    }
+    usage
+        .revisions
+        .iter()
+        .filter(|row| row.in_use())
+        .map(|row| {
+            format!("{}@{}", row.name, row.revision)
+                .parse()
+                .context("the tracker names a revision that cannot be")
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::usage::RevisionUse;
+
+    use super::*;
+
+    #[test]
+    fn a_tracker_that_just_started_is_not_believed() {
+        let row = |revision: &str, peers| RevisionUse {
+            name: "debian".into(),
+            revision: revision.into(),
+            nodes: 0,
+            up: 0,
+            peers,
+            assigned: 0,
+            pending: 0,
+        };
+        let mut usage = Usage {
+            uptime_s: SETTLED_AFTER_S - 1,
+            revisions: vec![row("0123456789ab", 1), row("ba9876543210", 0)],
+        };
+        assert!(running(&usage).unwrap_err().to_string().contains("try again in 1 s"));
+        usage.uptime_s += 1;
+        assert_eq!(running(&usage).unwrap(), ["debian@0123456789ab".parse().unwrap()]);
+    }
+}

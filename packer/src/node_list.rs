@@ -1,0 +1,108 @@
+//! Nodes as an admin names them: MAC addresses, or names that ethers(5) has.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+use proto::node_id::NodeId;
+
+/// Reads `a,b,c`: MAC addresses, names, and `@FILE` with one of them per line (`#` begins a comment).
+///
+/// # Errors
+/// For a name that `ethers` does not have, a file that cannot be read, or no node at all.
+pub(crate) fn read(list: &str, ethers: &Path) -> anyhow::Result<Vec<NodeId>> {
+    let mut words = Vec::new();
+    for word in list.split([',', ' ']).filter(|word| !word.is_empty()) {
+        match word.strip_prefix('@') {
+            Some(file) => {
+                let text = fs::read_to_string(file)
+                    .with_context(|| format!("cannot read the list of nodes {file}"))?;
+                words.extend(lines(&text).filter_map(|line| Some(line.first()?.to_string())));
+            }
+            None => words.push(word.to_owned()),
+        }
+    }
+    let mut names = None;
+    let mut nodes = BTreeSet::new();
+    for word in &words {
+        if let Ok(node) = word.parse() {
+            nodes.insert(node);
+            continue;
+        }
+        let known = match &names {
+            Some(known) => known,
+            None => names.insert(table(ethers)?),
+        };
+        let found: Vec<_> = known.iter().filter(|(_, name)| name == word).collect();
+        if found.is_empty() {
+            bail!(
+                "node {word:?} is neither a MAC address like 52:54:00:12:34:56 nor a name in {}",
+                ethers.display()
+            );
+        }
+        // a host with several cards may boot from any of them
+        nodes.extend(found.into_iter().map(|(node, _)| *node));
+    }
+    if nodes.is_empty() {
+        bail!("--nodes names no node");
+    }
+    Ok(nodes.into_iter().collect())
+}
+
+/// The words of each line that has some.
+fn lines(text: &str) -> impl Iterator<Item = Vec<&str>> {
+    text.lines()
+        .map(|line| line.split('#').next().unwrap_or_default().split_whitespace().collect())
+        .filter(|words: &Vec<_>| !words.is_empty())
+}
+
+/// MAC address and name on each line; there may be no such file.
+fn table(ethers: &Path) -> anyhow::Result<Vec<(NodeId, String)>> {
+    let text = match fs::read_to_string(ethers) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => String::new(),
+        other => other.with_context(|| format!("cannot read {}", ethers.display()))?,
+    };
+    let entry = |words: Vec<&str>| match words.as_slice() {
+        [mac, name, ..] => Some((mac.parse().ok()?, (*name).to_owned())),
+        _ => None,
+    };
+    Ok(lines(&text).filter_map(entry).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_names_and_files_name_nodes() {
+        let dir = tempfile::tempdir().unwrap();
+        let (ethers, list) = (dir.path().join("ethers"), dir.path().join("list"));
+        fs::write(
+            &ethers,
+            "# the cluster\n52:54:00:00:00:01 node1 # first\n52:54:00:00:00:02\tnode2\n\
+             52:54:00:00:00:12 node2\n",
+        )
+        .unwrap();
+        fs::write(&list, "node1\n\n# not this one: node2\n52-54-00-00-00-09 spare\n").unwrap();
+        let text = format!("node2,@{}, 52:54:00:00:00:01", list.display());
+        let found: Vec<String> =
+            read(&text, &ethers).unwrap().iter().map(ToString::to_string).collect();
+        assert_eq!(
+            found,
+            ["52:54:00:00:00:01", "52:54:00:00:00:02", "52:54:00:00:00:09", "52:54:00:00:00:12"]
+        );
+        for (bad, word) in [
+            ("node3", "\"node3\" is neither"),
+            ("", "names no node"),
+            (" ,", "names no node"),
+            ("@/no/such/file", "/no/such/file"),
+        ] {
+            let error = read(bad, &ethers).unwrap_err().to_string();
+            assert!(error.contains(word), "{error}");
+        }
+        let missing = read("node1", &dir.path().join("none")).unwrap_err().to_string();
+        assert!(missing.contains("neither a MAC"), "{missing}");
+    }
+}

@@ -1,0 +1,112 @@
+//! `bee-packer reimage` and `unassign`: which nodes boot what at their next boot.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use serde_json::json;
+use store::{Channel, RevisionRef, Store};
+
+use crate::cli::StoreArg;
+use crate::manage::newest;
+use crate::node_list;
+use crate::output;
+
+/// Some nodes, or all.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct WhichNodes {
+    /// MAC addresses or names, with commas between them; @FILE: one per line
+    #[arg(long, value_name = "LIST")]
+    pub(crate) nodes: Option<String>,
+    /// Every node
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+/// Names of nodes.
+#[derive(Debug, Args)]
+pub(crate) struct Ethers {
+    /// Names of nodes: MAC address and name on each line, see ethers(5)
+    #[arg(long, value_name = "FILE", default_value = "/etc/ethers")]
+    pub(crate) ethers: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReimageArgs {
+    /// NAME@REV, or NAME for its newest revision
+    pub(crate) revision: String,
+    #[command(flatten)]
+    pub(crate) store: StoreArg,
+    #[command(flatten)]
+    pub(crate) which: WhichNodes,
+    #[command(flatten)]
+    pub(crate) ethers: Ethers,
+    /// Nodes take the revision when they boot the next time; no node is restarted
+    #[arg(long, required = true)]
+    pub(crate) at_next_boot: bool,
+    /// Channel that --all changes; with --nodes no channel is changed
+    #[arg(long, default_value_t, conflicts_with = "nodes")]
+    pub(crate) channel: Channel,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UnassignArgs {
+    #[command(flatten)]
+    pub(crate) store: StoreArg,
+    #[command(flatten)]
+    pub(crate) which: WhichNodes,
+    #[command(flatten)]
+    pub(crate) ethers: Ethers,
+}
+
+/// Publishes, and tells the nodes.
+pub(crate) fn reimage(args: &ReimageArgs, json: bool) -> anyhow::Result<ExitCode> {
+    let store = Store::open(&*args.store.store)?;
+    let reference = newest(&store, &args.revision)?;
+    let RevisionRef { name, id } = &reference;
+    let Some(list) = &args.which.nodes else {
+        // the channel first: a node that boots in between takes the new revision in either case
+        let published = store.publish(&reference, &args.channel)?;
+        let freed = store.unassign(None)?;
+        if json {
+            output::json(&json!({
+                "event": "reimage", "name": name, "revision": id, "channel": args.channel,
+                "previous": published.previous.map(|r| r.id), "unassigned": freed,
+            }));
+        } else {
+            output::line(&format!(
+                "all nodes of channel {} boot {reference} at their next boot",
+                args.channel
+            ));
+            if !freed.is_empty() {
+                output::line(&format!("{} nodes had an image of their own before", freed.len()));
+            }
+        }
+        return Ok(ExitCode::SUCCESS);
+    };
+    let nodes = node_list::read(list, &args.ethers.ethers)?;
+    store.assign(&reference, &nodes)?;
+    if json {
+        output::json(&json!({
+            "event": "reimage", "name": name, "revision": id, "nodes": nodes,
+        }));
+    } else {
+        output::line(&format!("{} nodes boot {reference} at their next boot", nodes.len()));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Lets nodes follow their channel again.
+pub(crate) fn unassign(args: &UnassignArgs, json: bool) -> anyhow::Result<ExitCode> {
+    let store = Store::open(&*args.store.store)?;
+    let list = args.which.nodes.as_ref();
+    let nodes = list.map(|list| node_list::read(list, &args.ethers.ethers)).transpose()?;
+    let freed = store.unassign(nodes.as_deref())?;
+    if json {
+        output::json(&json!({ "event": "unassigned", "nodes": freed }));
+    } else {
+        output::line(&format!("{} nodes follow their channel at their next boot", freed.len()));
+    }
+    Ok(ExitCode::SUCCESS)
+}

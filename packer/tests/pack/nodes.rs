@@ -1,0 +1,255 @@
+//! What nodes run and are to run: reimage, status, prune, history. The tracker is played by the test.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::Output;
+use std::thread;
+
+use proto::usage::{RevisionUse, USAGE_PATH, Usage};
+
+use crate::support::{
+    complete, events, pack_image, packer, run, scratch, small_root, stderr, text,
+};
+
+/// Answers `usage` to every request until the test ends.
+fn tracker(usage: &Usage) -> String {
+    let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let origin = format!("http://{}", listener.local_addr().unwrap());
+    let body = serde_json::to_string(usage).unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut first = String::new();
+            let mut reader = BufReader::new(stream.try_clone().unwrap());
+            reader.read_line(&mut first).unwrap();
+            while {
+                let mut line = String::new();
+                reader.read_line(&mut line).unwrap() > 2
+            } {}
+            let (status, body) = match first.split(' ').nth(1) {
+                Some(USAGE_PATH) => ("200 OK", body.as_str()),
+                _ => ("404 Not Found", ""),
+            };
+            let length = body.len();
+            write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {length}\r\n\r\n{body}").unwrap();
+        }
+    });
+    origin
+}
+
+fn usage(revision: &str, uptime_s: u64) -> Usage {
+    let (name, revision) = revision.split_once('@').unwrap();
+    let row = RevisionUse {
+        name: name.to_owned(),
+        revision: revision.to_owned(),
+        nodes: 3,
+        up: 2,
+        peers: 2,
+        assigned: 0,
+        pending: 0,
+    };
+    Usage { uptime_s, revisions: vec![row] }
+}
+
+/// A store with three published revisions, the oldest first.
+fn three(dir: &Path) -> (PathBuf, [String; 3]) {
+    let (root, store) = (small_root(dir), dir.join("store"));
+    let revisions = ["1", "2", "3"].map(|version| {
+        std::fs::write(root.join("etc/version"), version).unwrap();
+        let packed = pack_image(&root, &store, &["--publish"]);
+        format!("test@{}", packed["revision"].as_str().unwrap())
+    });
+    (store, revisions)
+}
+
+fn said(output: &Output) -> String {
+    assert!(output.status.success(), "{}", stderr(output));
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+#[test]
+fn what_nodes_run_is_kept_and_who_cannot_be_asked_stops_the_pruning() {
+    let dir = scratch();
+    let (store, revisions) = three(dir.path());
+    let at = ["--store", text(&store)];
+    let prune =
+        |url: &str| packer(&["prune", "test", "--keep", "1", "--tracker-url", url, at[0], at[1]]);
+
+    let nobody = prune("http://127.0.0.1:1");
+    assert_eq!(nobody.status.code(), Some(1), "{}", stderr(&nobody));
+    assert!(stderr(&nobody).contains("is bee-tracker running"), "{}", stderr(&nobody));
+    let started = prune(&tracker(&usage(&revisions[0], 20)));
+    assert_eq!(started.status.code(), Some(1));
+    assert!(stderr(&started).contains("try again in 180 s"), "{}", stderr(&started));
+
+    let url = tracker(&usage(&revisions[0], 10_000));
+    let status = said(&packer(&["status", "--tracker-url", &url, at[0], at[1]]));
+    let line = status.lines().find(|line| line.starts_with(&revisions[0])).unwrap();
+    assert!(line.contains("seeded; 3 nodes, 2 up, 2 in the swarm"), "{status}");
+    let pruned = said(&prune(&format!("{url}/announce")));
+    assert!(pruned.contains(&format!("kept {}: nodes run it", revisions[0])), "{pruned}");
+    assert!(pruned.contains(&format!("removed {}", revisions[1])), "{pruned}");
+    let list = said(&packer(&["list", at[0], at[1]]));
+    assert!(list.contains(&revisions[0]) && !list.contains(&revisions[1]), "{list}");
+
+    // what was removed all the same is still told
+    let lost = tracker(&usage(&revisions[1], 10_000));
+    let status = said(&packer(&["status", "--tracker-url", &lost, at[0], at[1]]));
+    assert!(status.contains("no longer in the store; 3 nodes run it"), "{status}");
+}
+
+#[test]
+fn nodes_are_reimaged_one_by_one_or_all() {
+    let dir = scratch();
+    let (root, store) = (small_root(dir.path()), dir.path().join("store"));
+    let at = ["--store", text(&store)];
+    let bare = pack_image(&root, &store, &[]);
+    let next = ["reimage", "test", "--at-next-boot", at[0], at[1]];
+    let refused = packer(&[&next[..], &["--nodes", "52:54:00:00:00:01"]].concat());
+    assert_eq!(refused.status.code(), Some(3));
+    assert!(stderr(&refused).contains("no kernel or no initrd"), "{}", stderr(&refused));
+    assert_eq!(bare["new"], true);
+
+    let boot = |version: &str| {
+        std::fs::write(root.join("etc/version"), version).unwrap();
+        let file = dir.path().join("boot");
+        std::fs::write(&file, "kernel").unwrap();
+        let packed = complete(&packer(&[
+            "pack",
+            "--json",
+            "--name",
+            "test",
+            "--source",
+            text(&root),
+            at[0],
+            at[1],
+            "--keep-initrd",
+            text(&file),
+            "--kernel",
+            text(&file),
+        ]));
+        format!("test@{}", packed["revision"].as_str().unwrap())
+    };
+    let first = boot("1");
+    said(&packer(&["publish", &first, at[0], at[1]]));
+    let second = boot("2");
+    let ethers = dir.path().join("ethers");
+    std::fs::write(&ethers, "52:54:00:00:00:07 node7\n").unwrap();
+    let which = ["--nodes", "node7,52-54-00-00-00-01", "--ethers", text(&ethers)];
+    let told = said(&packer(&[&next[..], &which].concat()));
+    assert!(told.contains(&format!("2 nodes boot {second} at their next boot")), "{told}");
+    let file = std::fs::read_to_string(store.join("assignments.json")).unwrap();
+    let file: serde_json::Value = serde_json::from_str(&file).unwrap();
+    assert_eq!(file["nodes"]["52:54:00:00:00:07"], *second);
+    let list = said(&packer(&["status", at[0], at[1]]));
+    assert!(list.contains(&format!("{second}  seeded; assigned to 2")), "{list}");
+    assert!(list.contains(&format!("{first}  booted by stable")), "{list}");
+
+    let freed = packer(&["unassign", "--nodes", "52:54:00:00:00:01", "--json", at[0], at[1]]);
+    assert_eq!(events(&freed)[0]["nodes"][0], "52:54:00:00:00:01");
+    let all = packer(&[&next[..], &["--all", "--json"]].concat());
+    let event = &events(&all)[0];
+    assert_eq!(event["unassigned"][0], "52:54:00:00:00:07");
+    assert_eq!(event["previous"], first.split_once('@').unwrap().1);
+    let history = said(&packer(&["history", "test", at[0], at[1]]));
+    for part in [
+        format!("channel stable boots {first}"),
+        format!("2 nodes are to boot {second}"),
+        "1 nodes follow their channel again".to_owned(),
+        format!("channel stable boots {second}, before {}", first.split_once('@').unwrap().1),
+    ] {
+        assert!(history.contains(&part), "{part:?} is not in {history}");
+    }
+}
+
+#[test]
+fn two_packers_at_once_each_leave_a_whole_revision() {
+    let dir = scratch();
+    let store = dir.path().join("store");
+    let roots = ["a", "b", "c"].map(|name| {
+        let root = small_root(&dir.path().join(name));
+        // the last two are the same
+        let content = if name == "a" { "a" } else { "b" };
+        std::fs::write(root.join("etc/version"), content).unwrap();
+        run("touch", &["-d", "2001-01-01", text(&root), text(&root.join("etc"))]);
+        run("touch", &["-d", "2001-01-01", text(&root.join("usr")), text(&root.join("usr/bin"))]);
+        for file in ["etc/version", "etc/hostname", "usr/bin/tool"] {
+            run("touch", &["-d", "2001-01-01", text(&root.join(file))]);
+        }
+        root
+    });
+    let packed: Vec<_> = thread::scope(|scope| {
+        let pack = |root: &PathBuf| {
+            let (root, store) = (root.clone(), store.clone());
+            scope.spawn(move || pack_image(&root, &store, &["--publish"]))
+        };
+        let running: Vec<_> = roots.iter().map(pack).collect();
+        running.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(packed[1]["revision"], packed[2]["revision"]);
+    assert_ne!(packed[0]["revision"], packed[1]["revision"]);
+    let news = packed.iter().filter(|packed| packed["new"] == true).count();
+    assert_eq!(news, 2, "the same revision is new once");
+    let verified = said(&packer(&["verify", "--store", text(&store)]));
+    assert_eq!(verified.matches(": whole").count(), 2, "{verified}");
+    let history = said(&packer(&["history", "--store", text(&store)]));
+    let current = said(&packer(&["list", "--store", text(&store)]));
+    let booted = current.lines().find(|line| line.contains("booted by stable")).unwrap();
+    let last = history.lines().last().unwrap();
+    assert!(last.contains(booted.split(' ').next().unwrap()), "{history}{current}");
+}
+
+#[test]
+fn a_difference_names_packages_files_and_shared_pieces() {
+    let dir = scratch();
+    let (root, store) = (small_root(dir.path()), dir.path().join("store"));
+    let status = root.join("var/lib/dpkg");
+    std::fs::create_dir_all(&status).unwrap();
+    let packages = |text: &str| std::fs::write(status.join("status"), text).unwrap();
+    // what no compressor makes smaller, so that there is more than one piece
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let noise: Vec<u8> = std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()[3]
+    })
+    .take(400_000)
+    .collect();
+    std::fs::write(root.join("etc/noise"), &noise).unwrap();
+    packages("Package: bash\nVersion: 1\n\nPackage: old\nVersion: 7\n");
+    let older = pack_image(&root, &store, &[]);
+    packages("Package: bash\nVersion: 2\n\nPackage: new\nVersion: 8\n");
+    std::fs::write(root.join("usr/bin/tool"), "smaller").unwrap();
+    std::fs::remove_file(root.join("etc/hostname")).unwrap();
+    let erofs = pack_image(&root, &store, &["--format", "erofs"]);
+    let newer = pack_image(&root, &store, &[]);
+    let name =
+        |packed: &serde_json::Value| format!("test@{}", packed["revision"].as_str().unwrap());
+    let (older, newer, erofs) = (name(&older), name(&newer), name(&erofs));
+    let output = packer(&["diff", &older, &newer, "--json", "--store", text(&store)]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let found = events(&output).pop().unwrap();
+    assert_eq!(found["packages"]["added"][0]["name"], "new");
+    assert_eq!(found["packages"]["removed"][0]["before"], "7");
+    assert_eq!(found["packages"]["changed"][0]["after"], "2");
+    assert_eq!(found["files"]["removed"][0]["path"], "etc/hostname");
+    let changed: Vec<_> =
+        found["files"]["changed"].as_array().unwrap().iter().map(|c| &c["path"]).collect();
+    assert_eq!(changed, ["usr/bin/tool", "var/lib/dpkg/status"]);
+    assert_eq!(found["files"]["changed"][0]["before"], 100_000);
+    let (shared, pieces) = (found["pieces"]["shared"].as_u64(), found["pieces"]["pieces"].as_u64());
+    assert!(shared > Some(0) && shared < pieces, "{found}");
+
+    let same = packer(&["diff", &newer, &erofs, "--files", "--store", text(&store)]);
+    let same = said(&same);
+    assert!(same.contains("files      0 added, 0 removed, 0 changed"), "{same}");
+    assert!(same.contains("packages   0 added, 0 removed, 0 changed"), "{same}");
+    let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
+    assert!(!mounts.contains("/older") && !mounts.contains("/newer"), "{mounts}");
+    let text = said(&packer(&["diff", &older, &newer, "--files", "--store", text(&store)]));
+    for line in ["~ bash 1 → 2", "+ new 8", "- old 7", "- /etc/hostname", "~ /usr/bin/tool"] {
+        assert!(text.contains(line), "{line:?} is not in {text}");
+    }
+}

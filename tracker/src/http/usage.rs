@@ -1,0 +1,58 @@
+//! `/api/v1/usage`: who runs which revision. `bee-packer prune` and `status` ask for it.
+
+use std::collections::BTreeMap;
+
+use proto::usage::{RevisionUse, Usage};
+use store::RevisionRef;
+
+use super::*;
+use crate::app::lock;
+
+/// Stages of a node that stands on its image.
+const UP: [&str; 3] = ["mount", "handover", "seeding"];
+
+/// `GET /api/v1/usage`
+pub(super) async fn usage(State(app): State<Arc<App>>) -> Response<Body> {
+    json(&gather(&app))
+}
+
+fn gather(app: &App) -> Usage {
+    let catalog = app.catalog();
+    let mut table = BTreeMap::<RevisionRef, RevisionUse>::new();
+    let mut at = |reference: &RevisionRef, change: &dyn Fn(&mut RevisionUse)| {
+        let none = || RevisionUse {
+            name: reference.name.to_string(),
+            revision: reference.id.to_string(),
+            nodes: 0,
+            up: 0,
+            peers: 0,
+            assigned: 0,
+            pending: 0,
+        };
+        change(table.entry(reference.clone()).or_insert_with(none));
+    };
+    let mut runs = BTreeMap::new();
+    for node in lock(&app.nodes).all() {
+        let Some(reference) = &node.revision else { continue };
+        runs.insert(node.id, reference.clone());
+        let up = UP.contains(&node.stage);
+        at(reference, &|row| {
+            row.nodes += 1;
+            row.up += u32::from(up);
+        });
+    }
+    for (node, reference) in catalog.assignments.iter() {
+        let pending = runs.get(&node) != Some(reference);
+        at(reference, &|row| {
+            row.assigned += 1;
+            row.pending += u32::from(pending);
+        });
+    }
+    let torrents = lock(&app.torrents);
+    for image in &catalog.images {
+        let peers = u32::try_from(torrents.nodes(&image.info_hash)).unwrap_or(u32::MAX);
+        at(&image.revision, &|row| row.peers += peers);
+    }
+    drop(torrents);
+    Usage { uptime_s: app.started.elapsed().as_secs(), revisions: table.into_values().collect() }
+}
