@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use packer::pack::Compression;
 use store::{Channel, RevisionName, RevisionRef};
 
+use crate::initrd_cli::{InitrdArgs, InitrdCommand};
 use crate::keys::{KeygenArgs, PasswordArgs, SignArgs};
 use crate::{keys, manage, run, show};
 
@@ -53,6 +54,9 @@ enum Command {
     Rollback(RollbackArgs),
     /// Remove all but the newest revisions of an image, never one that a channel boots
     Prune(PruneArgs),
+    /// Make only an initrd, or show what takes the room in one
+    #[command(subcommand)]
+    Initrd(InitrdCommand),
     /// List the revisions in the store
     List(StoreArg),
     /// Show what a revision, a .torrent or a manifest.json says
@@ -115,8 +119,10 @@ pub(crate) struct PackArgs {
     /// Further argument for dracut, after ours; repeatable: --dracut-arg=--add=ssh-server
     #[arg(long = "dracut-arg", value_name = "ARG", allow_hyphen_values = true)]
     pub(crate) dracut_args: Vec<String>,
+    #[command(flatten)]
+    pub(crate) initrd: InitrdArgs,
     /// Take this finished initrd instead of running dracut
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["client", "dracut_module", "dracut_args"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["client", "dracut_module", "dracut_args", "hardware", "drivers", "initrd_tool", "initramfs_tools"])]
     pub(crate) keep_initrd: Option<PathBuf>,
     /// Neither kernel nor initrd: something else boots the image
     #[arg(long, conflicts_with_all = ["kernel", "kver", "keep_initrd", "dracut_args"])]
@@ -243,6 +249,7 @@ impl Cli {
             Command::Unpublish(args) => manage::unpublish(args, json),
             Command::Rollback(args) => manage::rollback(args, json),
             Command::Prune(args) => manage::prune(args, json),
+            Command::Initrd(command) => command.run(json),
             Command::List(args) => show::list(args, json),
             Command::Inspect(args) => show::inspect(args, json),
             Command::Verify(args) => show::verify(args, json),

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use proto::trust_policy::TrustPolicyError;
 use store::{NameError, StoreError};
 
+use crate::initrd_error::InitrdError;
 use crate::signing::SignError;
 
 /// A revision could not be made.
@@ -179,8 +180,8 @@ pub enum PackError {
     },
     /// dracut says it succeeded, but the client is not in the initrd.
     #[error(
-        "dracut made an initrd without {missing}{}; its last lines:\n{tail}\nGive the right \
-         --dracut-module (of this version) and --client",
+        "the initrd was made without {missing}{}; the last lines of the tool that made it:\n{tail}\nGive \
+         the right --dracut-module or --initramfs-tools (of this version) and --client",
         at(log)
     )]
     InitrdIncomplete {
@@ -230,6 +231,9 @@ pub enum PackError {
     /// The revision cannot be signed.
     #[error(transparent)]
     Sign(SignError),
+    /// The drivers of the initrd, or the tool that makes it.
+    #[error(transparent)]
+    Initrd(InitrdError),
     /// The rules for nodes cannot be written down.
     #[error("cannot make the trust policy of the initrd")]
     Trust {

@@ -9,6 +9,8 @@
 
 pub mod error;
 pub mod event;
+pub mod initrd_contents;
+pub mod initrd_error;
 pub mod kernel;
 pub mod pack;
 pub mod piece_length;
@@ -16,17 +18,24 @@ pub mod signing;
 pub mod verify;
 
 mod archive;
+mod cpio;
 mod digest;
 mod dracut;
+mod drivers;
 mod elf;
+mod hardware;
+mod initramfs_tools;
 mod initrd;
+mod initrd_compression;
 mod inside;
+mod kernel_files;
 mod locate;
 mod log_tail;
+mod microcode;
 mod source;
 mod squashfs;
 mod tool;
 mod torrent;
 
 pub use error::PackError;
-pub use pack::{Options, Packed, pack};
+pub use pack::{Options, Packed, make_initrd, pack};

@@ -12,6 +12,7 @@ use store::StoreError;
 use crate::cli::Cli;
 
 mod cli;
+mod initrd_cli;
 mod keys;
 mod manage;
 mod output;

@@ -53,8 +53,9 @@ fn options(args: &PackArgs, key: Option<Arc<SigningKey>>, trust: Option<TrustPol
                 dracut_module: args.dracut_module.clone(),
                 dracut_args: args.dracut_args.clone(),
                 trust,
+                ..args.initrd.options()
             };
-            Boot::Dracut { kernel, release, initrd }
+            Boot::Made { kernel, release, initrd }
         }
     };
     Options {
