@@ -204,7 +204,8 @@ fn left_behind(kernel: &Kernel, names: &BTreeSet<String>) -> Result<String, Pack
     let (dep, alias) = (read("modules.dep")?, read("modules.alias")?);
     let files = dep.lines().filter_map(|line| line.split(':').next()).map(Path::new);
     let network: BTreeSet<String> = files
-        .filter(|file| file.starts_with("kernel/drivers/net/ethernet"))
+        .filter(|file| file.starts_with("kernel/drivers/net"))
+        .filter(|file| !file.starts_with("kernel/drivers/net/wireless"))
         .map(module_name)
         .filter(|name| !names.contains(name))
         .collect();

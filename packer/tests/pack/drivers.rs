@@ -30,7 +30,7 @@ fn root(dir: &Path) -> PathBuf {
     };
     let tg3 = driver("net/ethernet/broadcom/tg3.ko", "1657", "firmware=tigon/tg3.bin\\0");
     driver("net/ethernet/sfc/sfc.ko", "0A03", "");
-    let nfp = driver("net/ethernet/netronome/nfp.ko", "6000", "firmware=netronome/x.nffw\\0");
+    let nfp = driver("net/nfp.ko", "6000", "firmware=netronome/x.nffw\\0");
     driver("gpu/nothing.ko", "0001", "");
     run("xz", &["--check=crc32", text(&tg3)]);
     run("zstd", &["-q", "--rm", text(&nfp)]);
@@ -96,11 +96,7 @@ fn an_initrd_has_the_chosen_drivers_unpacked_with_their_firmware() {
     assert!(output.status.success(), "{}", stderr(&output));
     let message = stderr(&output);
     assert!(message.contains("no firmware for nfp (netronome/x.nffw)"), "{message}");
-    let all = [
-        "net/ethernet/broadcom/tg3.ko",
-        "net/ethernet/netronome/nfp.ko",
-        "net/ethernet/sfc/sfc.ko",
-    ];
+    let all = ["net/ethernet/broadcom/tg3.ko", "net/ethernet/sfc/sfc.ko", "net/nfp.ko"];
     assert_eq!(parts(dir.path()), [&all[..], &tg3[1..]].concat());
 }
 
