@@ -14,6 +14,8 @@ BUILT_INITRD ?= $(CARGO_TARGET_DIR)/initrd
 UNITDIR = $(DESTDIR)$(PREFIX)/lib/systemd/system
 DOCDIR = $(DESTDIR)$(PREFIX)/share/doc/beeswarm
 MODULE = $(DESTDIR)$(DRACUTDIR)/55beeswarm
+TRIM = $(DESTDIR)$(DRACUTDIR)/99beeswarm-trim
+HOOK = $(DESTDIR)$(PREFIX)/share/beeswarm/initramfs-tools
 
 .PHONY: all check install
 
@@ -25,7 +27,8 @@ check:
 	$(CARGO) xtask check
 
 install:
-	install -d $(DESTDIR)$(PREFIX)/bin $(UNITDIR) $(MODULE) $(DOCDIR) \
+	install -d $(DESTDIR)$(PREFIX)/bin $(UNITDIR) $(MODULE) $(TRIM) $(DOCDIR) \
+	  $(HOOK)/hooks $(HOOK)/scripts/init-top \
 	  $(DESTDIR)$(PREFIX)/lib/sysusers.d $(DESTDIR)$(PREFIX)/lib/tmpfiles.d \
 	  $(DESTDIR)$(SYSCONFDIR)/beeswarm
 	install -m 755 $(BUILT)/bee-packer $(BUILT)/bee-tracker $(BUILT)/bee-seeder \
@@ -36,7 +39,12 @@ install:
 	install -m 644 systemd/tmpfiles.d/*.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d
 	for file in systemd/etc/beeswarm/*; do to=$(DESTDIR)$(SYSCONFDIR)/beeswarm/$${file##*/}; \
 	  test -e $$to || install -m 644 $$file $$to; done
-	install -m 644 dracut-module/55beeswarm/*.service dracut-module/55beeswarm/*.mount $(MODULE)
+	install -m 644 dracut-module/55beeswarm/*.service dracut-module/55beeswarm/*.mount \
+	  dracut-module/55beeswarm/*.list $(MODULE)
 	install -m 755 dracut-module/55beeswarm/*.sh $(MODULE)
+	install -m 755 dracut-module/99beeswarm-trim/*.sh $(TRIM)
+	install -m 755 initramfs-tools/hooks/beeswarm $(HOOK)/hooks
+	install -m 755 initramfs-tools/scripts/init-top/beeswarm $(HOOK)/scripts/init-top
+	install -m 644 initramfs-tools/scripts/beeswarm $(HOOK)/scripts
 	install -m 644 README.md ARCHITECTURE.md CHANGELOG.md LICENSE LICENSE-APACHE LICENSE-MIT \
 	  docs/operations.md $(DOCDIR)

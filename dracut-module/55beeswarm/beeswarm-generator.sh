@@ -14,3 +14,6 @@ esac
 ln -sf /usr/lib/beeswarm/sysroot.mount "$2/sysroot.mount"
 mkdir -p "$1/initrd-root-fs.target.requires"
 ln -sf "$2/sysroot.mount" "$1/initrd-root-fs.target.requires/sysroot.mount"
+# says which network card has no driver; nothing waits for it
+mkdir -p "$1/initrd.target.wants"
+ln -sf /usr/lib/systemd/system/beeswarm-cards.service "$1/initrd.target.wants/beeswarm-cards.service"

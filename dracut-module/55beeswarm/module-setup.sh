@@ -1,31 +1,43 @@
 #!/bin/bash
-# 55beeswarm: boots the image that a Beeswarm swarm holds. Opt-in; see README.md.
-# BEESWARM_CLIENT, BEESWARM_TORRENT and BEESWARM_TRUST in the environment name files to install.
+# 55beeswarm: boots the image that a Beeswarm swarm holds. Opt-in; see README.md, also for the
+# variables BEESWARM_… in the environment, which name files and drivers to install.
 # shellcheck disable=SC2154 # the variables that are not set here are dracut's
 
 check() {
     return 255 # never by itself: only with --add beeswarm
 }
 
+# dracut's own module for it wants D-Bus, ip and more, half a megabyte that nothing here uses
+has_networkd() {
+    [[ -x $dracutsysrootdir$systemdutildir/systemd-networkd ]] && ! dracut_module_included network-manager
+}
+
 depends() {
-    echo base udev-rules kernel-network-modules
+    echo base udev-rules
+    [[ ! -x $dracutsysrootdir/bin/dash ]] || echo dash # a tenth of bash
     if [[ " $omit_dracutmodules " == *" systemd "* ]]; then
         echo network
-    elif [[ -x $dracutsysrootdir$systemdutildir/systemd-networkd ]] \
-        && ! dracut_module_included network-manager; then
-        # asks for a lease for ever, and needs no other package
-        echo dracut-systemd systemd-networkd
     else
-        echo dracut-systemd network
+        has_networkd && echo dracut-systemd || echo dracut-systemd network
     fi
 }
 
 installkernel() {
     # hostonly='': a node is not the host that packs
-    hostonly='' instmods loop squashfs erofs overlay af_packet virtio_pci virtio_net \
-        =drivers/net/ethernet =drivers/net/phy =drivers/net/mdio
-    # for the rescue shell
-    hostonly='' instmods atkbd i8042 hid_generic usbhid xhci-pci ehci-pci
+    # shellcheck disable=SC2046,SC2086 # names of modules
+    hostonly='' instmods ${BEESWARM_DRIVERS-$(grep -hv '^#' "$moddir"/*.list)}
+}
+
+install_networkd() {
+    inst_multiple "$systemdutildir"/systemd-network{d,-generator} networkctl \
+        "$systemdsystemunitdir"/systemd-network{d,-generator}.service || return 1
+    inst_multiple -o "$systemdsystemunitdir"/systemd-networkd.socket "$systemdnetwork"/99-default.link
+    local file
+    for file in passwd group; do
+        grep -qs '^systemd-network:' "$initdir/etc/$file" \
+            || grep '^systemd-network:' "$dracutsysrootdir/etc/$file" >> "$initdir/etc/$file"
+    done
+    $SYSTEMCTL -q --root "$initdir" enable systemd-networkd.service systemd-network-generator.service
 }
 
 install() {
@@ -35,11 +47,15 @@ install() {
     # only when it is named: a host's own file must not decide what nodes trust
     [[ -z ${BEESWARM_TRUST-} ]] || inst_simple "$BEESWARM_TRUST" /etc/beeswarm/trust.json || return 1
     [[ -z ${BEESWARM_TORRENT-} ]] || inst_simple "$BEESWARM_TORRENT" /rootimg.torrent || return 1
+    inst_simple "${BEESWARM_LEFT_OUT:-/dev/null}" /usr/lib/beeswarm/left-out
+    inst_script "$moddir/missing-driver.sh" /usr/lib/beeswarm/missing-driver
     inst_hook cmdline 30 "$moddir/parse-beeswarm.sh"
     if dracut_module_included systemd; then
         inst_simple "$moddir/beeswarm-fetch.service" "$systemdsystemunitdir/beeswarm-fetch.service"
+        inst_simple "$moddir/beeswarm-cards.service" "$systemdsystemunitdir/beeswarm-cards.service"
         inst_simple "$moddir/sysroot.mount" /usr/lib/beeswarm/sysroot.mount
         inst_script "$moddir/beeswarm-generator.sh" "$systemdutildir/system-generators/beeswarm-generator"
+        ! has_networkd || install_networkd
     else
         inst_hook mount 30 "$moddir/mount-beeswarm.sh"
     fi

@@ -8,6 +8,10 @@ case "$root" in
     *) return 0 ;;
 esac
 
+if [ -x /usr/lib/beeswarm/missing-driver ]; then
+    /usr/lib/beeswarm/missing-driver &
+fi
+
 # The client waits for the network by itself. It only returns with an error
 # that trying again cannot mend; its exit code says which.
 bee-initrd-client boot --root "$NEWROOT" \

@@ -11,6 +11,7 @@ use store::{Channel, RevisionName, RevisionRef};
 use crate::content_args::ContentArgs;
 use crate::diff::DiffArgs;
 use crate::image_args::ImageArgs;
+use crate::initrd_cli::{InitrdArgs, InitrdCommand};
 use crate::keys::{KeygenArgs, PasswordArgs, SignArgs};
 use crate::prune::{self, PruneArgs};
 use crate::reimage::{self, ReimageArgs, UnassignArgs};
@@ -71,6 +72,9 @@ enum Command {
     History(HistoryArgs),
     /// What two revisions differ in: packages, files, size, pieces (needs root, it mounts both)
     Diff(DiffArgs),
+    /// Make only an initrd, or show what takes the room in one
+    #[command(subcommand)]
+    Initrd(InitrdCommand),
     /// List the revisions in the store
     List(StoreArg),
     /// Show what a revision, a .torrent or a manifest.json says
@@ -139,8 +143,10 @@ pub(crate) struct PackArgs {
     /// Further argument for dracut, after ours; repeatable: --dracut-arg=--add=ssh-server
     #[arg(long = "dracut-arg", value_name = "ARG", allow_hyphen_values = true)]
     pub(crate) dracut_args: Vec<String>,
+    #[command(flatten)]
+    pub(crate) initrd: InitrdArgs,
     /// Take this finished initrd instead of running dracut
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["client", "dracut_module", "dracut_args"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["client", "dracut_module", "dracut_args", "hardware", "drivers", "initrd_tool", "initramfs_tools"])]
     pub(crate) keep_initrd: Option<PathBuf>,
     /// Neither kernel nor initrd: something else boots the image
     #[arg(long, conflicts_with_all = ["kernel", "kver", "keep_initrd", "dracut_args"])]
@@ -239,6 +245,7 @@ impl Cli {
             Command::Status(args) => status::status(args, json),
             Command::History(args) => status::history(args, json),
             Command::Diff(args) => diff::diff(args, json),
+            Command::Initrd(command) => command.run(json),
             Command::List(args) => show::list(args, json),
             Command::Inspect(args) => show::inspect(args, json),
             Command::Verify(args) => show::verify(args, json),

@@ -13,7 +13,9 @@ use std::process::Command;
 use std::time::UNIX_EPOCH;
 
 use crate::error::PackError;
+use crate::initrd_compression::Compression;
 use crate::kernel::Kernel;
+use crate::kernel_files::KernelFiles;
 use crate::log_tail;
 use crate::tool::{DRACUT, LSINITRD, Place, keep_log};
 
@@ -23,14 +25,19 @@ const BASE_DIRS: [&str; 2] = ["/usr/lib/dracut", "/lib/dracut"];
 /// Name of the client in the initrd, as `lsinitrd` prints it.
 const CLIENT_INSIDE: &str = "bin/bee-initrd-client";
 
+/// The module beside ours that removes what a node does not run.
+const TRIM: &str = "99beeswarm-trim";
+
 /// Name of the trust policy in the initrd, as `lsinitrd` prints it.
 const TRUST_INSIDE: &str = "etc/beeswarm/trust.json";
 
 /// What dracut is to make.
 #[derive(Debug)]
 pub(crate) struct Job<'a> {
-    pub(crate) root: &'a Path,
     pub(crate) kernel: &'a Kernel,
+    /// The part of it that goes into the initrd.
+    pub(crate) files: &'a KernelFiles,
+    pub(crate) compression: Compression,
     pub(crate) module: &'a Path,
     pub(crate) client: &'a Path,
     /// The trust policy, if nodes are to demand signatures.
@@ -49,12 +56,13 @@ pub(crate) struct Job<'a> {
 pub(crate) fn run(job: &Job<'_>) -> Result<PathBuf, PackError> {
     let dir = job.work.join("dracut");
     let write = |path: &Path, e| job.place.write_error(path.to_owned(), e);
-    for sub in ["conf.d", "tmp"] {
+    for sub in ["conf.d", "tmp", "no-firmware"] {
         let path = dir.join(sub);
         fs::create_dir_all(&path).map_err(|e| write(&path, e))?;
     }
     let base = dir.join("base");
     shadow(&base, job.module).map_err(|e| write(&base, e))?;
+    symlink(&job.files.firmware, dir.join("firmware")).map_err(|e| write(&dir, e))?;
     let conf = dir.join("dracut.conf");
     fs::write(&conf, configuration(job, &dir)).map_err(|e| write(&conf, e))?;
 
@@ -91,11 +99,15 @@ fn command(job: &Job<'_>, dir: &Path, base: &Path) -> Command {
     // the nodes are not this host
     command.args(["--no-hostonly", "--no-hostonly-cmdline", "--no-early-microcode"]);
     command.args(["--reproducible", "--force"]);
-    // every node loads it from the admin host, packed once: -15, dracut's own, is a tenth larger for
-    // our client. `--gzip` and the like among the extra options come later and win
-    command.args(["--compress", "zstd -19 -q -T0"]);
+    // `--gzip` and the like among the extra options come later and win
+    command.args(["--compress", &job.compression.command_line()]);
     // exactly our module and what it depends on: no disk, GPU, sound
-    command.args(["--modules", "base beeswarm"]);
+    let trim = if job.module.with_file_name(TRIM).is_dir() { " beeswarm-trim" } else { "" };
+    command.args(["--modules", &format!("base beeswarm{trim}")]);
+    command.env("BEESWARM_DRIVERS", job.files.names.join(" "));
+    command.env("BEESWARM_LEFT_OUT", &job.files.left_out);
+    // dracut would install it under the path that it has on this host
+    command.args(["--include", "./firmware", "/usr/lib/firmware"]);
     command.args(job.extra);
     command.args(["initrd.img", &job.kernel.release]);
     command
@@ -103,14 +115,12 @@ fn command(job: &Job<'_>, dir: &Path, base: &Path) -> Command {
 
 /// Shell assignments (dracut.conf(5)).
 fn configuration(job: &Job<'_>, dir: &Path) -> String {
-    let lib = job.kernel.modules.ancestors().nth(2).unwrap_or(job.root);
-    let firmware = ["updates", ""].map(|sub| lib.join("firmware").join(sub));
-    let firmware = firmware.map(|p| p.display().to_string()).join(":");
+    let path = |path: &Path| quote(&path.display().to_string());
     format!(
         "drivers_dir={}\nfw_dir={}\ntmpdir={}\n",
-        quote(&job.kernel.modules.display().to_string()),
-        quote(firmware.trim_end_matches('/')),
-        quote(&dir.join("tmp").display().to_string()),
+        path(&job.files.modules),
+        path(&dir.join("no-firmware")),
+        path(&dir.join("tmp")),
     )
 }
 
@@ -142,9 +152,15 @@ fn shadow(base: &Path, module: &Path) -> io::Result<()> {
         let entry = entry?;
         let name = entry.file_name();
         // an installed module of ours gives way to the one that was chosen
-        if !name.to_string_lossy().trim_start_matches(|c: char| c.is_ascii_digit()).eq("beeswarm") {
+        let plain = name.to_string_lossy();
+        let plain = plain.trim_start_matches(|c: char| c.is_ascii_digit());
+        if !["beeswarm", "beeswarm-trim"].contains(&plain) {
             symlink(entry.path(), modules.join(name))?;
         }
+    }
+    let trim = module.with_file_name(TRIM);
+    if trim.is_dir() {
+        symlink(trim, modules.join(TRIM))?;
     }
     symlink(module, modules.join("55beeswarm"))
 }
@@ -166,6 +182,7 @@ fn remedy(text: &str) -> &'static str {
         ("modules.dep", "depmod", "Run `depmod -b ROOT KVER` for the root's kernel"),
         ("cpio", "not found", "Install cpio on this host"),
         ("zstd", "not found", "Install zstd on this host, or give --dracut-arg=--gzip"),
+        ("xz", "not found", "Install xz (xz-utils) on this host, or give --dracut-arg=--gzip"),
         ("Permission denied", "", "Reading the host's programs needs root: run it with sudo"),
     ];
     causes.iter().find(|(a, b, _)| text.lines().any(|l| l.contains(a) && l.contains(b))).map_or(

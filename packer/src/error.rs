@@ -8,6 +8,7 @@ use store::{NameError, StoreError};
 
 pub use crate::archive::ArchiveError;
 use crate::format::FormatError;
+use crate::initrd_error::InitrdError;
 pub use crate::oci::OciError;
 pub use crate::recipe::RecipeError;
 use crate::secrets::{self, Finding};
@@ -215,8 +216,8 @@ pub enum PackError {
     },
     /// dracut says it succeeded, but the client is not in the initrd.
     #[error(
-        "dracut made an initrd without {missing}{}; its last lines:\n{tail}\nGive the right \
-         --dracut-module (of this version) and --client",
+        "the initrd was made without {missing}{}; the last lines of the tool that made it:\n{tail}\nGive \
+         the right --dracut-module or --initramfs-tools (of this version) and --client",
         at(log)
     )]
     InitrdIncomplete {
@@ -337,6 +338,9 @@ pub enum PackError {
     /// The revision cannot be signed.
     #[error(transparent)]
     Sign(SignError),
+    /// The drivers of the initrd, or the tool that makes it.
+    #[error(transparent)]
+    Initrd(InitrdError),
     /// The rules for nodes cannot be written down.
     #[error("cannot make the trust policy of the initrd")]
     Trust {

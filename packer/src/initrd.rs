@@ -5,13 +5,25 @@ use std::path::{Path, PathBuf};
 
 use proto::trust_policy::TrustPolicy;
 
-use crate::dracut;
+use crate::drivers::{self, DriverOptions};
 use crate::elf::{self, Linkage};
 use crate::error::PackError;
 use crate::event::{Event, Observer};
+use crate::initrd_compression::Compression;
 use crate::kernel::Kernel;
-use crate::locate;
+use crate::kernel_files::{self, KernelFiles};
 use crate::tool::Place;
+use crate::{dracut, initramfs_tools, locate, microcode};
+
+/// What makes the initrd.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum InitrdTool {
+    /// dracut of this host.
+    #[default]
+    Dracut,
+    /// initramfs-tools of the root (Debian, Ubuntu).
+    InitramfsTools,
+}
 
 /// What to put into the initrd; `None` is looked for in the usual places.
 #[derive(Debug, Clone, Default)]
@@ -22,6 +34,14 @@ pub struct InitrdOptions {
     pub dracut_module: Option<PathBuf>,
     /// Further arguments for dracut.
     pub dracut_args: Vec<String>,
+    /// What makes the initrd.
+    pub tool: InitrdTool,
+    /// Directory with our hook for initramfs-tools.
+    pub initramfs_tools: Option<PathBuf>,
+    /// Which network cards it can drive.
+    pub drivers: DriverOptions,
+    /// Leave the root's CPU microcode out.
+    pub no_microcode: bool,
     /// Which signatures nodes demand; `None`: none.
     pub trust: Option<TrustPolicy>,
 }
@@ -30,6 +50,7 @@ pub struct InitrdOptions {
 #[derive(Debug)]
 pub(crate) struct Parts {
     client: PathBuf,
+    /// Directory of our dracut module, or of our hook for initramfs-tools.
     module: PathBuf,
 }
 
@@ -39,7 +60,10 @@ pub(crate) struct Parts {
 /// [`PackError::NoClient`], [`PackError::NoDracutModule`], [`PackError::Read`].
 pub(crate) fn find(options: &InitrdOptions, observe: Observer<'_>) -> Result<Parts, PackError> {
     let client = locate::client(options.client.as_deref())?;
-    let module = locate::dracut_module(options.dracut_module.as_deref())?;
+    let module = match options.tool {
+        InitrdTool::Dracut => locate::dracut_module(options.dracut_module.as_deref())?,
+        InitrdTool::InitramfsTools => locate::initramfs_hook(options.initramfs_tools.as_deref())?,
+    };
     let linkage =
         elf::linkage(&client).map_err(|source| PackError::Read { path: client.clone(), source })?;
     if linkage != Linkage::Static {
@@ -56,7 +80,7 @@ pub(crate) fn find(options: &InitrdOptions, observe: Observer<'_>) -> Result<Par
 /// Makes the initrd in `work` and returns its path.
 ///
 /// # Errors
-/// Those of dracut.
+/// Those of finding the drivers, and of the tool.
 pub(crate) fn make(
     root: &Path,
     kernel: &Kernel,
@@ -64,6 +88,7 @@ pub(crate) fn make(
     options: &InitrdOptions,
     work: &Path,
     place: Place<'_>,
+    observe: Observer<'_>,
 ) -> Result<PathBuf, PackError> {
     let mut trust = None;
     if let Some(policy) = &options.trust {
@@ -72,14 +97,70 @@ pub(crate) fn make(
         fs::write(&path, bytes).map_err(|e| place.write_error(path.clone(), e))?;
         trust = Some(path);
     }
-    dracut::run(&dracut::Job {
-        root,
-        kernel,
-        module: &parts.module,
-        client: &parts.client,
-        trust: trust.as_deref(),
-        extra: &options.dracut_args,
-        work,
-        place,
-    })
+    let drivers = drivers::find(kernel, &options.drivers)?;
+    let files = kernel_files::lay_out(root, kernel, &drivers, &work.join("kernel"), &place)?;
+    warn(kernel, &drivers.lacking, &files, observe);
+    let (module, client, trust) = (&*parts.module, &*parts.client, trust.as_deref());
+    let files = &files;
+    let compression = Compression::of_kernel(root, &kernel.release);
+    let initrd = match options.tool {
+        InitrdTool::Dracut => {
+            let extra = &options.dracut_args;
+            dracut::run(&dracut::Job {
+                kernel,
+                files,
+                compression,
+                module,
+                client,
+                trust,
+                extra,
+                work,
+                place,
+            })?
+        }
+        InitrdTool::InitramfsTools => {
+            let hook = module;
+            let job = initramfs_tools::Job {
+                root,
+                kernel,
+                files,
+                compression,
+                hook,
+                client,
+                trust,
+                work,
+                place,
+            };
+            initramfs_tools::run(&job)?
+        }
+    };
+    if !options.no_microcode {
+        microcode::prepend(root, &initrd, work, &place)?;
+    }
+    Ok(initrd)
+}
+
+/// What an admin should know about the drivers.
+fn warn(kernel: &Kernel, lacking: &[&str], files: &KernelFiles, observe: Observer<'_>) {
+    let release = &kernel.release;
+    // EROFS is for images that are made so
+    let lacking: Vec<&str> = lacking.iter().copied().filter(|name| *name != "erofs").collect();
+    if !lacking.is_empty() {
+        let text = format!(
+            "kernel {release} has no {}, neither as a module nor built in: nodes may not be able \
+             to mount the image",
+            lacking.join(", ")
+        );
+        observe(Event::Warning { text });
+    }
+    if !files.without_firmware.is_empty() {
+        let wanted: Vec<String> =
+            files.without_firmware.iter().map(|(name, file)| format!("{name} ({file})")).collect();
+        let text = format!(
+            "the root has no firmware for {}: some of these cards need it. Debian: \
+             firmware-misc-nonfree, firmware-realtek, firmware-bnx2",
+            wanted.join(", ")
+        );
+        observe(Event::Warning { text });
+    }
 }

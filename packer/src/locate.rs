@@ -4,9 +4,11 @@ use std::env;
 use std::path::{Path, PathBuf};
 
 use crate::error::PackError;
+use crate::initrd_error::InitrdError;
 
 const CLIENT: &str = "bee-initrd-client";
 const MODULE: &str = "55beeswarm";
+const HOOK: &str = "initramfs-tools";
 
 /// The client: as given, or next to this program, in `/usr/lib/beeswarm`, in `PATH`.
 ///
@@ -35,6 +37,22 @@ pub(crate) fn dracut_module(given: Option<&Path>) -> Result<PathBuf, PackError> 
     let has_setup = |dir: &Path| dir.join("module-setup.sh").is_file();
     choose(given, &tried, has_setup)?
         .ok_or_else(|| PackError::NoDracutModule { looked: list(&tried) })
+}
+
+/// Our hook for initramfs-tools: as given, or installed, or next to this program.
+///
+/// # Errors
+/// [`InitrdError::NoHook`] with the paths tried; [`PackError::Read`] when the given one has no
+/// `hooks/beeswarm`.
+pub(crate) fn initramfs_hook(given: Option<&Path>) -> Result<PathBuf, PackError> {
+    let mut tried = vec![Path::new("/usr/share/beeswarm").join(HOOK)];
+    if let Some(dir) = own_dir() {
+        tried.push(dir.join("../share/beeswarm").join(HOOK));
+        tried.push(dir.join(HOOK));
+    }
+    let has_hook = |dir: &Path| dir.join("hooks/beeswarm").is_file();
+    choose(given, &tried, has_hook)?
+        .ok_or_else(|| PackError::Initrd(InitrdError::NoHook { looked: list(&tried) }))
 }
 
 fn own_dir() -> Option<PathBuf> {

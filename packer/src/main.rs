@@ -17,6 +17,7 @@ mod cluster;
 mod content_args;
 mod diff;
 mod image_args;
+mod initrd_cli;
 mod keys;
 mod manage;
 mod node_list;

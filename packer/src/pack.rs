@@ -14,17 +14,18 @@ use store::{Draft, RevisionDir, RevisionId, RevisionName, Store, StoreError};
 
 pub use crate::contents::ContentOptions;
 use crate::contents::Plan;
+pub use crate::drivers::DriverOptions;
 use crate::error::PackError;
 use crate::event::{Event, Observer, Stage};
 use crate::format::ImageFormat;
-pub use crate::initrd::InitrdOptions;
+pub use crate::initrd::{InitrdOptions, InitrdTool};
 use crate::kernel::{self, Kernel};
 use crate::meter::Meter;
 pub use crate::oci::{Format, Platform};
 use crate::signing::SigningKey;
 pub use crate::source::Source;
 use crate::tool::Place;
-use crate::{digest, image, initrd, initrd_contents, piece_length, source, torrent};
+use crate::{digest, image, initrd, initrd_files, piece_length, source, torrent};
 
 /// What to pack, and how.
 #[derive(Debug, Clone)]
@@ -67,8 +68,8 @@ pub struct Signing {
 /// How nodes boot the image.
 #[derive(Debug, Clone)]
 pub enum Boot {
-    /// dracut makes an initrd for the root's kernel.
-    Dracut {
+    /// An initrd is made for the root's kernel.
+    Made {
         /// Kernel image, otherwise the root's.
         kernel: Option<PathBuf>,
         /// Kernel release, otherwise the newest.
@@ -130,7 +131,7 @@ pub fn pack(options: &Options, observe: Observer<'_>) -> Result<Packed, PackErro
     }?;
     let mut contents =
         steps.run(Stage::Contents, |place| plan.open(&root.path, &draft.work(), *place))?;
-    if matches!(options.boot, Boot::Dracut { .. }) {
+    if matches!(options.boot, Boot::Made { .. }) {
         steps.run(Stage::Secrets, |_| contents.look_ahead())?;
     }
     let mut artefacts = BTreeMap::new();
@@ -138,12 +139,12 @@ pub fn pack(options: &Options, observe: Observer<'_>) -> Result<Packed, PackErro
     let place = steps.place(Stage::Contents);
     let said = contents.close(&options.name, release.as_deref(), options.source.path(), place)?;
     steps.run(Stage::Secrets, |place| {
-        let made = matches!(options.boot, Boot::Dracut { .. });
+        let made = matches!(options.boot, Boot::Made { .. });
         let initrd = artefacts.contains_key(&ArtefactKind::Initrd);
         let path = draft.dir().join(ArtefactKind::Initrd.file_name());
         let work = draft.work();
         let initrd = match initrd {
-            true => initrd_contents::unpack(&path, made, &work, place, observe)?,
+            true => initrd_files::unpack(&path, made, &work, place, observe)?,
             false => None,
         };
         contents.gate(initrd.as_deref())
@@ -246,13 +247,13 @@ fn boot(
             check_kernel(options, root, &found)?;
             (Some(found.release), found.image, initrd.clone())
         }
-        Boot::Dracut { kernel, release, initrd: wanted } => {
+        Boot::Made { kernel, release, initrd: wanted } => {
             let found = kernel::find(root, release.as_deref(), kernel.as_deref())?;
             check_kernel(options, root, &found)?;
             let parts = initrd::find(wanted, steps.observe)?;
             let work = absolute(&draft.work())?;
             let made = steps.run(Stage::Initrd, |place| {
-                initrd::make(root, &found, &parts, wanted, &work, *place)
+                initrd::make(root, &found, &parts, wanted, &work, *place, steps.observe)
             })?;
             (Some(found.release), found.image, made)
         }
@@ -287,6 +288,43 @@ fn add(path: &Path) -> Result<Artefact, PackError> {
 fn absolute(path: &Path) -> Result<PathBuf, PackError> {
     fs::canonicalize(path)
         .map_err(|source| PackError::Store(StoreError::Read { path: path.to_owned(), source }))
+}
+
+/// Makes only the initrd for a root that is a directory, at `output`; returns its kernel.
+///
+/// # Errors
+/// [`PackError`]; `output` is then as it was before.
+pub fn make_initrd(
+    root: &Path,
+    release: Option<&str>,
+    wanted: &InitrdOptions,
+    output: &Path,
+    observe: Observer<'_>,
+) -> Result<Kernel, PackError> {
+    let found = kernel::find(root, release, None)?;
+    let parts = initrd::find(wanted, observe)?;
+    let mut work = output.as_os_str().to_owned();
+    work.push(format!(".work-{}", std::process::id()));
+    let work = Scratch(PathBuf::from(work));
+    let write = |path: &Path, source| PackError::Write { path: path.to_owned(), source };
+    fs::create_dir_all(&work.0).map_err(|e| write(&work.0, e))?;
+    let dir = absolute(&work.0)?;
+    let steps = Steps { observe, store: &work.0 };
+    let made = steps.run(Stage::Initrd, |place| {
+        initrd::make(root, &found, &parts, wanted, &dir, *place, observe)
+    })?;
+    fs::rename(&made, output).map_err(|e| write(output, e))?;
+    Ok(found)
+}
+
+/// A directory that goes with this.
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // what cannot be removed is only in the way
+        let _ = fs::remove_dir_all(&self.0);
+    }
 }
 
 /// Reports the steps.

@@ -57,8 +57,9 @@ fn options(
                 dracut_module: args.dracut_module.clone(),
                 dracut_args: args.dracut_args.clone(),
                 trust,
+                ..args.initrd.options()
             };
-            Boot::Dracut { kernel, release, initrd }
+            Boot::Made { kernel, release, initrd }
         }
     };
     Ok(Options {

@@ -28,6 +28,8 @@ pub struct VmConfig {
     pub memory_mib: u32,
     /// What runs its instructions.
     pub accelerator: Accelerator,
+    /// QEMU's model of its network card; iPXE must know it.
+    pub card: String,
 }
 
 /// A running machine. It is powered off when this is dropped.
@@ -58,7 +60,7 @@ impl Vm {
             .args(["-netdev", "tap,id=net0,ifname=tap0,script=no,downscript=no"])
             .args([
                 "-device",
-                &format!("virtio-net-pci,netdev=net0,mac={},bootindex=1", port.mac()),
+                &format!("{},netdev=net0,mac={},bootindex=1", config.card, port.mac()),
             ])
             .args(["-device", "virtio-rng-pci"])
             .args(["-serial", &format!("file:{}", serial.display())])

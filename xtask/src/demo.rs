@@ -38,6 +38,9 @@ pub(crate) use preflight::available_memory;
 use run_folder::RunFolder;
 use steps::Steps;
 
+/// The value of `--initrd-tool` that wants further packages in the image.
+const INITRAMFS_TOOLS: &str = "initramfs-tools";
+
 /// Arguments of `demo`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -57,6 +60,12 @@ pub(crate) struct Args {
     /// Kernel with the drivers of real hardware in the image, not that for virtual machines
     #[arg(long)]
     generic_kernel: bool,
+    /// What makes the initrd: dracut of this host, or initramfs-tools of the image
+    #[arg(long, value_name = "TOOL", default_value = "dracut", value_parser = ["dracut", INITRAMFS_TOOLS])]
+    initrd_tool: String,
+    /// QEMU's model of the machines' network cards; virtio-net-pci, e1000e and rtl8139 have iPXE
+    #[arg(long, value_name = "MODEL", default_value = "virtio-net-pci")]
+    card: String,
     /// Install missing packages without asking
     #[arg(long)]
     yes: bool,

@@ -10,6 +10,7 @@ mod bad_oci;
 mod bad_tar;
 mod changing;
 mod contents;
+mod drivers;
 mod initrd;
 mod killed;
 mod layout;

@@ -23,6 +23,9 @@ const PACKAGES: [&str; 9] = [
     "procps",         // ps
 ];
 
+/// Further packages of a root that makes its own initrd.
+const INITRAMFS_TOOLS: [&str; 2] = ["initramfs-tools-core", "busybox"];
+
 /// Which kernel the image has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kernel {
@@ -55,13 +58,17 @@ pub struct Recipe {
 impl Recipe {
     /// The host's release and mirrors on a Debian that is known, otherwise bookworm from Debian's
     /// default mirrors. The host's apt settings for proxies and the like are always taken over.
-    pub fn for_this_host(kernel: Kernel) -> Recipe {
+    /// `makes_initrd`: with initramfs-tools.
+    pub fn for_this_host(kernel: Kernel, makes_initrd: bool) -> Recipe {
         let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
         let suite = host_suite(&release);
         let sources = Sources::of_host(suite);
         let suite = suite.unwrap_or(SUITES[0]).to_owned();
         let mut packages = PACKAGES.to_vec();
         packages.push(kernel.package());
+        if makes_initrd {
+            packages.extend(INITRAMFS_TOOLS);
+        }
         Recipe { suite, packages, sources }
     }
 
@@ -110,7 +117,8 @@ mod tests {
 
     #[test]
     fn the_key_follows_the_packages() {
-        let recipe = |kernel| Recipe::for_this_host(kernel).key();
+        let recipe = |kernel| Recipe::for_this_host(kernel, false).key();
+        assert_ne!(recipe(Kernel::Cloud), Recipe::for_this_host(Kernel::Cloud, true).key());
         assert_eq!(recipe(Kernel::Cloud), recipe(Kernel::Cloud));
         assert_ne!(recipe(Kernel::Cloud), recipe(Kernel::Generic));
     }

@@ -12,11 +12,11 @@ use proto::manifest::{ArtefactKind, Manifest};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::Args;
 use super::build::Programs;
 use super::cluster::TRACKER;
 use super::run_folder::RunFolder;
 use super::steps::note;
+use super::{Args, INITRAMFS_TOOLS};
 use crate::workspace::{lab_folder, root};
 
 /// The image's name in the store.
@@ -55,7 +55,7 @@ struct Packed {
 /// Builds, packs and publishes what is not there yet.
 pub(crate) fn prepare(args: &Args, programs: &Programs, folder: &RunFolder) -> Result<Image> {
     let lab = lab_folder();
-    let recipe = Recipe::for_this_host(args.kernel());
+    let recipe = Recipe::for_this_host(args.kernel(), args.initrd_tool == INITRAMFS_TOOLS);
     let base = Base::get(&recipe, &lab.join("cache"), folder.path())?;
     let age = if base.is_fresh() { "built by mmdebstrap" } else { "from the last run" };
     note(format_args!("Debian {} root: {age}", recipe.suite()));
@@ -121,12 +121,13 @@ fn fingerprint(args: &Args, programs: &Programs, base: &Base, layer: &Layer) -> 
     // the layer's own constants are part of this program
     let ourselves = std::env::current_exe().context("cannot tell this program's path")?;
     hash.update(format!("{} {built:?} {}", base.tar().display(), args.hosts()));
+    hash.update(&args.initrd_tool);
     hash.update(&layer.authorized_key);
     let files = [&programs.packer, &programs.tracker, &programs.seeder, &programs.client];
     for file in files.into_iter().chain([&ourselves]) {
         hash_file(&mut hash, file)?;
     }
-    for folder in ["systemd", "dracut-module"] {
+    for folder in ["systemd", "dracut-module", INITRAMFS_TOOLS] {
         hash_folder(&mut hash, &root().join(folder))?;
     }
     Ok(hex(&hash.finalize()))
@@ -181,6 +182,8 @@ fn pack(
     command.arg("--source").arg(tree).arg("--store").arg(store);
     command.arg("--client").arg(&programs.client);
     command.arg("--dracut-module").arg(root().join("dracut-module/55beeswarm"));
+    command.args(["--initrd-tool", &args.initrd_tool]);
+    command.arg("--initramfs-tools").arg(root().join(INITRAMFS_TOOLS));
     command.args(["--nodes", &args.hosts().to_string()]);
     // the machines boot nothing that is not signed
     command.arg("--sign-key").arg(signing_key(programs)?).arg("--empty-password");

@@ -94,7 +94,7 @@ impl Scene {
             services,
             ports,
             places,
-            vm: VmConfig { memory_mib: args.vm_memory, accelerator },
+            vm: VmConfig { memory_mib: args.vm_memory, accelerator, card: args.card.clone() },
             show: Show::new(),
             scratch: on_disk,
             _lab: lab,
