@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use packer::pack::Compression;
+use packer::pack::{Compression, TorrentFormat};
 use store::{Channel, RevisionName, RevisionRef};
 
 use crate::keys::{KeygenArgs, PasswordArgs, SignArgs};
@@ -91,6 +91,10 @@ pub(crate) struct PackArgs {
     /// Only the trackers name peers (BEP 27): no peer exchange, no multicast. The info-hash differs
     #[arg(long)]
     pub(crate) private: bool,
+    /// Hashes in the torrent: hybrid has SHA-256 of each 16 KiB (BEP 52) beside SHA-1 of each piece
+    /// (BEP 3), for clients of both kinds
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) torrent: TorrentArg,
     /// Kernel image to boot [default: that of the source]
     #[arg(long, value_name = "FILE")]
     pub(crate) kernel: Option<PathBuf>,
@@ -163,6 +167,25 @@ impl From<CompressionArg> for Compression {
             CompressionArg::Zstd => Self::Zstd,
             CompressionArg::Xz => Self::Xz,
             CompressionArg::Lz4 => Self::Lz4,
+        }
+    }
+}
+
+/// `--torrent`.
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+pub(crate) enum TorrentArg {
+    /// BEP 3 and BEP 52
+    #[default]
+    Hybrid,
+    /// BEP 3 alone: a smaller file, nodes verify by SHA-1
+    V1,
+}
+
+impl From<TorrentArg> for TorrentFormat {
+    fn from(arg: TorrentArg) -> Self {
+        match arg {
+            TorrentArg::Hybrid => Self::Hybrid,
+            TorrentArg::V1 => Self::V1,
         }
     }
 }

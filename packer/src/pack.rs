@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use proto::hash::InfoHash;
-use proto::manifest::{Artefact, ArtefactKind, MANIFEST_VERSION, Manifest};
+use proto::manifest::{Artefact, ArtefactKind, HybridHashes, MANIFEST_VERSION, Manifest};
+use proto::metainfo::Metainfo;
 use proto::signature::SIGNATURE_FILE;
 use proto::unix_time::UnixTime;
 use store::{Draft, RevisionDir, RevisionId, RevisionName, Store, StoreError};
@@ -19,6 +19,7 @@ use crate::kernel::{self, Kernel};
 use crate::signing::SigningKey;
 pub use crate::squashfs::Compression;
 use crate::tool::Place;
+pub use crate::torrent::TorrentFormat;
 use crate::{digest, initrd, piece_length, source, squashfs, torrent};
 
 /// What to pack, and how.
@@ -36,6 +37,8 @@ pub struct Options {
     pub web_seeds: Vec<String>,
     /// Only the trackers may name peers (BEP 27).
     pub private: bool,
+    /// Which hashes the torrent has.
+    pub torrent: TorrentFormat,
     /// How many nodes are expected to fetch at once.
     pub nodes: u32,
     /// Compression of the image.
@@ -117,8 +120,7 @@ pub fn pack(options: &Options, observe: Observer<'_>) -> Result<Packed, PackErro
     let root = if meta.is_dir() { prepare() } else { steps.run(Stage::Unpack, |_| prepare()) }?;
     let mut artefacts = BTreeMap::new();
     let release = boot(options, &root.path, &draft, &steps, &mut artefacts)?;
-    let (info_hash, piece_length) =
-        image(options, &root.path, &draft, &steps, &trackers, &mut artefacts)?;
+    let metainfo = image(options, &root.path, &draft, &steps, &trackers, &mut artefacts)?;
     let facts = [
         ("packer", concat!("bee-packer ", env!("CARGO_PKG_VERSION"))),
         ("source", root.kind),
@@ -128,7 +130,8 @@ pub fn pack(options: &Options, observe: Observer<'_>) -> Result<Packed, PackErro
         version: MANIFEST_VERSION,
         name: options.name.clone(),
         artefacts,
-        info_hash,
+        info_hash: metainfo.info_hash,
+        v2: HybridHashes::of(&metainfo),
         kernel_release: release,
         build: facts.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
     };
@@ -137,6 +140,7 @@ pub fn pack(options: &Options, observe: Observer<'_>) -> Result<Packed, PackErro
     }
     let committed =
         steps.run(Stage::Store, |_| store.commit(draft, &manifest).map_err(PackError::Store))?;
+    let piece_length = metainfo.info.geometry.piece_length();
     Ok(Packed { revision: committed.revision, manifest, piece_length, new: committed.new })
 }
 
@@ -166,7 +170,7 @@ fn image(
     steps: &Steps<'_>,
     trackers: &[String],
     artefacts: &mut Artefacts,
-) -> Result<(InfoHash, u32), PackError> {
+) -> Result<Metainfo, PackError> {
     let path = draft.dir().join(ArtefactKind::Image.file_name());
     steps.run(Stage::Image, |place| {
         squashfs::make(root, &path, options.compression, place, steps.observe)
@@ -174,17 +178,17 @@ fn image(
     let read_error = |source| PackError::Read { path: path.clone(), source };
     let length = fs::metadata(&path).map_err(read_error)?.len();
     let piece_length = piece_length::choose(length, options.nodes);
-    let (pieces, artefact) = steps.run(Stage::Hash, |_| {
+    let hashes = steps.run(Stage::Hash, |_| {
         torrent::hash(&path, piece_length, steps.percent(Stage::Hash, length)).map_err(read_error)
     })?;
-    artefacts.insert(ArtefactKind::Image, artefact);
-    let info = torrent::info(length, piece_length, pieces, options.private)?;
+    artefacts.insert(ArtefactKind::Image, hashes.whole);
+    let info = torrent::info(hashes, piece_length, options.private, options.torrent)?;
     let metainfo = torrent::metainfo(info, trackers, &options.web_seeds)?;
     let bytes = metainfo.to_bytes().map_err(|e| PackError::Torrent { reason: e.to_string() })?;
     let file = draft.dir().join(ArtefactKind::Torrent.file_name());
     fs::write(&file, &bytes).map_err(|e| steps.place(Stage::Hash).write_error(file.clone(), e))?;
     artefacts.insert(ArtefactKind::Torrent, add(&file)?);
-    Ok((metainfo.info_hash, piece_length))
+    Ok(metainfo)
 }
 
 /// Kernel and initrd; returns the kernel's release.

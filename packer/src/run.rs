@@ -64,6 +64,7 @@ fn options(args: &PackArgs, key: Option<Arc<SigningKey>>, trust: Option<TrustPol
         trackers: args.trackers.clone(),
         web_seeds: args.web_seeds.clone(),
         private: args.private,
+        torrent: args.torrent.into(),
         nodes: args.nodes,
         compression: args.compression.into(),
         boot,

@@ -4,6 +4,7 @@
 #![cfg(test)]
 
 mod bad_input;
+mod hybrid;
 mod initrd;
 mod killed;
 mod manage;
