@@ -23,11 +23,11 @@ pub(crate) struct Digests {
 impl Digests {
     /// With `sha256` a hybrid torrent is compared by SHA-256 whatever it costs.
     pub(crate) fn new(metainfo: Arc<Metainfo>, sha256: bool) -> Self {
-        Self { metainfo, by_blocks: sha256 || sha256::is_quick() }
+        Self { metainfo, by_blocks: crate::SHA256 && (sha256 || sha256::is_quick()) }
     }
 
     fn tree(&self) -> Option<&BlockTree> {
-        self.metainfo.info.tree().filter(|_| self.by_blocks)
+        self.metainfo.info.tree().filter(|_| crate::SHA256 && self.by_blocks)
     }
 
     /// How many pieces are best compared together: four inputs fill the processor.
@@ -59,10 +59,19 @@ impl Digests {
 
 /// SHA-256 of the blocks of each piece.
 pub(crate) fn blocks(pieces: &[&[u8]]) -> Vec<Vec<Node>> {
-    let cut = |piece: &&'_ [u8]| piece.len().div_ceil(BLOCK_LEN as usize);
-    let all: Vec<&[u8]> = pieces.iter().flat_map(|p| p.chunks(BLOCK_LEN as usize)).collect();
-    let mut digests = sha256::each(&all).into_iter().map(Sha256Digest);
-    pieces.iter().map(|piece| digests.by_ref().take(cut(piece)).collect()).collect()
+    let mut all: Vec<&[u8]> = Vec::new();
+    for piece in pieces {
+        all.extend(piece.chunks(BLOCK_LEN as usize));
+    }
+    let digests = sha256::each(&all);
+    let mut rest = digests.as_slice();
+    let mut nodes = Vec::new();
+    for piece in pieces {
+        let (own, others) = rest.split_at(piece.len().div_ceil(BLOCK_LEN as usize));
+        nodes.push(own.iter().copied().map(Sha256Digest).collect());
+        rest = others;
+    }
+    nodes
 }
 
 /// Hashes pieces, several at once where the processor can and they are of one length.
