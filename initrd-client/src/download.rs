@@ -65,13 +65,14 @@ pub struct Download {
     session: Session,
     torrent: Torrent,
     storage: Arc<dyn Storage>,
-    signed: Option<SignedImage>,
+    /// What the whole image must be, when only a signature says more than SHA-1.
+    whole: Option<SignedImage>,
     stop: Stop,
 }
 
 impl std::fmt::Debug for Download {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Download").field("signed", &self.signed).finish_non_exhaustive()
+        f.debug_struct("Download").field("whole", &self.whole).finish_non_exhaustive()
     }
 }
 
@@ -109,6 +110,7 @@ impl Download {
         have: InitialHave,
     ) -> Result<Self, DownloadError> {
         let stop = Stop::watch()?;
+        let signed = plan.signed.is_some();
         let mut config = SessionConfig::new(Role::Node);
         config.upload_limit = plan.upload_limit;
         config.download_limit = plan.download_limit;
@@ -117,13 +119,17 @@ impl Download {
             config.listen = listen;
         }
         let session = Session::bind(config).await.map_err(DownloadError::Session)?;
+        // each piece of a hybrid torrent is compared by SHA-256 when it comes, all together are the image
+        let hybrid = swarm::SHA256 && plan.metainfo.info.tree().is_some();
+        let whole = plan.signed.filter(|_| !hybrid);
         let spec = TorrentSpec {
             have,
             trackers: plan.trackers,
+            sha256: signed,
             ..TorrentSpec::new(plan.metainfo, storage.clone())
         };
         let torrent = session.add(spec).await.map_err(DownloadError::Session)?;
-        Ok(Self { session, torrent, storage, signed: plan.signed, stop })
+        Ok(Self { session, torrent, storage, whole, stop })
     }
 
     /// Where peers connect to.
@@ -133,7 +139,7 @@ impl Download {
     }
 
     /// Waits until every piece is here and verified, telling how far it is about once a second; then,
-    /// when a signature says what the image must be, compares all of it.
+    /// when a signature says what the image must be and its torrent knows SHA-1 alone, compares all of it.
     ///
     /// # Errors
     /// [`DownloadError::Torrent`] when the storage fails, [`DownloadError::Image`],
@@ -152,7 +158,7 @@ impl Download {
                 () = self.stop.requested() => return Err(DownloadError::Interrupted),
             }
         };
-        if let Some(signed) = &self.signed {
+        if let Some(signed) = &self.whole {
             let check = image::check(self.storage.clone(), signed);
             tokio::select! {
                 checked = check => checked.map_err(DownloadError::Image)?,

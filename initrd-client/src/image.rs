@@ -1,5 +1,8 @@
 //! The whole image against the digest in a signed manifest.
 //!
+//! For torrents of BEP 3 alone: the pieces of a hybrid one are compared by SHA-256 (BEP 52), with hashes
+//! that the signature covers, so nothing is left to be done.
+//!
 //! Every piece was compared with its SHA-1 before. Two different pieces with one SHA-1 can be made by
 //! whoever may put files into an image, and swapped on the way later: with a signature demanded the
 //! image is read once more, from memory, and compared by SHA-256. Others are served meanwhile.

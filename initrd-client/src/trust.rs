@@ -8,6 +8,7 @@
 use proto::hash::{InfoHash, Sha256Digest};
 use proto::kernel_args::Pin;
 use proto::manifest::{ArtefactKind, Manifest, ManifestError};
+use proto::merkle::BlockTree;
 use proto::metainfo::{Metainfo, MetainfoError};
 use proto::signature::{self, KeyIds, SignatureError, Signed};
 use proto::trust_policy::TrustPolicy;
@@ -301,6 +302,10 @@ pub fn torrent(
             .artefact(ArtefactKind::Image)
             .expect("Manifest::parse refuses a manifest without an image");
         agree("image length", image.length, metainfo.info.geometry.total())?;
+        if let Some(v2) = manifest.v2 {
+            let root = metainfo.info.tree().map_or(Sha256Digest::ZERO, BlockTree::root);
+            agree("pieces root", v2.pieces_root, root)?;
+        }
         let (name, sha256) = (&manifest.name, image.sha256);
         signed = by.clone().map(|by| SignedImage { by, name: name.clone(), sha256 });
     }

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::builder::{OsStringValueParser, TypedValueParser as _};
-use clap::{Args, Parser, Subcommand};
-use packer::pack::{Platform, Source};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use packer::pack::{Platform, Source, TorrentFormat};
 use store::{Channel, RevisionName, RevisionRef};
 
 use crate::content_args::ContentArgs;
@@ -120,6 +120,10 @@ pub(crate) struct PackArgs {
     pub(crate) private: bool,
     #[command(flatten)]
     pub(crate) contents: ContentArgs,
+    /// Hashes in the torrent: hybrid has SHA-256 of each 16 KiB (BEP 52) beside SHA-1 of each piece
+    /// (BEP 3), for clients of both kinds
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) torrent: TorrentArg,
     /// Kernel image to boot [default: that of the source]
     #[arg(long, value_name = "FILE")]
     pub(crate) kernel: Option<PathBuf>,
@@ -173,6 +177,25 @@ pub(crate) struct PackArgs {
     /// Channel for --publish
     #[arg(long, default_value_t, requires = "publish")]
     pub(crate) channel: Channel,
+}
+
+/// `--torrent`.
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+pub(crate) enum TorrentArg {
+    /// BEP 3 and BEP 52
+    #[default]
+    Hybrid,
+    /// BEP 3 alone: a smaller file
+    V1,
+}
+
+impl From<TorrentArg> for TorrentFormat {
+    fn from(arg: TorrentArg) -> Self {
+        match arg {
+            TorrentArg::Hybrid => Self::Hybrid,
+            TorrentArg::V1 => Self::V1,
+        }
+    }
 }
 
 #[derive(Debug, Args)]

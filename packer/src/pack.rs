@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use proto::hash::InfoHash;
-use proto::manifest::{Artefact, ArtefactKind, MANIFEST_VERSION, Manifest};
+use proto::manifest::{Artefact, ArtefactKind, HybridHashes, MANIFEST_VERSION, Manifest};
+use proto::metainfo::Metainfo;
 use proto::signature::SIGNATURE_FILE;
 use proto::unix_time::UnixTime;
 use store::{Draft, RevisionDir, RevisionId, RevisionName, Store, StoreError};
@@ -25,6 +25,7 @@ pub use crate::oci::{Format, Platform};
 use crate::signing::SigningKey;
 pub use crate::source::Source;
 use crate::tool::Place;
+pub use crate::torrent::TorrentFormat;
 use crate::{digest, image, initrd, initrd_files, piece_length, source, torrent};
 
 /// What to pack, and how.
@@ -44,6 +45,8 @@ pub struct Options {
     pub web_seeds: Vec<String>,
     /// Only the trackers may name peers (BEP 27).
     pub private: bool,
+    /// Which hashes the torrent has.
+    pub torrent: TorrentFormat,
     /// How many nodes are expected to fetch at once.
     pub nodes: u32,
     /// What kind of image.
@@ -149,7 +152,7 @@ pub fn pack(options: &Options, observe: Observer<'_>) -> Result<Packed, PackErro
         };
         contents.gate(initrd.as_deref())
     })?;
-    let (info_hash, piece_length) =
+    let metainfo =
         image_and_torrent(options, contents.root(), &draft, &steps, &trackers, &mut artefacts)?;
     contents.unchanged()?;
     let mut facts = options.image.facts();
@@ -159,7 +162,8 @@ pub fn pack(options: &Options, observe: Observer<'_>) -> Result<Packed, PackErro
         version: MANIFEST_VERSION,
         name: options.name.clone(),
         artefacts,
-        info_hash,
+        info_hash: metainfo.info_hash,
+        v2: HybridHashes::of(&metainfo),
         kernel_release: release,
         build: facts.map(|(key, value)| (key.to_owned(), value)).chain(said).collect(),
     };
@@ -168,6 +172,7 @@ pub fn pack(options: &Options, observe: Observer<'_>) -> Result<Packed, PackErro
     }
     let committed =
         steps.run(Stage::Store, |_| store.commit(draft, &manifest).map_err(PackError::Store))?;
+    let piece_length = metainfo.info.geometry.piece_length();
     Ok(Packed { revision: committed.revision, manifest, piece_length, new: committed.new })
 }
 
@@ -197,25 +202,25 @@ fn image_and_torrent(
     steps: &Steps<'_>,
     trackers: &[String],
     artefacts: &mut Artefacts,
-) -> Result<(InfoHash, u32), PackError> {
+) -> Result<Metainfo, PackError> {
     let path = draft.dir().join(ArtefactKind::Image.file_name());
     steps
         .run(Stage::Image, |place| image::make(root, &path, options.image, place, steps.observe))?;
     let read_error = |source| PackError::Read { path: path.clone(), source };
     let length = fs::metadata(&path).map_err(read_error)?.len();
     let piece_length = piece_length::choose(length, options.nodes);
-    let (pieces, artefact) = steps.run(Stage::Hash, |_| {
+    let hashes = steps.run(Stage::Hash, |_| {
         let mut meter = Meter::new(steps.observe, Stage::Hash, length);
         torrent::hash(&path, piece_length, |done| meter.bytes(done)).map_err(read_error)
     })?;
-    artefacts.insert(ArtefactKind::Image, artefact);
-    let info = torrent::info(length, piece_length, pieces, options.private)?;
+    artefacts.insert(ArtefactKind::Image, hashes.whole);
+    let info = torrent::info(hashes, piece_length, options.private, options.torrent)?;
     let metainfo = torrent::metainfo(info, trackers, &options.web_seeds)?;
     let bytes = metainfo.to_bytes().map_err(|e| PackError::Torrent { reason: e.to_string() })?;
     let file = draft.dir().join(ArtefactKind::Torrent.file_name());
     fs::write(&file, &bytes).map_err(|e| steps.place(Stage::Hash).write_error(file.clone(), e))?;
     artefacts.insert(ArtefactKind::Torrent, add(&file)?);
-    Ok((metainfo.info_hash, piece_length))
+    Ok(metainfo)
 }
 
 /// Kernel and initrd; returns the kernel's release.

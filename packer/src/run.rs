@@ -70,6 +70,7 @@ fn options(
         trackers: args.trackers.clone(),
         web_seeds: args.web_seeds.clone(),
         private: args.private,
+        torrent: args.torrent.into(),
         nodes: args.nodes,
         image: args.image.format()?,
         contents: args.contents.options()?,

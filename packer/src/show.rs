@@ -8,6 +8,7 @@ use anyhow::{Context as _, bail};
 use packer::error::Category;
 use packer::signing;
 use proto::manifest::Manifest;
+use proto::merkle::BlockTree;
 use proto::metainfo::Metainfo;
 use proto::signature::PublicKey;
 use proto::units::ByteSize;
@@ -96,6 +97,10 @@ fn show_manifest(manifest: &Manifest, json: bool) {
     }
     output::line(&format!("image      {}", manifest.name));
     output::line(&format!("info-hash  {}", manifest.info_hash));
+    if let Some(v2) = &manifest.v2 {
+        output::line(&format!("v2 hash    {}", v2.info_hash));
+        output::line(&format!("root       {}", v2.pieces_root));
+    }
     output::line(&format!("kernel     {}", manifest.kernel_release.as_deref().unwrap_or("none")));
     for (kind, artefact) in &manifest.artefacts {
         let (size, digest) = (ByteSize(artefact.length), artefact.sha256);
@@ -134,6 +139,8 @@ fn show_torrent(metainfo: &Metainfo, json: bool) {
             "event": "torrent",
             "name": info.name,
             "info_hash": metainfo.info_hash,
+            "info_hash_v2": metainfo.info_hash_v2,
+            "pieces_root": info.tree().map(BlockTree::root),
             "length": geometry.total(),
             "piece_length": geometry.piece_length(),
             "pieces": geometry.pieces(),
@@ -145,6 +152,10 @@ fn show_torrent(metainfo: &Metainfo, json: bool) {
     let piece = ByteSize(geometry.piece_length().into());
     output::line(&format!("torrent    {} of {}", info.name, ByteSize(geometry.total())));
     output::line(&format!("info-hash  {}", metainfo.info_hash));
+    if let (Some(hash), Some(tree)) = (metainfo.info_hash_v2, info.tree()) {
+        output::line(&format!("v2 hash    {hash} (BEP 52)"));
+        output::line(&format!("root       {}", tree.root()));
+    }
     output::line(&format!("pieces     {} of {piece}", geometry.pieces()));
     for (tier, urls) in metainfo.trackers.iter().enumerate() {
         output::line(&format!("tracker {}  {}", tier + 1, urls.join(" ")));

@@ -4,13 +4,14 @@ use std::fmt;
 use std::fs;
 use std::io;
 
-use proto::hash::PieceHash;
-use proto::manifest::{Artefact, ArtefactKind, Manifest};
+use proto::manifest::{Artefact, ArtefactKind, HybridHashes, Manifest};
+use proto::merkle::BlockTree;
 use proto::metainfo::Metainfo;
 use store::{RevisionDir, StoreError};
 
 use crate::event::{Event, Observer, Stage};
 use crate::meter::Meter;
+use crate::torrent::Hashes;
 use crate::{digest, torrent};
 
 /// Something that is not as the manifest says.
@@ -65,6 +66,9 @@ fn image(revision: &RevisionDir, manifest: &Manifest, observe: Observer<'_>) -> 
         if metainfo.info_hash != manifest.info_hash {
             found.push(damage(torrent_file, "its info-hash is not the manifest's"));
         }
+        if manifest.v2.is_some() && HybridHashes::of(metainfo) != manifest.v2 {
+            found.push(damage(torrent_file, "its BEP 52 hashes are not the manifest's"));
+        }
         if metainfo.info.geometry.total() != expected.length {
             found.push(damage(torrent_file, "its length is not the image's"));
         }
@@ -72,23 +76,21 @@ fn image(revision: &RevisionDir, manifest: &Manifest, observe: Observer<'_>) -> 
     let piece_length = metainfo.as_ref().map_or(1 << 20, |m| m.info.geometry.piece_length());
     let mut meter = Meter::new(observe, Stage::Hash, expected.length);
     let hashed = torrent::hash(&revision.image(), piece_length, |done| meter.bytes(done));
-    let (pieces, actual) = match hashed {
-        Ok((pieces, artefact)) => (pieces, Ok(artefact)),
-        Err(e) => (Vec::new(), Err(e)),
-    };
-    if actual.is_ok() {
-        found.extend(metainfo.and_then(|m| compare_pieces(&m, &pieces)));
+    if let (Some(metainfo), Ok(hashes)) = (&metainfo, &hashed) {
+        found.extend(compare_pieces(metainfo, hashes));
     }
-    found.extend(compare(ArtefactKind::Image, &expected, actual));
+    found.extend(compare(ArtefactKind::Image, &expected, hashed.map(|hashes| hashes.whole)));
     found
 }
 
-/// The first and the number of the pieces that differ.
-fn compare_pieces(metainfo: &Metainfo, pieces: &[PieceHash]) -> Option<Damage> {
-    let differs =
-        metainfo.info.geometry.indices().filter(|index| {
-            metainfo.info.piece_hash(*index) != pieces.get(index.as_usize()).copied()
-        });
+/// The first and the number of the pieces that differ, by SHA-1 or by the SHA-256 of their blocks.
+fn compare_pieces(metainfo: &Metainfo, hashes: &Hashes) -> Option<Damage> {
+    let layer = metainfo.info.tree().map(BlockTree::layer);
+    let differs = metainfo.info.geometry.indices().filter(|index| {
+        let at = index.as_usize();
+        metainfo.info.piece_hash(*index) != hashes.pieces.get(at).copied()
+            || layer.is_some_and(|layer| layer.get(at) != hashes.layer.get(at))
+    });
     let offsets: Vec<u64> = differs.map(|i| metainfo.info.geometry.piece_offset(i)).collect();
     let first = offsets.first()?;
     let reason =
@@ -114,4 +116,31 @@ fn compare(
 
 fn damage(file: &str, reason: impl fmt::Display) -> Damage {
     Damage { file: file.to_owned(), reason: reason.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::hash::Sha256Digest;
+    use proto::merkle;
+
+    use super::*;
+    use crate::torrent::TorrentFormat;
+
+    #[test]
+    fn both_kinds_of_hashes_are_compared() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("image");
+        let bytes: Vec<u8> = (0..=250_u8).cycle().take(100_000).collect();
+        fs::write(&path, &bytes).unwrap();
+        let hash = || torrent::hash(&path, 32_768, |_| {}).unwrap();
+        let good = torrent::info(hash(), 32_768, false, TorrentFormat::Hybrid).unwrap();
+        let mut layer = merkle::layer(&bytes, 32_768);
+        layer[2] = Sha256Digest::ZERO;
+        let wrong = torrent::info(hash(), 32_768, false, TorrentFormat::V1).unwrap();
+        let wrong = wrong.with_tree(layer).unwrap();
+        let compare = |info| compare_pieces(&torrent::metainfo(info, &[], &[]).unwrap(), &hash());
+        assert_eq!(compare(good), None);
+        let damage = compare(wrong).unwrap().to_string();
+        assert!(damage.contains("1 pieces differ") && damage.contains("65536"), "{damage}");
+    }
 }

@@ -47,6 +47,9 @@ macro_rules! digest_type {
             /// Length in bytes.
             pub const LEN: usize = $len;
 
+            /// All zeros: no digest of anything.
+            pub const ZERO: Self = Self([0; $len]);
+
             /// The bytes.
             #[must_use]
             pub fn as_bytes(&self) -> &[u8; $len] {
@@ -103,6 +106,10 @@ digest_type!(
     PieceHash, 20
 );
 digest_type!(
+    /// SHA-256 over the raw bytes of `info` (BEP 52).
+    InfoHashV2, 32
+);
+digest_type!(
     /// SHA-256 of a file: what the manifest and `beeswarm.pin` name.
     Sha256Digest, 32
 );
@@ -112,6 +119,22 @@ impl InfoHash {
     #[must_use]
     pub fn of(info: &[u8]) -> Self {
         Self(sha1::Sha1::digest(info).into())
+    }
+}
+
+impl InfoHashV2 {
+    /// Hashes the raw bytes of an `info` dictionary.
+    #[must_use]
+    pub fn of(info: &[u8]) -> Self {
+        Self(sha2::Sha256::digest(info).into())
+    }
+
+    /// Its first 20 bytes: what stands for it in handshakes and announces.
+    #[must_use]
+    pub fn truncated(&self) -> InfoHash {
+        let mut short = [0; InfoHash::LEN];
+        short.copy_from_slice(&self.0[..InfoHash::LEN]);
+        InfoHash(short)
     }
 }
 

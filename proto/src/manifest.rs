@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::hash::{InfoHash, Sha256Digest};
+use crate::hash::{InfoHash, InfoHashV2, Sha256Digest};
+use crate::metainfo::Metainfo;
 use crate::versioned::{self, Unfit};
 
 /// Version of the format that this crate writes.
@@ -59,6 +60,24 @@ pub struct Artefact {
     pub sha256: Sha256Digest,
 }
 
+/// What a hybrid torrent adds to a manifest (BEP 52).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HybridHashes {
+    /// SHA-256 of the torrent's `info`.
+    pub info_hash: InfoHashV2,
+    /// Root of the merkle tree over the image's blocks of 16 KiB: it covers every byte.
+    pub pieces_root: Sha256Digest,
+}
+
+impl HybridHashes {
+    /// What a torrent has of it.
+    #[must_use]
+    pub fn of(metainfo: &Metainfo) -> Option<Self> {
+        let pieces_root = metainfo.info.tree()?.root();
+        Some(Self { info_hash: metainfo.info_hash_v2?, pieces_root })
+    }
+}
+
 /// What one revision is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
@@ -70,6 +89,9 @@ pub struct Manifest {
     pub artefacts: BTreeMap<ArtefactKind, Artefact>,
     /// SHA-1 of the torrent's `info` (BEP 3).
     pub info_hash: InfoHash,
+    /// The same of BEP 52, when the torrent is hybrid. Optional, so that version 1 stays readable.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub v2: Option<HybridHashes>,
     /// Kernel release the initrd was made for, as `uname -r` gives it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub kernel_release: Option<String>,
@@ -149,6 +171,10 @@ mod tests {
             name: "demo".into(),
             artefacts: ArtefactKind::ALL.map(|kind| (kind, artefact)).into(),
             info_hash: InfoHash([7; 20]),
+            v2: Some(HybridHashes {
+                info_hash: InfoHashV2([8; 32]),
+                pieces_root: Sha256Digest([9; 32]),
+            }),
             kernel_release: Some("6.1.0-1-amd64".into()),
             build: [("packer".to_owned(), "0.1.0".to_owned())].into(),
         }
@@ -159,6 +185,15 @@ mod tests {
         let bytes = sample().to_bytes().unwrap();
         assert_eq!(Manifest::parse(&bytes).unwrap(), sample());
         assert_eq!(Manifest::parse(&bytes).unwrap().to_bytes().unwrap(), bytes);
+    }
+
+    #[test]
+    fn what_hybrid_torrents_add_may_be_missing() {
+        let mut plain = sample();
+        plain.v2 = None;
+        let bytes = plain.to_bytes().unwrap();
+        assert!(!String::from_utf8(bytes.clone()).unwrap().contains("v2"));
+        assert_eq!(Manifest::parse(&bytes).unwrap(), plain);
     }
 
     #[test]

@@ -1,17 +1,20 @@
-//! Torrent files, version 1 (BEP 3), one file per torrent.
+//! Torrent files of BEP 3, and hybrid ones (BEP 3 and BEP 52), one file per torrent.
 //!
 //! Beeswarm's torrents hold one image. A torrent with several files is refused with a clear error
-//! rather than half supported. Version 2 and hybrid torrents (BEP 52) take their place beside
-//! [`Info`] in a later step: `info` keeps its raw bytes so that both hashes come from the same input.
+//! rather than half supported. `info` keeps its raw bytes, so that both info-hashes come from the same
+//! input. What BEP 52 adds is in `hybrid`.
+
+mod hybrid;
 
 use bendy::encoding::{Encoder, Error as EncodeError};
 
 use crate::bencode::{self, BencodeError, Value};
 use crate::geometry::{Geometry, GeometryError, PieceIndex};
-use crate::hash::{InfoHash, PieceHash};
+use crate::hash::{InfoHash, InfoHashV2, PieceHash};
+use crate::merkle::{BlockTree, Node, TreeError};
 
-/// Largest torrent file accepted, in bytes (1 Mi pieces need 20 MiB).
-pub const MAX_TORRENT_LEN: usize = 24 * 1024 * 1024;
+/// Largest torrent file accepted, in bytes (1 Mi pieces need 20 MiB, hybrid 52 MiB).
+pub const MAX_TORRENT_LEN: usize = 56 * 1024 * 1024;
 
 /// Most announce URLs, and most web seeds, taken from one torrent.
 const MAX_URLS: usize = 64;
@@ -48,6 +51,15 @@ pub enum MetainfoError {
         /// Pieces that the lengths give.
         pieces: u32,
     },
+    /// `meta version` (BEP 52) is none that this program knows.
+    #[error("torrent has meta version {0}; this program reads version 2 (BEP 52): update it")]
+    MetaVersion(i64),
+    /// What BEP 52 and what BEP 3 says are about different contents.
+    #[error("torrent's `file tree` (BEP 52) has another {0} than its BEP 3 part; make it again")]
+    Contradiction(&'static str),
+    /// The piece hashes of BEP 52 are no tree of the content.
+    #[error("torrent's BEP 52 hashes are not usable; make it again")]
+    Tree(#[source] TreeError),
     /// The name would be a path.
     #[error("torrent's name {0:?} is not a plain file name")]
     Name(String),
@@ -63,6 +75,7 @@ pub struct Info {
     /// BEP 27: peers come from the tracker only.
     pub private: bool,
     pieces: Vec<PieceHash>,
+    tree: Option<BlockTree>,
 }
 
 impl Info {
@@ -90,7 +103,22 @@ impl Info {
                 pieces: geometry.pieces(),
             });
         }
-        Ok(Self { name: name.to_owned(), geometry, private, pieces })
+        Ok(Self { name: name.to_owned(), geometry, private, pieces, tree: None })
+    }
+
+    /// The same content, described in the way of BEP 52 as well.
+    ///
+    /// # Errors
+    /// [`MetainfoError::Tree`] when the tree is one of another number of pieces.
+    pub fn with_tree(mut self, layer: Vec<Node>) -> Result<Self, MetainfoError> {
+        self.tree = Some(BlockTree::new(&self.geometry, layer).map_err(MetainfoError::Tree)?);
+        Ok(self)
+    }
+
+    /// What BEP 52 adds, in a hybrid torrent.
+    #[must_use]
+    pub fn tree(&self) -> Option<&BlockTree> {
+        self.tree.as_ref()
     }
 
     /// The SHA-1 that a piece must have; `None` for an index out of range.
@@ -107,7 +135,13 @@ impl Info {
         let hashes: Vec<u8> = self.pieces.iter().flat_map(|hash| hash.0).collect();
         let mut encoder = Encoder::new();
         encoder.emit_dict(|mut dict| {
+            if let Some(tree) = &self.tree {
+                dict.emit_pair_with(b"file tree", |e| hybrid::emit_tree(e, self, tree))?;
+            }
             dict.emit_pair(b"length", self.geometry.total())?;
+            if self.tree.is_some() {
+                dict.emit_pair(b"meta version", hybrid::META_VERSION)?;
+            }
             dict.emit_pair(b"name", self.name.as_str())?;
             dict.emit_pair(b"piece length", self.geometry.piece_length())?;
             dict.emit_pair_with(b"pieces", |e| e.emit_bytes(&hashes))?;
@@ -127,6 +161,8 @@ pub struct Metainfo {
     pub info: Info,
     /// SHA-1 over the raw bytes of `info`.
     pub info_hash: InfoHash,
+    /// SHA-256 over the same bytes, in a hybrid torrent.
+    pub info_hash_v2: Option<InfoHashV2>,
     /// Announce URLs in tiers (BEP 12); `announce` alone is one tier of one.
     pub trackers: Vec<Vec<String>>,
     /// Web seeds (BEP 19).
@@ -149,7 +185,8 @@ impl Metainfo {
     ) -> Result<Self, MetainfoError> {
         let raw_info = info.encode().map_err(encode_error)?;
         let info_hash = InfoHash::of(&raw_info);
-        Ok(Self { info, info_hash, trackers, web_seeds, created_by, raw_info })
+        let info_hash_v2 = info.tree.as_ref().map(|_| InfoHashV2::of(&raw_info));
+        Ok(Self { info, info_hash, info_hash_v2, trackers, web_seeds, created_by, raw_info })
     }
 
     /// Reads a torrent file.
@@ -164,10 +201,11 @@ impl Metainfo {
         let raw_info = bencode::raw_value(bytes, b"info")
             .map_err(MetainfoError::Bencode)?
             .ok_or(MetainfoError::Field("info"))?;
-        let info = root.get(b"info").ok_or(MetainfoError::Field("info"))?;
+        let info = parse_info(root.get(b"info").ok_or(MetainfoError::Field("info"))?, &root)?;
         Ok(Self {
-            info: parse_info(info)?,
             info_hash: InfoHash::of(raw_info),
+            info_hash_v2: info.tree.as_ref().map(|_| InfoHashV2::of(raw_info)),
+            info,
             trackers: parse_trackers(&root),
             web_seeds: parse_web_seeds(&root),
             created_by: root.get(b"created by").and_then(Value::as_str).map(str::to_owned),
@@ -181,7 +219,7 @@ impl Metainfo {
     /// [`MetainfoError::Bencode`] when it cannot be encoded (none in practice).
     pub fn to_bytes(&self) -> Result<Vec<u8>, MetainfoError> {
         // `bendy` cannot embed raw bytes, so `info` goes last but one by hand: keys are sorted as
-        // announce, announce-list, created by, info, url-list.
+        // announce, announce-list, created by, info, piece layers, url-list.
         let mut out = b"d".to_vec();
         let mut pair = |key: &[u8], value: Vec<u8>| {
             out.extend(format!("{}:", key.len()).as_bytes());
@@ -205,6 +243,9 @@ impl Metainfo {
             pair(b"created by", encoded(|e| e.emit_str(text))?);
         }
         pair(b"info", self.raw_info.clone());
+        if let Some(tree) = &self.info.tree {
+            pair(b"piece layers", encoded(|e| hybrid::emit_layers(e, tree))?);
+        }
         if !self.web_seeds.is_empty() {
             pair(b"url-list", encoded(|e| e.emit_list(|list| urls_into(list, &self.web_seeds)))?);
         }
@@ -229,7 +270,9 @@ fn encode_error(error: EncodeError) -> MetainfoError {
     MetainfoError::Bencode(BencodeError::Syntax(error.to_string()))
 }
 
-fn parse_info(info: &Value<'_>) -> Result<Info, MetainfoError> {
+/// Of the outer dictionary only `piece layers` is looked at.
+fn parse_info(info: &Value<'_>, outer: &Value<'_>) -> Result<Info, MetainfoError> {
+    let hybrid = hybrid::announced(info)?;
     if info.get(b"files").is_some() {
         return Err(MetainfoError::MultiFile);
     }
@@ -249,7 +292,8 @@ fn parse_info(info: &Value<'_>) -> Result<Info, MetainfoError> {
     let pieces = hashes.chunks_exact(PieceHash::LEN).filter_map(PieceHash::from_slice).collect();
     let name = info.get(b"name").and_then(Value::as_str).ok_or(MetainfoError::Field("name"))?;
     let private = info.get(b"private").and_then(Value::as_integer) == Some(1);
-    Info::new(name, geometry, private, pieces)
+    let plain = Info::new(name, geometry, private, pieces)?;
+    if hybrid { hybrid::parse(plain, info, outer) } else { Ok(plain) }
 }
 
 fn parse_trackers(root: &Value<'_>) -> Vec<Vec<String>> {
@@ -293,54 +337,4 @@ fn collect_urls(values: &[Value<'_>], budget: &mut usize) -> Vec<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn sample(trackers: Vec<Vec<String>>, web_seeds: Vec<String>) -> Metainfo {
-        let geometry = Geometry::new(40_000, 32_768).unwrap();
-        let pieces = vec![PieceHash([1; 20]), PieceHash([2; 20])];
-        let info = Info::new("rootimg.sfs", geometry, true, pieces).unwrap();
-        Metainfo::new(info, trackers, web_seeds, Some("bee-packer".into())).unwrap()
-    }
-
-    #[test]
-    fn round_trip() {
-        let url = |s: &str| s.to_owned();
-        for (trackers, seeds) in [
-            (vec![], vec![]),
-            (vec![vec![url("http://a/announce")]], vec![url("http://w/")]),
-            (vec![vec![url("http://a/"), url("http://b/")], vec![url("http://c/")]], vec![]),
-        ] {
-            let made = sample(trackers, seeds);
-            let bytes = made.to_bytes().unwrap();
-            assert_eq!(Metainfo::parse(&bytes).unwrap(), made);
-        }
-    }
-
-    #[test]
-    fn info_hash_is_over_the_raw_bytes() {
-        // an unknown key in info changes the hash and survives a rewrite
-        let mut bytes = sample(vec![], vec![]).to_bytes().unwrap();
-        let at = bytes.windows(7).position(|w| w == b"private").unwrap() - 2;
-        bytes.splice(at + 12..at + 12, *b"6:source3:lab");
-        let parsed = Metainfo::parse(&bytes).unwrap();
-        assert_ne!(parsed.info_hash, sample(vec![], vec![]).info_hash);
-        assert_eq!(parsed.to_bytes().unwrap(), bytes);
-    }
-
-    #[test]
-    fn refuses_bad_torrents() {
-        assert!(matches!(Metainfo::parse(b"<html>"), Err(MetainfoError::Bencode(_))));
-        assert_eq!(Metainfo::parse(b"de"), Err(MetainfoError::Field("info")));
-        let multi = b"d4:infod5:filesle4:name1:aee";
-        assert_eq!(Metainfo::parse(multi), Err(MetainfoError::MultiFile));
-        let v2 = b"d4:infod9:file treede4:name1:aee";
-        assert_eq!(Metainfo::parse(v2), Err(MetainfoError::V2Only));
-        let short = b"d4:infod6:lengthi40000e4:name1:a12:piece lengthi32768e6:pieces20:aaaaaaaaaaaaaaaaaaaaee";
-        assert_eq!(Metainfo::parse(short), Err(MetainfoError::PieceCount { hashes: 1, pieces: 2 }));
-        let geometry = Geometry::new(1, 16_384).unwrap();
-        for name in ["", "..", "a/b", "a\0"] {
-            assert!(Info::new(name, geometry, true, vec![PieceHash([0; 20])]).is_err());
-        }
-    }
-}
+mod tests;

@@ -1,10 +1,12 @@
-//! The peer wire: handshake and messages of BEP 3, 6 (fast extension) and 10 (extension protocol).
+//! The peer wire: handshake and messages of BEP 3, 6 (fast extension), 10 (extension protocol) and 52
+//! (hashes).
 //!
 //! Codecs are pure: `parse` looks at the front of a receive buffer and says how many bytes it used,
 //! `encode` appends to a send buffer. Message bodies borrow from the input; nothing is copied here.
 
 use crate::geometry::{BLOCK_LEN, Block, PieceIndex};
 use crate::hash::{InfoHash, PeerId};
+use crate::hash_range::HashRange;
 
 /// Bytes of a handshake.
 pub const HANDSHAKE_LEN: usize = 68;
@@ -24,6 +26,8 @@ pub struct Features {
     pub fast: bool,
     /// BEP 10: extended messages.
     pub extended: bool,
+    /// BEP 52: of a hybrid torrent it has both parts.
+    pub v2: bool,
 }
 
 /// The first 68 bytes of a connection.
@@ -68,6 +72,9 @@ impl Handshake {
         if self.features.fast {
             out[27] |= 0x04;
         }
+        if self.features.v2 {
+            out[27] |= 0x10;
+        }
         out[28..48].copy_from_slice(self.info_hash.as_bytes());
         out[48..].copy_from_slice(self.peer_id.as_bytes());
         out
@@ -88,7 +95,11 @@ impl Handshake {
         Ok(Self {
             info_hash: InfoHash(info_hash),
             peer_id: PeerId(peer_id),
-            features: Features { extended: bytes[25] & 0x10 != 0, fast: bytes[27] & 0x04 != 0 },
+            features: Features {
+                extended: bytes[25] & 0x10 != 0,
+                fast: bytes[27] & 0x04 != 0,
+                v2: bytes[27] & 0x10 != 0,
+            },
         })
     }
 }
@@ -150,6 +161,17 @@ pub enum Message<'a> {
         /// Its body.
         payload: &'a [u8],
     },
+    /// BEP 52: asks for nodes of a merkle tree.
+    HashRequest(HashRange),
+    /// BEP 52: the nodes asked for.
+    Hashes {
+        /// The question.
+        range: HashRange,
+        /// Nodes of the base layer, then the proof.
+        nodes: &'a [[u8; 32]],
+    },
+    /// BEP 52: a question that is not answered.
+    HashReject(HashRange),
     /// An id this crate does not know; skipped.
     Unknown {
         /// Message id.
@@ -218,6 +240,16 @@ impl<'a> Message<'a> {
                 Some((&id, payload)) => Ok(Self::Extended { id, payload }),
                 None => Err(wrong),
             },
+            21..=23 => {
+                let (range, rest) = body.split_first_chunk().ok_or_else(|| wrong.clone())?;
+                let range = HashRange::parse(range);
+                match (id, rest.as_chunks()) {
+                    (22, (nodes, [])) => Ok(Self::Hashes { range, nodes }),
+                    (21, ([], [])) => Ok(Self::HashRequest(range)),
+                    (23, ([], [])) => Ok(Self::HashReject(range)),
+                    _ => Err(wrong),
+                }
+            }
             _ => Ok(Self::Unknown { id }),
         }
     }
@@ -246,6 +278,14 @@ impl<'a> Message<'a> {
                 out.extend([20, id]);
                 out.extend(payload);
             }
+            Self::HashRequest(range) => frame(out, 21, &[], &range.encode()),
+            Self::Hashes { range, nodes } => {
+                push_length(out, 1 + HashRange::LEN + nodes.as_flattened().len());
+                out.push(22);
+                out.extend(range.encode());
+                out.extend(nodes.as_flattened());
+            }
+            Self::HashReject(range) => frame(out, 23, &[], &range.encode()),
             Self::Unknown { .. } => {}
         }
     }
@@ -293,6 +333,7 @@ fn block_frame(out: &mut Vec<u8>, id: u8, block: Block) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hash::Sha256Digest;
     use proptest::prelude::*;
 
     fn block() -> impl Strategy<Value = Block> {
@@ -317,21 +358,24 @@ mod tests {
 
     proptest! {
         #[test]
-        fn messages_round_trip(b in block(), data in prop::collection::vec(any::<u8>(), 0..300), id in any::<u8>(), port in any::<u16>()) {
+        fn messages_round_trip(b in block(), data in prop::collection::vec(any::<u8>(), 0..300), id in any::<u8>(), port in any::<u16>(), root in any::<[u8; 32]>()) {
+            let range = HashRange { root: Sha256Digest(root), base_layer: b.begin, index: b.piece.0, length: b.length, proof_layers: port.into() };
+            let nodes = vec![root; usize::from(id) % 40];
             for message in [
                 Message::KeepAlive, Message::Choke, Message::Unchoke, Message::Interested, Message::NotInterested,
                 Message::Have(b.piece), Message::Bitfield(&data), Message::Request(b),
                 Message::Piece { piece: b.piece, begin: b.begin, data: &data }, Message::Cancel(b), Message::Port(port),
                 Message::Suggest(b.piece), Message::HaveAll, Message::HaveNone, Message::Reject(b),
                 Message::AllowedFast(b.piece), Message::Extended { id, payload: &data },
+                Message::HashRequest(range), Message::Hashes { range, nodes: &nodes }, Message::HashReject(range),
             ] {
                 check(message)?;
             }
         }
 
         #[test]
-        fn handshake_round_trip(hash in any::<[u8; 20]>(), id in any::<[u8; 20]>(), fast in any::<bool>(), extended in any::<bool>()) {
-            let handshake = Handshake { info_hash: InfoHash(hash), peer_id: PeerId(id), features: Features { fast, extended } };
+        fn handshake_round_trip(hash in any::<[u8; 20]>(), id in any::<[u8; 20]>(), fast in any::<bool>(), extended in any::<bool>(), v2 in any::<bool>()) {
+            let handshake = Handshake { info_hash: InfoHash(hash), peer_id: PeerId(id), features: Features { fast, extended, v2 } };
             prop_assert_eq!(Handshake::parse(&handshake.encode()).unwrap(), handshake);
         }
 
@@ -361,6 +405,11 @@ mod tests {
             Message::parse(&[0, 0, 0, 1, 20]),
             Err(WireError::BodyLength { id: 20, length: 0 })
         );
+        for (id, length) in [(21u8, 47u8), (21, 49), (21, 80), (22, 47), (22, 79), (23, 80)] {
+            let frame = [&[0, 0, 0, length + 1, id][..], &vec![0; length.into()]].concat();
+            let wrong = WireError::BodyLength { id, length: length.into() };
+            assert_eq!(Message::parse(&frame), Err(wrong));
+        }
         assert_eq!(Message::parse(&[0, 0, 0, 1, 99]), Ok(Some((Message::Unknown { id: 99 }, 5))));
         assert_eq!(Handshake::parse(&[0; HANDSHAKE_LEN]), Err(WireError::Protocol));
     }

@@ -9,7 +9,8 @@ use beeswarm_proto::bencode::Value;
 use beeswarm_proto::extension::ExtendedHandshake;
 use beeswarm_proto::geometry::{BLOCK_LEN, Block, PieceIndex};
 use beeswarm_proto::hash::{PeerRole, PieceHash};
-use beeswarm_proto::metainfo::Metainfo;
+use beeswarm_proto::merkle;
+use beeswarm_proto::metainfo::{Info, Metainfo, MetainfoError};
 use beeswarm_proto::wire::{Features, HANDSHAKE_LEN, Handshake, Message};
 
 /// Info-hash of `mktorrent.torrent`, as transmission-show prints it.
@@ -72,6 +73,60 @@ fn torrents_of_other_programs() {
     assert_eq!(torrent("mktorrent-tiers").web_seeds, ["http://127.0.0.1:8080/"]);
 }
 
+/// Info-hashes and `pieces root` are what libtorrent itself reads from its torrents.
+#[test]
+fn hybrid_torrents_of_libtorrent() {
+    let content = content();
+    let root = "6097404043e364ed3ff2df1ebd14da101edb3b8cde46e148ecd3a176f5594626";
+    for (name, piece_length, v1, v2) in [
+        (
+            "libtorrent-16k",
+            16_384,
+            "be26f3af5faaaf413fd56c6aff85f9a8c63fd960",
+            "a946fdc82e690db40d301a7768f218d20b4ffe5b0bc73d797599d77c1433700b",
+        ),
+        (
+            "libtorrent-32k",
+            32_768,
+            "804b64904eaac45000a57b1e3a4117f6b5f80f9a",
+            "53c92c6ed930ed503cb73f2976cf79f9b415608e98036b29ce7aa0eedfbac0ed",
+        ),
+        (
+            "libtorrent-one-piece",
+            65_536,
+            "f530232bfb1871147ec173691d45e3986850319c",
+            "79f5217b162ee04f27367f5bb3fce2c978b4db8add8234d740ee52d539a37135",
+        ),
+    ] {
+        let torrent = torrent(name);
+        let geometry = torrent.info.geometry;
+        assert_eq!(geometry.piece_length(), piece_length, "{name}");
+        assert_eq!(torrent.info_hash.to_string(), v1, "{name}");
+        let full = torrent.info_hash_v2.unwrap();
+        assert_eq!(full.to_string(), v2, "{name}");
+        assert_eq!(full.truncated().to_string(), v2[..40], "{name}");
+        let tree = torrent.info.tree().unwrap();
+        assert_eq!(tree.root().to_string(), root, "{name}");
+        for (piece, bytes) in geometry.indices().zip(content.chunks(piece_length as usize)) {
+            assert_eq!(torrent.info.piece_hash(piece), Some(PieceHash::of(bytes)), "{name}");
+            assert!(tree.piece_is(piece, &merkle::blocks(bytes)), "{name}");
+            assert!(!tree.piece_is(piece, &merkle::blocks(&bytes[1..])), "{name}");
+        }
+        // what we make of the same content is the same torrent
+        let pieces = content.chunks(piece_length as usize);
+        let level = merkle::piece_level(40_000, piece_length);
+        let nodes = pieces.clone().map(|piece| merkle::root(&merkle::blocks(piece), 0, level));
+        let own = Info::new("image.bin", geometry, false, pieces.map(PieceHash::of).collect());
+        let own = own.unwrap().with_tree(nodes.collect()).unwrap();
+        let own = Metainfo::new(own, torrent.trackers.clone(), Vec::new(), None).unwrap();
+        assert_eq!((own.info_hash, own.info_hash_v2), (torrent.info_hash, torrent.info_hash_v2));
+        assert_eq!(Metainfo::parse(&own.to_bytes().unwrap()).unwrap(), own);
+        assert_eq!(Metainfo::parse(&torrent.to_bytes().unwrap()).unwrap(), torrent, "{name}");
+    }
+    let v2_only = Metainfo::parse(&fixture("libtorrent-v2-only.torrent"));
+    assert_eq!(v2_only, Err(MetainfoError::V2Only));
+}
+
 /// The handshake and the messages of a recorded peer; all bytes must be used.
 fn conversation(bytes: &[u8]) -> (Handshake, Vec<Message<'_>>) {
     let (front, mut rest) = bytes.split_first_chunk::<HANDSHAKE_LEN>().unwrap();
@@ -89,7 +144,7 @@ fn a_seeding_aria2c() {
     let bytes = fixture("aria2c-seeding");
     let (handshake, messages) = conversation(&bytes);
     assert_eq!(handshake.info_hash, torrent("mktorrent").info_hash);
-    assert_eq!(handshake.features, Features { fast: true, extended: true });
+    assert_eq!(handshake.features, Features { fast: true, extended: true, v2: false });
     assert_eq!(handshake.peer_id.role(), PeerRole::Foreign);
     let [Message::Extended { id: 0, payload }, rest @ ..] = messages.as_slice() else {
         panic!("no extension handshake first: {messages:?}");

@@ -56,6 +56,16 @@ impl Conduct {
         }
     }
 
+    /// What it says when asked for the digests of a piece's blocks, which it `has` or not: `None` for
+    /// no answer, false for one that does not help.
+    pub(crate) fn tells(self, has: bool) -> Option<bool> {
+        match self {
+            Self::Silent | Self::FalseHaves => None,
+            Self::Liar(_) => Some(false),
+            _ => Some(has),
+        }
+    }
+
     /// Whether it ignores a message. `stored`: the pieces that it has.
     pub(crate) fn swallows(self, item: &Item, stored: &Bitfield) -> bool {
         match (self, item) {

@@ -18,6 +18,8 @@ pub(crate) struct Disk {
     evidence: Vec<(PieceIndex, u128)>,
     /// Wrong blocks of the piece that failed last.
     failed: Option<(PieceIndex, u128)>,
+    /// Wrong blocks of pieces of whose blocks somebody was asked for the digests.
+    held: Vec<(PieceIndex, u128)>,
     /// Pieces written, all of them good.
     stored: Bitfield,
     /// Bytes of the blocks in buffers.
@@ -26,7 +28,14 @@ pub(crate) struct Disk {
 
 impl Disk {
     pub(crate) fn new(stored: Bitfield) -> Self {
-        Self { buffers: Vec::new(), evidence: Vec::new(), failed: None, stored, buffered: 0 }
+        Self {
+            buffers: Vec::new(),
+            evidence: Vec::new(),
+            failed: None,
+            held: Vec::new(),
+            stored,
+            buffered: 0,
+        }
     }
 
     pub(crate) fn stored(&self) -> &Bitfield {
@@ -75,16 +84,39 @@ impl Disk {
         Some(buffer)
     }
 
+    /// Keeps the piece that failed last until it is known which of its blocks are wrong.
+    pub(crate) fn hold(&mut self, piece: PieceIndex) {
+        self.held.extend(self.failed.take().filter(|(failed, _)| *failed == piece));
+    }
+
+    /// The wrong blocks of a piece that is held.
+    pub(crate) fn held(&self, piece: PieceIndex) -> Option<Vec<u32>> {
+        let (_, wrong) = self.held.iter().find(|(held, _)| *held == piece)?;
+        Some(numbers(*wrong))
+    }
+
+    /// What is good of a piece that was held is a piece in progress again.
+    pub(crate) fn resume(&mut self, piece: PieceIndex, geometry: &Geometry) {
+        let Some(at) = self.held.iter().position(|(held, _)| *held == piece) else { return };
+        let (_, wrong) = self.held.swap_remove(at);
+        for number in (0..geometry.blocks_in(piece)).filter(|number| wrong & (1 << number) == 0) {
+            if let Some(block) = geometry.block(piece, number) {
+                self.put(block, false);
+            }
+        }
+    }
+
     /// Forgets a piece in progress.
     pub(crate) fn discard(&mut self, piece: PieceIndex, geometry: &Geometry) {
+        self.held.retain(|(held, _)| *held != piece);
         let _ = self.take(piece, geometry);
     }
 
     /// Keeps what the piece that failed last looked like.
     pub(crate) fn keep_evidence(&mut self, piece: PieceIndex) {
-        if let Some((failed, wrong)) = self.failed.take()
-            && failed == piece
-        {
+        let held = self.held.iter().find(|(held, _)| *held == piece).copied();
+        let failed = self.failed.take().filter(|(failed, _)| *failed == piece);
+        if let Some((_, wrong)) = failed.or(held) {
             self.evidence.retain(|(kept, _)| *kept != piece);
             self.evidence.push((piece, wrong));
         }
@@ -94,8 +126,12 @@ impl Disk {
     pub(crate) fn compare(&mut self, piece: PieceIndex) -> Option<Vec<u32>> {
         let at = self.evidence.iter().position(|(kept, _)| *kept == piece)?;
         let (_, wrong) = self.evidence.swap_remove(at);
-        Some((0..128).filter(|number| wrong & (1 << number) != 0).collect())
+        Some(numbers(wrong))
     }
+}
+
+fn numbers(bits: u128) -> Vec<u32> {
+    (0..128).filter(|number| bits & (1 << number) != 0).collect()
 }
 
 #[cfg(test)]

@@ -5,10 +5,10 @@
 
 use proto::bitfield::Bitfield;
 use proto::geometry::BLOCK_LEN;
-use swarm::core::{Action, CloseReason, Control, PeerSetup, Receipt};
+use swarm::core::{Action, Check, CloseReason, Control, PeerSetup, Receipt};
 
 use crate::flow::{Closing, Flow, FlowId};
-use crate::item::{Item, Meaning};
+use crate::item::{Item, Meaning, Other};
 use crate::node::NodeId;
 use crate::world::{Event, World};
 
@@ -37,6 +37,8 @@ impl World {
                 Action::Discard(piece) => {
                     self.nodes[id.at()].disk.discard(piece, &self.geometry);
                 }
+                Action::Hold(piece) => self.nodes[id.at()].disk.hold(piece),
+                Action::Resume(piece) => self.nodes[id.at()].disk.resume(piece, &self.geometry),
                 Action::KeepEvidence(piece) => self.nodes[id.at()].disk.keep_evidence(piece),
                 Action::Disconnect(key, reason) => {
                     let Some(flow) = self.nodes[id.at()].flow(key) else { continue };
@@ -246,6 +248,18 @@ impl World {
                     node.disk.put(block, wrong);
                 }
             }),
+            Meaning::Question(piece) => {
+                if let Some(told) = node.conduct.tells(node.disk.stored().has(piece)) {
+                    let answer = Item::Other(Box::new(Other::Hashes { piece, told }));
+                    self.post(flow.back(), answer);
+                }
+                return;
+            }
+            Meaning::Hashes { piece, told } => {
+                let wrong = if told { node.disk.held(piece) } else { None };
+                node.core.hashes(now, key, piece, wrong.as_deref());
+                Ok(())
+            }
             Meaning::End => {
                 self.close(flow);
                 return;
@@ -268,7 +282,13 @@ impl World {
             self.fault(id, || format!("verifies piece {} of which nothing is here", piece.0));
             return;
         };
-        node.core.checked(now, piece, good);
+        let one_block = self.setup.core.ask_hashes && self.setup.piece == u64::from(BLOCK_LEN);
+        let check = match (good, one_block) {
+            (true, _) => Check::Good,
+            (false, true) => Check::WrongBlocks(vec![0]),
+            (false, false) => Check::Wrong,
+        };
+        node.core.checked(now, piece, check);
         if good {
             self.trace.complete(id, piece, self.now);
             node.first_piece_at.get_or_insert(self.now);
@@ -297,6 +317,8 @@ impl World {
         };
         let latency = self.latency(from, to);
         let near = self.is_near(from, to);
+        // both have the hybrid torrent
+        let v2 = self.setup.core.ask_hashes;
         for (flow, me, other) in [(id, from, to), (id.back(), to, from)] {
             let identity = other.identity(self.nodes[other.at()].life);
             let now = self.moment(me);
@@ -309,7 +331,11 @@ impl World {
             let state = &mut self.flows[flow.at()];
             (state.key, state.open, state.latency, state.since) = (key, true, latency, self.now);
             (state.outgoing, state.trunk) = (me == from, trunk);
-            self.nodes[me.at()].core.connected(now, key, PeerSetup { identity, fast: true, near });
+            self.nodes[me.at()].core.connected(
+                now,
+                key,
+                PeerSetup { identity, fast: true, near, v2 },
+            );
             self.act(me);
             self.greet_falsely(flow);
             self.wake(flow);

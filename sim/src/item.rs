@@ -48,6 +48,12 @@ pub(crate) enum Other {
     Control(Control),
     /// A block of any coordinates, with wrong bytes.
     Block(Block),
+    /// The digests of a piece's blocks, or that they are not told; nobody can send wrong ones, since they
+    /// must lead to the piece's own.
+    Hashes {
+        piece: PieceIndex,
+        told: bool,
+    },
 }
 
 /// What an [`Item`] is to the receiving core.
@@ -55,6 +61,8 @@ pub(crate) enum Meaning {
     Hello { upload_only: bool },
     Control(Control),
     Block { block: Block, wrong: bool },
+    Question(PieceIndex),
+    Hashes { piece: PieceIndex, told: bool },
     End,
 }
 
@@ -97,7 +105,11 @@ impl Item {
             }
             Self::Other(other) => match &**other {
                 Other::Control(Control::Bitfield(field)) => bitfield_size(field),
+                Other::Control(Control::AskHashes(_)) => 53,
                 Other::Control(_) => 17,
+                Other::Hashes { piece, told } => {
+                    53 + if *told { 32 * geometry.blocks_in(*piece) } else { 0 }
+                }
                 Other::Block(block) => 13 + block.length,
             },
             // a FIN rides on the last segment; one byte stands for it
@@ -119,7 +131,9 @@ impl Item {
                 return Meaning::Block { block: block(piece, number), wrong };
             }
             Self::Other(other) => match *other {
+                Other::Control(Control::AskHashes(piece)) => return Meaning::Question(piece),
                 Other::Control(control) => control,
+                Other::Hashes { piece, told } => return Meaning::Hashes { piece, told },
                 Other::Block(block) => return Meaning::Block { block, wrong: true },
             },
             Self::Choke => Control::Choke,

@@ -81,6 +81,8 @@ fn build(seed: u64, rng: &mut Rng, loud: bool) -> World {
     setup.core = CoreConfig {
         upload_slots: rng.usize(1..=6),
         min_patience: Duration::from_millis(rng.u64(500..=3000)),
+        // half of the torrents are hybrid
+        ask_hashes: seed.is_multiple_of(2),
         ..CoreConfig::default()
     };
     let network = &mut setup.network;

@@ -122,6 +122,9 @@ pub struct TorrentSpec {
     pub initial_seeding: bool,
     /// Fetch missing pieces over HTTP (BEP 19) when no peer delivers.
     pub web_seeds: bool,
+    /// Compare each piece by SHA-256 where the torrent is hybrid (BEP 52), also on a processor that is
+    /// slow at it: SHA-1 is not enough for the caller.
+    pub sha256: bool,
 }
 
 impl TorrentSpec {
@@ -135,6 +138,7 @@ impl TorrentSpec {
             trackers: None,
             initial_seeding: false,
             web_seeds: true,
+            sha256: false,
         }
     }
 }

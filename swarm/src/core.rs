@@ -32,7 +32,7 @@ mod reveal;
 mod torrent;
 mod turns;
 
-pub use action::{Action, CloseReason, Control, Identity, PeerKey, Receipt, Violation};
+pub use action::{Action, Check, CloseReason, Control, Identity, PeerKey, Receipt, Violation};
 pub use config::CoreConfig;
 pub use downlink::{DownCause, Downlink, Spell};
 pub use picker::Priority;

@@ -10,13 +10,20 @@
 //!            └─ core::Torrent ── picker, choker, reveal, peer state
 //! ```
 //!
-//! Verified means: the SHA-1 of the piece was compared with the torrent before the piece was
-//! written. Bytes that were not verified never reach the storage.
+//! Verified means: the SHA-1 of the piece, or the SHA-256 of its blocks, was compared with the torrent
+//! before the piece was written. Bytes that were not verified never reach the storage.
 
 #![cfg_attr(
     not(feature = "log"),
     allow(unused_variables, unused_imports, dead_code, reason = "what only logs would tell")
 )]
+
+/// Whether pieces of hybrid torrents are verified by SHA-256 of their blocks, and not by SHA-1.
+pub const SHA256: bool = cfg!(feature = "sha256");
+
+/// Whether hashes of BEP 52 are asked for and given. A constant, so that nothing is left of the code in a
+/// program that is built without.
+const HASHES: bool = cfg!(feature = "hashes");
 
 pub mod config;
 pub mod core;

@@ -9,6 +9,7 @@ mod announce;
 mod backlog;
 mod book;
 mod dial;
+mod digests;
 mod door;
 pub(crate) mod handle;
 mod handshake;

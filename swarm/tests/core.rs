@@ -9,8 +9,8 @@ use proto::bitfield::Bitfield;
 use proto::geometry::{BLOCK_LEN, Block, Geometry, PieceIndex};
 use proto::hash::PeerId;
 use swarm::core::{
-    Action, CloseReason, Control, CoreConfig, Identity, PeerKey, PeerSetup, Priority, Receipt,
-    Torrent, Violation,
+    Action, Check, CloseReason, Control, CoreConfig, Identity, PeerKey, PeerSetup, Priority,
+    Receipt, Torrent, Violation,
 };
 
 const NOW: Duration = Duration::from_secs(1);
@@ -22,7 +22,7 @@ fn geometry() -> Geometry {
 
 fn setup(number: u8, fast: bool) -> PeerSetup {
     let ip = IpAddr::V4(Ipv4Addr::new(10, 0, 0, number));
-    PeerSetup { identity: Identity { ip, id: PeerId([number; 20]) }, fast, near: true }
+    PeerSetup { identity: Identity { ip, id: PeerId([number; 20]) }, fast, near: true, v2: false }
 }
 
 fn torrent(have: Bitfield, config: CoreConfig) -> Torrent {
@@ -69,7 +69,7 @@ fn two_empty_peers_tell_each_other_what_they_get() {
     let first = requests(&mut torrent, source)[0].piece;
     deliver(&mut torrent, source, first.0);
     assert!(actions(&mut torrent).contains(&Action::Verify(first)));
-    torrent.checked(NOW, first, true);
+    torrent.checked(NOW, first, Check::Good);
     assert_eq!(
         messages(&mut torrent, PEER),
         [Control::Have(first)],
@@ -97,7 +97,7 @@ fn haves_wait_for_data_to_ride_on_and_are_not_lost() {
     let (first, second) = (asked[0].piece, asked[2].piece);
     for piece in [first, second] {
         deliver(&mut torrent, source, piece.0);
-        torrent.checked(NOW, piece, true);
+        torrent.checked(NOW, piece, Check::Good);
     }
     let all = actions(&mut torrent);
     let told = all.iter().any(|a| matches!(a, Action::Send(PEER, Control::Have(_))));
@@ -108,7 +108,7 @@ fn haves_wait_for_data_to_ride_on_and_are_not_lost() {
     assert!(torrent.next_upload(NOW, PEER).is_some());
     assert_eq!(messages(&mut torrent, PEER), [Control::Have(first), Control::Have(second)]);
     deliver(&mut torrent, source, third.0);
-    torrent.checked(NOW, third, true);
+    torrent.checked(NOW, third, Check::Good);
     torrent.tick(NOW + batch);
     assert_eq!(messages(&mut torrent, PEER), [Control::Have(third)], "nothing to ride on");
 }
@@ -127,7 +127,7 @@ fn what_hardly_anybody_has_is_told_at_once() {
     torrent.message(NOW, source, Control::Unchoke).unwrap();
     let piece = requests(&mut torrent, source)[0].piece;
     deliver(&mut torrent, source, piece.0);
-    torrent.checked(NOW, piece, true);
+    torrent.checked(NOW, piece, Check::Good);
     let told: Vec<PeerKey> = actions(&mut torrent)
         .iter()
         .filter_map(|action| match action {

@@ -29,6 +29,23 @@ mod lanes {
     }
 }
 
+/// Bytes that SHA-1 and SHA-256 take in at a time.
+#[cfg(target_arch = "x86_64")]
+pub(crate) const BLOCK: usize = 64;
+
+/// The last bytes of an input of `length`, the bit after them and the length in bits, as both hashes
+/// want them; and how many blocks that takes.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn end(rest: &[u8], length: usize) -> ([[u8; BLOCK]; 2], usize) {
+    let mut blocks = [[0; BLOCK]; 2];
+    let bytes = blocks.as_flattened_mut();
+    bytes[..rest.len()].copy_from_slice(rest);
+    bytes[rest.len()] = 0x80;
+    let used = if rest.len() < BLOCK - 8 { 1 } else { 2 };
+    bytes[used * BLOCK - 8..][..8].copy_from_slice(&(8 * length as u64).to_be_bytes());
+    (blocks, used)
+}
+
 #[cfg(target_arch = "x86_64")]
 mod lanes {
     use std::arch::x86_64::{
@@ -37,10 +54,7 @@ mod lanes {
         _mm_shuffle_epi8, _mm_storeu_si128, _mm_xor_si128,
     };
 
-    use super::LANES;
-
-    /// Bytes that SHA-1 takes in at a time.
-    const BLOCK: usize = 64;
+    use super::{BLOCK, LANES, end};
 
     type Block = [u8; BLOCK];
 
@@ -53,27 +67,14 @@ mod lanes {
         }
         let split = inputs.map(<[u8]>::as_chunks::<BLOCK>);
         let ends = split.map(|(_, rest)| end(rest, inputs[0].len()));
-        let used = if split[0].1.len() < BLOCK - 8 { 1 } else { 2 };
+        let used = ends[0].1;
         let mut hashes = State::new();
         // SAFETY: the processor was just found to have every instruction that `take` uses
         unsafe {
             hashes.take(split.map(|(blocks, _)| blocks));
-            hashes.take(ends.each_ref().map(|end| &end[..used]));
+            hashes.take(ends.each_ref().map(|(end, _)| &end[..used]));
         }
         Some(hashes.digests())
-    }
-
-    /// The last bytes of an input, the bit after them and the length in bits.
-    fn end(rest: &[u8], length: usize) -> [Block; 2] {
-        let mut bytes = [0; 2 * BLOCK];
-        bytes[..rest.len()].copy_from_slice(rest);
-        bytes[rest.len()] = 0x80;
-        let bits = (8 * length as u64).to_be_bytes();
-        let at = if rest.len() < BLOCK - 8 { BLOCK - 8 } else { 2 * BLOCK - 8 };
-        bytes[at..at + 8].copy_from_slice(&bits);
-        let mut blocks = [[0; BLOCK]; 2];
-        blocks.as_flattened_mut().copy_from_slice(&bytes);
-        blocks
     }
 
     /// The five words of each hash so far, as the instructions want them: the first word of the

@@ -28,6 +28,7 @@ fn sample_manifest() -> Manifest {
         name: "demo".into(),
         artefacts: BTreeMap::from([(ArtefactKind::Image, image), (ArtefactKind::Torrent, torrent)]),
         info_hash: metainfo.info_hash,
+        v2: None,
         kernel_release: None,
         build: BTreeMap::new(),
     }

@@ -5,7 +5,8 @@ use std::process::Command;
 
 use proto::geometry::Geometry;
 use proto::hash::{PieceHash, Sha256Digest};
-use proto::manifest::{Artefact, ArtefactKind, MANIFEST_VERSION, Manifest};
+use proto::manifest::{Artefact, ArtefactKind, HybridHashes, MANIFEST_VERSION, Manifest};
+use proto::merkle;
 use proto::metainfo::{Info, Metainfo};
 
 const PIECE: usize = 64 * 1024;
@@ -80,10 +81,21 @@ impl Image {
         Self::of(std::fs::read(file).unwrap(), trackers)
     }
 
+    /// The same with a hybrid torrent.
+    pub(crate) fn hybrid(length: usize, trackers: &[String]) -> Self {
+        let bytes = Self::noise(length, &[]).bytes;
+        let layer = merkle::layer(&bytes, 64 * 1024);
+        Self::made(bytes, trackers, |info| info.with_tree(layer).unwrap())
+    }
+
     pub(crate) fn of(bytes: Vec<u8>, trackers: &[String]) -> Self {
+        Self::made(bytes, trackers, |info| info)
+    }
+
+    fn made(bytes: Vec<u8>, trackers: &[String], more: impl FnOnce(Info) -> Info) -> Self {
         let geometry = Geometry::new(bytes.len() as u64, PIECE as u64).unwrap();
         let pieces = bytes.chunks(PIECE).map(PieceHash::of).collect();
-        let info = Info::new("rootimg.sfs", geometry, false, pieces).unwrap();
+        let info = more(Info::new("rootimg.sfs", geometry, false, pieces).unwrap());
         let tiers = trackers.iter().map(|url| vec![url.clone()]).collect();
         let metainfo = Metainfo::new(info, tiers, Vec::new(), None).unwrap();
         let torrent = metainfo.to_bytes().unwrap();
@@ -98,6 +110,7 @@ impl Image {
             ]
             .into(),
             info_hash: metainfo.info_hash,
+            v2: HybridHashes::of(&metainfo),
             kernel_release: None,
             build: Default::default(),
         };

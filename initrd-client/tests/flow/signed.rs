@@ -232,6 +232,26 @@ fn image_that_fits_the_torrent_only() {
 }
 
 #[test]
+fn hybrid_torrents_need_no_second_look() {
+    let server = Server::start();
+    let image = Image::hybrid(300_000, &[server.url("/announce")]);
+    let bed = Bed::of(server, image);
+    let mut process = bed.fetch(&bed.key, &[]);
+    process.event("complete");
+    assert_eq!(process.exit(), 0);
+    assert_eq!(std::fs::read(bed.image.output()).unwrap(), bed.image.bytes);
+    std::fs::remove_file(bed.image.output()).unwrap();
+    // signed with the root of another image's blocks
+    let mut manifest = Manifest::parse(&bed.image.manifest).unwrap();
+    manifest.v2.as_mut().unwrap().pieces_root = Sha256Digest([9; 32]);
+    let manifest = manifest.to_bytes().unwrap();
+    bed.put("manifest.json", &manifest);
+    bed.put_signature(&bed.key.sign(&manifest, "timestamp:1000", &[]));
+    let parts = ["names pieces root 0909", "packed wrongly"];
+    bed.refused(bed.fetch(&bed.key, &[]), 10, "wrong-torrent", &parts);
+}
+
+#[test]
 fn signed_too_early() {
     let bed = Bed::new();
     let trust = |time| bed.key.policy(Some(time)).display().to_string();

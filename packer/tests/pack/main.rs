@@ -11,6 +11,7 @@ mod bad_tar;
 mod changing;
 mod contents;
 mod drivers;
+mod hybrid;
 mod initrd;
 mod killed;
 mod layout;

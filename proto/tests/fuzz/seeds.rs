@@ -9,6 +9,7 @@ use proto::event::{Event, EventBatch, EventKind, FetchProgress, Stall, StallCaus
 use proto::extension::ExtendedHandshake;
 use proto::geometry::{Block, Geometry, PieceIndex};
 use proto::hash::{InfoHash, PeerId, PeerRole, PieceHash, Sha256Digest};
+use proto::hash_range::HashRange;
 use proto::lsd::{self as lsd_codec, Announcement};
 use proto::manifest::{Artefact, ArtefactKind, Manifest};
 use proto::metainfo::{Info, Metainfo};
@@ -30,7 +31,8 @@ pub(crate) fn of(target: &str) -> Vec<Vec<u8>> {
         "announce_response" => replies(),
         "compact_peers" => vec![vec![1; 36], (0..180).collect()],
         "handshake" => vec![hello().to_vec()],
-        "wire_stream" => vec![messages()],
+        "wire_stream" => vec![messages(), hash_messages()],
+        "hash_answer" => questions(),
         "extended_handshake" => vec![extended()],
         "pex" => vec![pex()],
         "lsd" => vec![lsd().into_bytes()],
@@ -94,7 +96,35 @@ fn torrents() -> Vec<Vec<u8>> {
     let tiers = vec![vec![url("http://a/announce"), url("http://b/x")], vec![url("http://c/y")]];
     let one = Metainfo::new(info.clone(), vec![vec![url("http://a/announce")]], vec![], None);
     let all = Metainfo::new(info, tiers, vec![url("http://w/")], Some(url("bee-packer")));
-    [one, all].map(|torrent| torrent.unwrap().to_bytes().unwrap()).into()
+    let hybrid = Metainfo::new(hybrid_info(40_000), vec![], vec![], None);
+    let short = Metainfo::new(hybrid_info(9_000), vec![], vec![], None);
+    [one, all, hybrid, short].map(|torrent| torrent.unwrap().to_bytes().unwrap()).into()
+}
+
+/// With the hashes of BEP 52 as well.
+fn hybrid_info(length: u64) -> Info {
+    let geometry = Geometry::new(length, 16_384).unwrap();
+    let pieces = vec![PieceHash([1; 20]); geometry.pieces() as usize];
+    let layer = vec![Sha256Digest([2; 32]); pieces.len()];
+    Info::new("rootimg.sfs", geometry, false, pieces).unwrap().with_tree(layer).unwrap()
+}
+
+fn range(base_layer: u32, index: u32, length: u32, proof_layers: u32) -> HashRange {
+    HashRange { root: Sha256Digest([3; 32]), base_layer, index, length, proof_layers }
+}
+
+fn hash_messages() -> Vec<u8> {
+    let (range, mut out) = (range(0, 8, 4, 5), Vec::new());
+    Message::HashRequest(range).encode(&mut out);
+    Message::Hashes { range, nodes: &[[4; 32]; 6] }.encode(&mut out);
+    Message::HashReject(range).encode(&mut out);
+    out
+}
+
+/// About 20 pieces of 8 blocks: the blocks of one, pairs of blocks, pieces, with and without proof.
+fn questions() -> Vec<Vec<u8>> {
+    let ranges = [range(0, 8, 8, 0), range(0, 8, 8, 7), range(0, 30, 2, 4), range(3, 16, 4, 4)];
+    ranges.map(|range| [&[19, 3][..], &range.encode()[32..]].concat()).into()
 }
 
 fn request(event: Option<AnnounceEvent>) -> AnnounceRequest {
@@ -141,7 +171,7 @@ fn scrape() -> Vec<u8> {
 }
 
 fn hello() -> [u8; 68] {
-    let features = Features { fast: true, extended: true };
+    let features = Features { fast: true, extended: true, v2: false };
     let peer_id = PeerId::new(PeerRole::Node, [1; 12]);
     Handshake { info_hash: InfoHash([5; 20]), peer_id, features }.encode()
 }
@@ -192,6 +222,7 @@ fn manifest() -> Vec<u8> {
         name: "demo".into(),
         artefacts: ArtefactKind::ALL.map(|kind| (kind, artefact)).into(),
         info_hash: InfoHash([7; 20]),
+        v2: None,
         kernel_release: Some("6.1.0-1-amd64".into()),
         build: [("packer".to_owned(), "0.1.0".to_owned())].into(),
     };

@@ -12,10 +12,13 @@ use proto::bitfield::Bitfield;
 use proto::boot_record::BootRecord;
 use proto::event::{EventBatch, MAX_BATCH_LEN};
 use proto::extension::ExtendedHandshake;
+use proto::geometry::{BLOCK_LEN, Geometry, PieceIndex};
 use proto::hash::{InfoHash, Sha256Digest};
+use proto::hash_range::HashRange;
 use proto::kernel_args::{KernelArgs, is_for_us};
 use proto::lsd::{self as lsd_codec, Announcement};
 use proto::manifest::{MAX_MANIFEST_LEN, Manifest};
+use proto::merkle::{self, BlockTree, Node};
 use proto::metainfo::Metainfo;
 use proto::node_id::NodeId;
 use proto::pex::{MAX_PEERS as MAX_PEX, PexMessage};
@@ -40,6 +43,7 @@ pub(crate) const ALL: [(&str, Target); 20] = [
     ("compact_peers", compact_peers),
     ("handshake", handshake),
     ("wire_stream", wire_stream),
+    ("hash_answer", hash_answer),
     ("extended_handshake", extended_handshake),
     ("pex", pex),
     ("lsd", lsd),
@@ -91,6 +95,9 @@ pub(crate) fn metainfo(data: &[u8]) -> bool {
     let bytes = torrent.to_bytes().expect("what was read can be written");
     assert_eq!(Metainfo::parse(&bytes).expect("own output"), torrent);
     assert!(torrent.info.geometry.indices().all(|p| torrent.info.piece_hash(p).is_some()));
+    let tree = torrent.info.tree();
+    assert_eq!(tree.is_some(), torrent.info_hash_v2.is_some());
+    assert!(tree.is_none_or(|t| t.layer().len() == torrent.info.geometry.pieces() as usize));
     true
 }
 
@@ -189,6 +196,45 @@ pub(crate) fn wire_stream(data: &[u8]) -> bool {
         rest = &rest[used..];
     }
     rest.is_empty()
+}
+
+/// A question for hashes (BEP 52) about a file of up to 64 pieces, which the first two bytes describe;
+/// the others are the question without its root. What is answered with a whole proof leads to the root.
+pub(crate) fn hash_answer(data: &[u8]) -> bool {
+    let Some((&[pieces, step], rest)) = data.split_first_chunk() else { return false };
+    let mut question = [0; HashRange::LEN];
+    let Some(rest) = rest.get(..16) else { return false };
+    question[32..].copy_from_slice(rest);
+    let (pieces, length) = (u64::from(pieces % 64) + 1, u64::from(BLOCK_LEN) << (step % 6));
+    let geometry = Geometry::new(pieces * length - 100, length).expect("valid sizes");
+    let level = merkle::piece_level(geometry.total(), geometry.piece_length());
+    let blocks = |piece: PieceIndex| -> Vec<Node> {
+        (0..geometry.blocks_in(piece))
+            .map(|n| Node::of(&(piece.0 << 8 | n).to_be_bytes()))
+            .collect()
+    };
+    let layer = geometry.indices().map(|piece| merkle::root(&blocks(piece), 0, level)).collect();
+    let tree = BlockTree::new(&geometry, layer).expect("a node for each piece");
+    let range = HashRange { root: tree.root(), ..HashRange::parse(&question) };
+    assert_eq!(HashRange::parse(&range.encode()), range);
+    let piece = tree.piece_of(&range).filter(|piece| geometry.piece(piece.0).is_some());
+    let Some(answer) = tree.answer(&range, &piece.map(blocks).unwrap_or_default()) else {
+        return false;
+    };
+    let (base, uncles) = answer.split_at(range.length as usize);
+    let up = range.length.ilog2();
+    let mut node = merkle::root(base, 0, up);
+    for (side, uncle) in (up..).zip(uncles) {
+        node = match (range.index >> side) & 1 {
+            0 => merkle::parent(node, *uncle),
+            _ => merkle::parent(*uncle, node),
+        };
+    }
+    let height = level + geometry.pieces().next_power_of_two().ilog2();
+    let top = range.base_layer + up + u32::try_from(uncles.len()).expect("few");
+    assert!(top <= height);
+    assert!(top < height || node == tree.root(), "the proof leads elsewhere");
+    true
 }
 
 fn bitfield(bytes: &[u8], pieces: u32) {

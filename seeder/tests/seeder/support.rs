@@ -49,6 +49,7 @@ pub(crate) fn pack(store: &Store, name: &str, image: &[u8], trackers: &[&str]) -
         name: name.to_owned(),
         artefacts: Default::default(),
         info_hash: torrent.info_hash,
+        v2: None,
         kernel_release: None,
         build: Default::default(),
     };

@@ -49,6 +49,20 @@ pub enum Control {
     Cancel(Block),
     /// BEP 6: a request will not be served.
     Reject(Block),
+    /// BEP 52: asks for the digests of a piece's blocks. Only sent: what peers ask is answered without
+    /// the core.
+    AskHashes(PieceIndex),
+}
+
+/// What hashing a complete piece showed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Check {
+    /// It is verified and stored.
+    Good,
+    /// It is wrong somewhere.
+    Wrong,
+    /// Blocks with these numbers are wrong, and no others (BEP 52).
+    WrongBlocks(Vec<u32>),
 }
 
 /// What the core wants done. Actions come in order and must be carried out in order.
@@ -65,6 +79,11 @@ pub enum Action {
     /// The piece was wrong and came from several peers: keep a digest of each of its blocks, and
     /// when a good copy is there tell `compared` which blocks differ.
     KeepEvidence(PieceIndex),
+    /// The piece was wrong, and a peer was asked for the digests of its blocks: keep the bytes until
+    /// `Resume` or `Discard`, and tell `hashes` what the peer says.
+    Hold(PieceIndex),
+    /// Go on collecting the piece that was held: its wrong blocks come again.
+    Resume(PieceIndex),
     /// Close the connection.
     Disconnect(PeerKey, CloseReason),
     /// The peer is banned for the session: refuse it from now on.
@@ -113,4 +132,7 @@ pub enum Violation {
     /// Sent blocks nobody asked for, again and again.
     #[error("keeps sending blocks that were not asked for")]
     Unsolicited,
+    /// Asks for hashes faster than they are answered.
+    #[error("asks for too many hashes at once")]
+    Questions,
 }

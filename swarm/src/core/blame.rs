@@ -2,7 +2,8 @@
 //!
 //! A wrong piece from one source is that source's doing. A wrong piece from several is fetched again
 //! from a single peer; the blocks that differ from the good copy show who lied. Two strikes and a
-//! peer is banned for the session.
+//! peer is banned for the session. Where the digests of blocks are known (BEP 52) nothing has to be
+//! concluded: who sent a wrong block is banned at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -62,19 +63,30 @@ impl Blame {
         liars.into_iter().filter_map(|peer| self.strike(peer)).collect()
     }
 
+    /// Blocks from these peers are wrong, beyond doubt: they are banned at once. Returns who was not
+    /// yet.
+    pub(crate) fn proven(&mut self, liars: BTreeSet<Identity>) -> Vec<Identity> {
+        liars.into_iter().filter(|peer| self.ban(*peer)).collect()
+    }
+
     fn strike(&mut self, peer: Identity) -> Option<Identity> {
         if self.strikes.len() >= MEMORY {
             self.strikes.pop_first();
         }
         let count = self.strikes.entry(peer).or_default();
         *count += 1;
-        if *count < LIMIT || self.banned.len() >= MEMORY || !self.banned.insert(peer) {
-            return None;
+        (*count >= LIMIT && self.ban(peer)).then_some(peer)
+    }
+
+    /// False when it is banned already.
+    fn ban(&mut self, peer: Identity) -> bool {
+        if self.banned.len() >= MEMORY || !self.banned.insert(peer) {
+            return false;
         }
         if self.banned.iter().filter(|other| other.ip == peer.ip).count() >= LIARS_PER_ADDRESS {
             self.refused.insert(peer.ip);
         }
-        Some(peer)
+        true
     }
 
     pub(crate) fn is_banned(&self, peer: &Identity) -> bool {

@@ -65,6 +65,9 @@ pub struct CoreConfig {
     pub give_up: Duration,
     /// Hide pieces and give each out once until it is seen elsewhere (after BEP 16), when complete.
     pub initial_seeding: bool,
+    /// Ask peers for the digests of a wrong piece's blocks (BEP 52): a piece has several, and not too many
+    /// for one question.
+    pub ask_hashes: bool,
     /// Pieces shown to a peer and not yet fetched by it, while seeding initially.
     pub open_reveals: usize,
 }
@@ -110,6 +113,7 @@ impl Default for CoreConfig {
             min_patience: Duration::from_secs(3),
             give_up: Duration::from_secs(60),
             initial_seeding: false,
+            ask_hashes: false,
             open_reveals: 4,
         }
     }

@@ -61,6 +61,18 @@ impl Partial {
         self.owner = Some(owner);
     }
 
+    /// Blocks with these numbers were wrong: they come again, from anybody.
+    pub(crate) fn take_back(&mut self, wrong: &[u32]) {
+        for number in wrong {
+            if let Some(slot @ Slot::Received(_)) = self.slots.get_mut(*number as usize) {
+                *slot = Slot::Missing;
+                self.missing += 1;
+                self.received -= 1;
+            }
+        }
+        (self.owner, self.exclusive) = (None, false);
+    }
+
     /// Whether no block is here and none is asked for.
     pub(crate) fn is_untouched(&self) -> bool {
         self.missing as usize == self.slots.len()

@@ -27,6 +27,8 @@ pub(crate) struct Peer {
     pub(crate) fast: bool,
     /// In our subnet.
     pub(crate) near: bool,
+    /// It can be asked for hashes (BEP 52).
+    pub(crate) v2: bool,
     pub(crate) has: Bitfield,
     /// Whether its first message came, after which bitfield and have-all are not allowed.
     pub(crate) opened: bool,
@@ -117,6 +119,7 @@ impl Peer {
             identity,
             fast,
             near: true,
+            v2: false,
             has: Bitfield::empty(pieces),
             opened: false,
             upload_only: false,

@@ -468,6 +468,26 @@ impl Picker {
         sources
     }
 
+    /// Blocks of a complete piece are wrong, the others good: only the wrong ones are asked for again.
+    /// False when none is left of it.
+    pub(crate) fn take_back(
+        &mut self,
+        piece: PieceIndex,
+        wrong: &[u32],
+        rng: &mut fastrand::Rng,
+    ) -> bool {
+        self.verifying.remove(&piece);
+        self.suspect.remove(&piece);
+        let Some(partial) = self.partials.get_mut(&piece) else { return false };
+        partial.take_back(wrong);
+        if partial.is_untouched() {
+            self.free(piece, rng);
+            return false;
+        }
+        self.open.insert(piece);
+        true
+    }
+
     /// The peers the blocks of a piece came from so far.
     pub(crate) fn sources(&self, piece: PieceIndex) -> Vec<PeerKey> {
         self.partials.get(&piece).map(Partial::sources).unwrap_or_default()

@@ -1,10 +1,11 @@
 //! The state machine of one torrent: peers come and go, messages and blocks arrive, time passes.
 //!
 //! This file holds the state, connections and time. What we ask for is in `fetch`, what we serve in
-//! `serve`, what peers say in `incoming`.
+//! `serve`, what peers say in `incoming`, whose doing wrong pieces are in `judge`.
 
 mod fetch;
 mod incoming;
+mod judge;
 mod serve;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -13,6 +14,7 @@ use std::time::Duration;
 use proto::bitfield::Bitfield;
 use proto::geometry::{Geometry, PieceIndex};
 
+use self::judge::Question;
 use super::Moment;
 use super::across::Across;
 use super::action::{Action, CloseReason, Control, Identity, PeerKey};
@@ -39,6 +41,8 @@ pub struct PeerSetup {
     pub fast: bool,
     /// Whether it is in our subnet: what only others have is fetched from there about once.
     pub near: bool,
+    /// Whether both sides speak BEP 52: it can be asked for hashes.
+    pub v2: bool,
 }
 
 /// Counters of one torrent, in bytes unless said otherwise.
@@ -99,6 +103,8 @@ pub struct Torrent {
     reveal: Option<Reveal>,
     across: Across,
     blame: Blame,
+    /// Wrong pieces of whose blocks somebody was asked for the digests.
+    questions: BTreeMap<PieceIndex, Question>,
     pub(super) peers: Peers,
     departed: BTreeMap<PeerKey, Identity>,
     /// Our pieces in the order they came; peers are told from here.
@@ -144,6 +150,7 @@ impl Torrent {
             reveal,
             across: Across::new(geometry.pieces()),
             blame: Blame::default(),
+            questions: BTreeMap::new(),
             peers: Peers::default(),
             departed: BTreeMap::new(),
             log: Vec::new(),
@@ -187,10 +194,10 @@ impl Torrent {
             self.actions.push_back(Action::Disconnect(key, CloseReason::Banned));
             return;
         }
-        let PeerSetup { identity, fast, near } = setup;
+        let PeerSetup { identity, fast, near, v2 } = setup;
         self.across.join(key, identity.id, near, now);
         let mut peer = Peer::new(identity, fast, self.geometry.pieces(), now, self.config.reqq);
-        peer.near = near;
+        (peer.near, peer.v2) = (near, v2);
         peer.told = self.log.len();
         peer.hidden = match &mut self.reveal {
             Some(reveal) if self.completed => reveal.join(key, identity.ip, now, &mut self.rng),
@@ -229,6 +236,7 @@ impl Torrent {
             self.release(request.block, key);
         }
         self.picker.disown(key);
+        self.not_answered(now, |question| question.is_for(key));
         self.across.leave(key, peer.near, &peer.has, self.across_step(now), now);
         self.turns.leave(key);
         let change = self.choker.leave(key, now);
@@ -252,6 +260,7 @@ impl Torrent {
             self.look_at_downlink(now);
         }
         self.check_silence(now);
+        self.not_answered(now, |question| question.is_late(now));
         for at in 0..self.peers.len() {
             let due = |peer: &Peer| peer.have_due.is_some_and(|due| due <= now);
             if let Some((key, _)) = self.peers.entry_at(at).filter(|(_, peer)| due(peer)) {
@@ -301,6 +310,10 @@ impl Torrent {
             .map(|(k, _)| k)
             .collect();
         for key in keys {
+            if let Some(peer) = self.peers.get_mut(key) {
+                // until it is gone
+                peer.snubbed = true;
+            }
             self.actions.push_back(Action::Disconnect(key, CloseReason::Banned));
         }
     }

@@ -34,10 +34,10 @@ pub(crate) fn dial_more(shared: &Arc<Shared>) {
         let shared = shared.clone();
         let tasks = shared.tasks.clone();
         tasks.spawn(async move {
-            let (hash, id) = (shared.metainfo.info_hash, shared.session.peer_id);
+            let hello = shared.hello();
             let limit = shared.session.config.connect_timeout;
             let dialed = tokio::select! {
-                dialed = handshake::dial(address, hash, id, limit) => dialed,
+                dialed = handshake::dial(address, hello, limit) => dialed,
                 () = shared.cancel.cancelled() => return,
             };
             match dialed {

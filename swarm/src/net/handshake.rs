@@ -10,8 +10,41 @@ use tokio::net::TcpStream;
 
 use super::outgoing::UNSENT;
 
-/// What this program offers.
-const FEATURES: Features = Features { fast: true, extended: true };
+/// What we say of ourselves and of one torrent.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Hello {
+    pub(crate) info_hash: InfoHash,
+    /// By which BEP 52 knows a hybrid torrent.
+    pub(crate) v2: Option<InfoHash>,
+    pub(crate) peer_id: PeerId,
+}
+
+impl Hello {
+    /// Whether a peer that answered speaks BEP 52 from now on, as its info-hash says.
+    pub(crate) fn is_upgraded_by(&self, theirs: &Handshake) -> bool {
+        self.v2 == Some(theirs.info_hash)
+    }
+
+    /// The answer to who dialled us, and whether BEP 52 is spoken: who can, is answered with that
+    /// info-hash, whichever it named.
+    pub(crate) fn answer(&self, theirs: &Handshake) -> ([u8; HANDSHAKE_LEN], bool) {
+        let named = self.is_upgraded_by(theirs);
+        match self.v2.filter(|_| named || theirs.features.v2) {
+            Some(hash) => (self.encode(hash), true),
+            None => (self.encode(self.info_hash), false),
+        }
+    }
+
+    /// Names the torrent as BEP 3 does, which every peer knows, and offers BEP 52.
+    pub(crate) fn offer(&self) -> [u8; HANDSHAKE_LEN] {
+        self.encode(self.info_hash)
+    }
+
+    fn encode(&self, info_hash: InfoHash) -> [u8; HANDSHAKE_LEN] {
+        let features = Features { fast: true, extended: true, v2: self.v2.is_some() };
+        Handshake { info_hash, peer_id: self.peer_id, features }.encode()
+    }
+}
 
 /// Why a handshake did not come about.
 #[derive(Debug, thiserror::Error)]
@@ -26,23 +59,18 @@ pub(crate) enum HandshakeError {
     OtherTorrent,
 }
 
-pub(crate) fn message(info_hash: InfoHash, peer_id: PeerId) -> [u8; HANDSHAKE_LEN] {
-    Handshake { info_hash, peer_id, features: FEATURES }.encode()
-}
-
 /// Dials and shakes hands.
 pub(crate) async fn dial(
     address: std::net::SocketAddr,
-    info_hash: InfoHash,
-    peer_id: PeerId,
+    hello: Hello,
     limit: Duration,
 ) -> Result<(TcpStream, Handshake), HandshakeError> {
     let both = async {
         let mut stream = TcpStream::connect(address).await.map_err(HandshakeError::Io)?;
         prepare(&stream);
-        stream.write_all(&message(info_hash, peer_id)).await.map_err(HandshakeError::Io)?;
+        stream.write_all(&hello.offer()).await.map_err(HandshakeError::Io)?;
         let theirs = read(&mut stream).await?;
-        if theirs.info_hash != info_hash {
+        if theirs.info_hash != hello.info_hash && !hello.is_upgraded_by(&theirs) {
             return Err(HandshakeError::OtherTorrent);
         }
         Ok((stream, theirs))

@@ -6,14 +6,14 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use proto::bitfield::Bitfield;
-use proto::geometry::{Block, PieceIndex};
-use proto::hash::PieceHash;
+use proto::geometry::{BLOCK_LEN, Block, PieceIndex};
+use proto::merkle::Node;
 use proto::metainfo::Metainfo;
 use proto::wire::piece_header;
-use sys::sha1;
 use tokio::sync::{OnceCell, Semaphore};
 
 use super::backlog::{Queue, Whole};
+use super::digests::{self, Digests};
 use super::outgoing::{Baskets, Outgoing};
 use crate::progress::TorrentError;
 use crate::storage::Storage;
@@ -38,6 +38,7 @@ type Loaded = Arc<OnceCell<Arc<Vec<u8>>>>;
 /// Reads, writes and hashes one image.
 pub(crate) struct Disk {
     metainfo: Arc<Metainfo>,
+    digests: Digests,
     storage: Arc<dyn Storage>,
     jobs: Semaphore,
     /// Pieces that must be hashed before their first byte is sent.
@@ -56,7 +57,14 @@ impl std::fmt::Debug for Disk {
 }
 
 impl Disk {
-    pub(crate) fn new(metainfo: Arc<Metainfo>, storage: Arc<dyn Storage>, doubtful: bool) -> Self {
+    /// `sha256` as in [`Digests::new`].
+    pub(crate) fn new(
+        metainfo: Arc<Metainfo>,
+        storage: Arc<dyn Storage>,
+        doubtful: bool,
+        sha256: bool,
+    ) -> Self {
+        let digests = Digests::new(metainfo.clone(), sha256);
         let geometry = metainfo.info.geometry;
         let pieces = geometry.pieces();
         let bytes = if storage.file().is_some() { WARM_BYTES } else { CACHE_BYTES };
@@ -70,8 +78,9 @@ impl Disk {
             }),
             cache: Mutex::new(VecDeque::new()),
             cache_pieces: usize::try_from(fit).unwrap_or(4).clamp(4, 1024),
-            queue: Queue::new(JOBS, sha1::LANES, geometry.piece_length()),
+            queue: Queue::new(JOBS, digests.batch(), geometry.piece_length()),
             baskets: Baskets::default(),
+            digests,
             metainfo,
             storage,
         }
@@ -89,13 +98,13 @@ impl Disk {
     /// # Errors
     /// [`TorrentError::Write`], for each piece by itself.
     pub(crate) fn check_and_write(&self, pieces: &[Whole]) -> Vec<Result<bool, TorrentError>> {
-        let data: Vec<&[u8]> = pieces.iter().map(|whole| whole.data.as_slice()).collect();
-        let hashes = piece_hashes(&data);
-        pieces.iter().zip(hashes).map(|(whole, hash)| self.write_if(whole, hash)).collect()
+        let data: Vec<_> = pieces.iter().map(|whole| (whole.piece, &*whole.data)).collect();
+        let good = self.digests.compare(&data);
+        pieces.iter().zip(good).map(|(whole, good)| self.write_if(whole, good)).collect()
     }
 
-    fn write_if(&self, whole: &Whole, hash: PieceHash) -> Result<bool, TorrentError> {
-        if self.metainfo.info.piece_hash(whole.piece) != Some(hash) {
+    fn write_if(&self, whole: &Whole, good: bool) -> Result<bool, TorrentError> {
+        if !good {
             return Ok(false);
         }
         let offset = self.metainfo.info.geometry.piece_offset(whole.piece);
@@ -103,6 +112,21 @@ impl Disk {
             .write_at(offset, &whole.data)
             .map_err(|e| TorrentError::Write { offset, source: Arc::new(e) })?;
         Ok(true)
+    }
+
+    /// Whether a piece that is wrong is one wrong block, as BEP 52 sees it.
+    pub(crate) fn one_block_each(&self) -> bool {
+        let info = &self.metainfo.info;
+        crate::HASHES && info.tree().is_some() && info.geometry.piece_length() == BLOCK_LEN
+    }
+
+    /// The digests of a piece's blocks, read from the storage. `None` when it cannot be read or is not
+    /// what the torrent says.
+    pub(crate) async fn block_digests(self: &Arc<Self>, piece: PieceIndex) -> Option<Vec<Node>> {
+        let disk = self.clone();
+        let data = self.blocking(move || disk.read_piece(piece).ok()).await??;
+        let nodes = digests::blocks(&[&data]).pop()?;
+        self.metainfo.info.tree()?.piece_is(piece, &nodes).then_some(nodes)
     }
 
     /// Waits until the pieces to be hashed are few enough.
@@ -122,7 +146,7 @@ impl Disk {
     /// Hashes a piece of the storage. `Ok(false)` when it differs.
     fn piece_is_good(&self, piece: PieceIndex) -> io::Result<bool> {
         let data = self.read_piece(piece)?;
-        Ok(self.metainfo.info.piece_hash(piece) == Some(PieceHash::of(&data)))
+        Ok(self.digests.compare(&[(piece, &data)]) == [true])
     }
 
     fn read_piece(&self, piece: PieceIndex) -> io::Result<Vec<u8>> {
@@ -245,11 +269,11 @@ impl Disk {
             return read(&piece);
         }
         let mut data = pieces.iter().map(read).collect::<Result<Vec<_>, _>>()?;
-        let bytes: Vec<&[u8]> = data.iter().map(Vec::as_slice).collect();
-        let hashes = piece_hashes(&bytes);
+        let both: Vec<_> = pieces.iter().zip(&data).map(|(p, data)| (*p, &**data)).collect();
+        let good = self.digests.compare(&both);
         let mut doubtful = self.doubtful.lock().unwrap_or_else(PoisonError::into_inner);
-        for (piece, hash) in pieces.into_iter().zip(hashes) {
-            if self.metainfo.info.piece_hash(piece) != Some(hash) {
+        for (piece, good) in pieces.into_iter().zip(good) {
+            if !good {
                 return Err(TorrentError::WrongData { piece: piece.0 });
             }
             doubtful.remove(piece);
@@ -285,24 +309,10 @@ impl Disk {
     }
 }
 
-/// Hashes pieces, several at once where the processor can and they are of one length.
-fn piece_hashes(pieces: &[&[u8]]) -> Vec<PieceHash> {
-    let mut hashes = Vec::with_capacity(pieces.len());
-    for few in pieces.chunks(sha1::LANES) {
-        // with two or three the places of the others are filled with one of them
-        let lane = |number: usize| few.get(number).or(few.first()).copied().unwrap_or_default();
-        let together = if few.len() > 1 { sha1::four(std::array::from_fn(lane)) } else { None };
-        match together {
-            Some(all) => hashes.extend(all.into_iter().take(few.len()).map(PieceHash)),
-            None => hashes.extend(few.iter().map(|piece| PieceHash::of(piece))),
-        }
-    }
-    hashes
-}
-
 #[cfg(test)]
 mod tests {
     use proto::geometry::Geometry;
+    use proto::hash::PieceHash;
     use proto::metainfo::Info;
 
     use super::*;
@@ -322,27 +332,15 @@ mod tests {
             disk.doubtful.lock().unwrap().iter().map(|p| p.0).collect()
         };
         let file = FileStorage::open_read_only(&path).unwrap();
-        let disk = Disk::new(metainfo.clone(), Arc::new(file), true);
+        let disk = Disk::new(metainfo.clone(), Arc::new(file), true, false);
         assert_eq!(disk.load(PieceIndex(1)).unwrap(), bytes[16_384..2 * 16_384]);
         assert_eq!(left(&disk), [0, 5], "in one go");
         disk.load(PieceIndex(0)).unwrap();
         assert_eq!(left(&disk), [5], "and no piece twice");
         let memory = MemoryStorage::zeroed(6 * 16_384);
         memory.write_at(0, &bytes).unwrap();
-        let disk = Disk::new(metainfo, Arc::new(memory), true);
+        let disk = Disk::new(metainfo, Arc::new(memory), true, false);
         assert_eq!(disk.load(PieceIndex(1)).unwrap(), bytes[16_384..2 * 16_384]);
         assert_eq!(left(&disk), [0, 2, 3, 4, 5], "only what is asked for");
-    }
-
-    #[test]
-    fn several_pieces_have_the_hashes_that_each_has_alone() {
-        let bytes: Vec<u8> = (0..=250_u8).cycle().take(100_000).collect();
-        let mut pieces: Vec<&[u8]> = bytes.chunks(8_000).collect();
-        // a short one in the middle, too
-        pieces.insert(2, &bytes[5..77]);
-        for count in 0..pieces.len() {
-            let alone: Vec<PieceHash> = pieces[..count].iter().map(|p| PieceHash::of(p)).collect();
-            assert_eq!(piece_hashes(&pieces[..count]), alone, "{count}");
-        }
     }
 }

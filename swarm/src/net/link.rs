@@ -1,5 +1,6 @@
 //! One connection: a task that reads and a task that writes.
 
+use std::collections::VecDeque;
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
 
@@ -14,7 +15,6 @@ use tokio::net::tcp::OwnedReadHalf;
 use tokio::sync::Notify;
 
 use super::book::{canonical, with_port};
-use super::handshake;
 use super::intake::Intake;
 use super::pex::{self, Exchange};
 use super::segment;
@@ -26,6 +26,9 @@ use crate::log;
 
 /// Missing bytes of a message for which the reader sleeps until all are there: two packets.
 const WORTH_WAITING: usize = 2 * 1448;
+
+/// Questions for hashes that may wait for an answer: each may cost the reading of a piece.
+const QUESTIONS: usize = 32;
 
 /// Why a connection ended, where it is our doing or the peer's fault.
 #[derive(Debug, thiserror::Error)]
@@ -50,9 +53,13 @@ pub(crate) enum Side {
 /// Takes over a connection after the peer's handshake; returns when it is closed.
 pub(crate) async fn run(shared: Arc<Shared>, stream: TcpStream, theirs: Handshake, side: Side) {
     let outgoing = side == Side::Dialled;
-    let greeting = match side {
-        Side::Dialled => Vec::new(),
-        Side::Accepted => handshake::message(theirs.info_hash, shared.session.peer_id).to_vec(),
+    let hello = shared.hello();
+    let (greeting, v2) = match side {
+        Side::Dialled => (Vec::new(), hello.is_upgraded_by(&theirs)),
+        Side::Accepted => {
+            let (greeting, v2) = hello.answer(&theirs);
+            (greeting.to_vec(), v2)
+        }
     };
     let Ok(address) = stream.peer_addr().map(canonical) else { return };
     let Ok(local) = stream.local_addr().map(canonical) else { return };
@@ -89,7 +96,8 @@ pub(crate) async fn run(shared: Arc<Shared>, stream: TcpStream, theirs: Handshak
             local,
             listens: outgoing.then_some(address),
             pex: Exchange::default(),
-            out: std::collections::VecDeque::new(),
+            out: VecDeque::new(),
+            questions: VecDeque::new(),
             wake: wake.clone(),
             cancel: cancel.clone(),
             since: now,
@@ -102,7 +110,8 @@ pub(crate) async fn run(shared: Arc<Shared>, stream: TcpStream, theirs: Handshak
         }
         if let Some(core) = &mut state.core {
             let near = segment::is_shared(local.ip(), address.ip());
-            core.connected(now, key, PeerSetup { identity, fast: theirs.features.fast, near });
+            let fast = theirs.features.fast;
+            core.connected(now, key, PeerSetup { identity, fast, near, v2 });
         }
         let todo = state.drain();
         drop(state);
@@ -210,6 +219,28 @@ fn receive(
         Message::Reject(block) => Control::Reject(block),
         Message::Extended { id, payload } => {
             extended(shared, state, now, key, id, payload);
+            return Ok(());
+        }
+        Message::HashRequest(range) if crate::HASHES => {
+            if let Some(link) = state.links.get_mut(&key) {
+                if link.questions.len() >= QUESTIONS {
+                    return Err(Violation::Questions);
+                }
+                link.questions.push_back(range);
+                link.wake.notify_one();
+            }
+            return Ok(());
+        }
+        Message::Hashes { range, nodes } if crate::HASHES => {
+            if let Some(tree) = shared.metainfo.info.tree() {
+                state.hashes(now, key, tree, &range, nodes);
+            }
+            return Ok(());
+        }
+        Message::HashReject(range) if crate::HASHES => {
+            if let Some(tree) = shared.metainfo.info.tree() {
+                state.hashes(now, key, tree, &range, &[]);
+            }
             return Ok(());
         }
         // advice and what we do not know

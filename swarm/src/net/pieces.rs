@@ -7,6 +7,7 @@ use proto::geometry::PieceIndex;
 use super::backlog::Whole;
 use super::state::Todo;
 use super::torrent::Shared;
+use crate::core::Check;
 use crate::log;
 use crate::progress::TorrentError;
 
@@ -83,7 +84,12 @@ impl Shared {
                 if good {
                     state.trouble.last_data = now;
                 }
-                state.checked(now, whole, good)
+                let check = match (good, self.disk.one_block_each()) {
+                    (true, _) => Check::Good,
+                    (false, true) => Check::WrongBlocks(vec![0]),
+                    (false, false) => Check::Wrong,
+                };
+                state.checked(now, whole, check)
             }
             Err(error) => {
                 self.fail(error);

@@ -89,8 +89,11 @@ impl SessionShared {
         self.torrents.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
+    /// By its info-hash, or the short one of BEP 52.
     pub(crate) fn find(&self, info_hash: InfoHash) -> Option<Arc<Shared>> {
-        self.torrents.lock().unwrap_or_else(PoisonError::into_inner).get(&info_hash).cloned()
+        let torrents = self.torrents.lock().unwrap_or_else(PoisonError::into_inner);
+        let named_v2 = || torrents.values().find(|shared| shared.hello().v2 == Some(info_hash));
+        torrents.get(&info_hash).or_else(named_v2).cloned()
     }
 }
 

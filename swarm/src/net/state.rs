@@ -7,17 +7,20 @@ use std::time::Duration;
 
 use proto::bitfield::Bitfield;
 use proto::geometry::{BLOCK_LEN, Block, Geometry, PieceIndex};
-use proto::hash::{PeerId, PieceHash};
+use proto::hash::{PeerId, PieceHash, Sha256Digest};
+use proto::hash_range::HashRange;
+use proto::merkle::{BlockTree, Node};
 use proto::priority::canonical as canonical_priority;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::backlog::Whole;
 use super::book::Book;
+use super::digests;
 use super::pex::Exchange;
 use super::stall::Trouble;
 use crate::config::SessionConfig;
-use crate::core::{self, Action, CloseReason, Control, Identity, Moment, PeerKey};
+use crate::core::{self, Action, Check, CloseReason, Control, Identity, Moment, PeerKey};
 use crate::log;
 
 /// One connected peer.
@@ -34,6 +37,8 @@ pub(crate) struct Link {
     pub(crate) pex: Exchange,
     /// Messages that wait for the writer.
     pub(crate) out: VecDeque<Control>,
+    /// Hashes that it asks for (BEP 52), which the writer answers one by one.
+    pub(crate) questions: VecDeque<HashRange>,
     /// Wakes the writer.
     pub(crate) wake: Arc<Notify>,
     pub(crate) cancel: CancellationToken,
@@ -67,6 +72,8 @@ pub(crate) struct State {
     /// Buffers of pieces that are done, for the next ones: fresh memory would have to be cleared.
     spare: Vec<Vec<u8>>,
     evidence: BTreeMap<PieceIndex, Evidence>,
+    /// Wrong pieces of whose blocks a peer was asked for the digests.
+    held: BTreeMap<PieceIndex, Vec<u8>>,
     pub(crate) book: Book,
     pub(crate) trouble: Trouble,
     /// When fetching began.
@@ -94,6 +101,7 @@ impl State {
             buffers: BTreeMap::new(),
             spare: Vec::new(),
             evidence: BTreeMap::new(),
+            held: BTreeMap::new(),
             book: Book::default(),
             trouble: Trouble::default(),
             started: Moment::ZERO,
@@ -139,13 +147,25 @@ impl State {
                     }
                 }
                 Action::Discard(piece) => {
+                    self.held.remove(&piece);
                     if let Some(buffer) = self.buffers.remove(&piece) {
                         keep_spare(&mut self.spare, buffer, &self.geometry);
                     }
                 }
                 Action::KeepEvidence(piece) => {
+                    let failed = failed.filter(|(wrong, _)| *wrong == piece).map(|(_, data)| data);
+                    if let Some(data) = failed.or(self.held.get(&piece).map(Vec::as_slice)) {
+                        self.evidence.insert(piece, evidence(data));
+                    }
+                }
+                Action::Hold(piece) => {
                     if let Some((_, data)) = failed.filter(|(wrong, _)| *wrong == piece) {
-                        self.evidence.insert(piece, digests(data));
+                        self.held.insert(piece, data.to_vec());
+                    }
+                }
+                Action::Resume(piece) => {
+                    if let Some(data) = self.held.remove(&piece) {
+                        self.buffers.insert(piece, data);
                     }
                 }
                 Action::Disconnect(key, reason) => {
@@ -190,9 +210,29 @@ impl State {
         Ok(())
     }
 
+    /// A peer sent the digests of a piece's blocks, or refused to.
+    pub(crate) fn hashes(
+        &mut self,
+        now: Moment,
+        key: PeerKey,
+        tree: &BlockTree,
+        range: &HashRange,
+        nodes: &[[u8; 32]],
+    ) {
+        let (Some(core), Some(piece)) = (&mut self.core, tree.piece_of(range)) else { return };
+        let Some(data) = self.held.get(&piece) else { return };
+        let nodes: Vec<Node> = nodes.iter().copied().map(Sha256Digest).collect();
+        let differing = tree.piece_is(piece, &nodes).then(|| {
+            let own = digests::blocks(&[data]).into_iter().flatten();
+            let pairs = (0u32..).zip(own.zip(nodes));
+            pairs.filter(|(_, (own, wanted))| own != wanted).map(|(at, _)| at).collect::<Vec<_>>()
+        });
+        core.hashes(now, key, piece, differing.as_deref());
+    }
+
     /// A piece was hashed (and stored, when it was good).
-    pub(crate) fn checked(&mut self, now: Moment, whole: Whole, good: bool) -> Todo {
-        let todo = self.judged(now, whole.piece, good, &whole.data);
+    pub(crate) fn checked(&mut self, now: Moment, whole: Whole, check: Check) -> Todo {
+        let todo = self.judged(now, whole.piece, check, &whole.data);
         keep_spare(&mut self.spare, whole.data, &self.geometry);
         todo
     }
@@ -204,11 +244,12 @@ impl State {
         self.core.as_ref().is_some_and(|core| core.expects(now, bytes, SOON))
     }
 
-    fn judged(&mut self, now: Moment, piece: PieceIndex, good: bool, data: &[u8]) -> Todo {
+    fn judged(&mut self, now: Moment, piece: PieceIndex, check: Check, data: &[u8]) -> Todo {
         let Some(core) = &mut self.core else { return Todo::default() };
-        core.checked(now, piece, good);
+        let good = check == Check::Good;
+        core.checked(now, piece, check);
         if good && let Some(wrong) = self.evidence.remove(&piece) {
-            let differing: Vec<u32> = digests(data)
+            let differing: Vec<u32> = evidence(data)
                 .iter()
                 .zip(&wrong)
                 .zip(0u32..)
@@ -301,7 +342,7 @@ fn keep_spare(spare: &mut Vec<Vec<u8>>, buffer: Vec<u8>, geometry: &Geometry) {
     }
 }
 
-fn digests(data: &[u8]) -> Evidence {
+fn evidence(data: &[u8]) -> Evidence {
     data.chunks(BLOCK_LEN as usize).map(PieceHash::of).collect()
 }
 

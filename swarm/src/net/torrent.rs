@@ -11,6 +11,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::handshake::Hello;
 use super::hashing::Disk;
 use super::session::SessionShared;
 use super::stall::View;
@@ -60,11 +61,12 @@ impl Shared {
             bytes_total: geometry.total(),
             ..Progress::default()
         };
+        let (metainfo, storage) = (spec.metainfo.clone(), spec.storage.clone());
         Arc::new(Self {
             cancel: session.cancel.child_token(),
             session,
             metainfo: spec.metainfo.clone(),
-            disk: Arc::new(Disk::new(spec.metainfo.clone(), spec.storage.clone(), doubtful)),
+            disk: Arc::new(Disk::new(metainfo, storage, doubtful, spec.sha256)),
             trackers,
             tasks: TaskTracker::new(),
             completed_wake: Notify::new(),
@@ -79,6 +81,12 @@ impl Shared {
         })
     }
 
+    /// What handshakes say.
+    pub(crate) fn hello(&self) -> Hello {
+        let v2 = self.metainfo.info_hash_v2.filter(|_| crate::HASHES).map(|hash| hash.truncated());
+        Hello { info_hash: self.metainfo.info_hash, v2, peer_id: self.session.peer_id }
+    }
+
     /// The state; never held across an await.
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -86,6 +94,11 @@ impl Shared {
 
     pub(crate) fn now(&self) -> Moment {
         self.session.started.elapsed()
+    }
+
+    /// Whether a piece is here and verified.
+    pub(crate) fn has(&self, piece: PieceIndex) -> bool {
+        self.lock().core.as_ref().is_some_and(|core| core.have().has(piece))
     }
 
     pub(crate) fn is_done(&self) -> bool {
@@ -216,8 +229,10 @@ impl Shared {
     }
 
     fn begin(&self, have: Bitfield) {
+        let tree = self.metainfo.info.tree().filter(|_| crate::HASHES);
         let config = CoreConfig {
             initial_seeding: self.initial_seeding,
+            ask_hashes: tree.is_some_and(|tree| tree.blocks_of(PieceIndex(0)).is_some()),
             ..self.session.config.core.clone()
         };
         let mut core =

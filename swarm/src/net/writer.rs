@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use proto::extension::ExtendedHandshake;
 use proto::geometry::Block;
+use proto::hash_range::HashRange;
+use proto::metainfo::Metainfo;
 use proto::wire::Message;
 use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedWriteHalf;
@@ -54,7 +56,12 @@ impl<'a> Writer<'a> {
         let stream: &TcpStream = stream.as_ref();
         let mut blocks = Vec::new();
         loop {
-            let closing = self.collect(&mut blocks);
+            let (closing, question) = self.collect(&mut blocks);
+            // no constant condition: what can be waited for stays in the program
+            #[cfg(feature = "hashes")]
+            if let Some(range) = question {
+                self.answer(range).await;
+            }
             // after the bitfield, which BEP 3 wants first
             if std::mem::take(&mut extended) {
                 self.hello();
@@ -101,8 +108,9 @@ impl<'a> Writer<'a> {
     }
 
     /// Notes that `blocks` are with the socket, encodes the messages that wait and replaces `blocks`
-    /// by the next ones: what is left of the peer's turn. True when the connection is to be closed.
-    fn collect(&mut self, blocks: &mut Vec<Block>) -> bool {
+    /// by the next ones: what is left of the peer's turn. True when the connection is to be closed;
+    /// with it a question for hashes.
+    fn collect(&mut self, blocks: &mut Vec<Block>) -> (bool, Option<HashRange>) {
         let now = self.shared.now();
         let mut state = self.shared.lock();
         let State { core, .. } = &mut *state;
@@ -119,15 +127,38 @@ impl<'a> Writer<'a> {
             }
         }
         let todo: Todo = state.drain();
-        let Some(link) = state.links.get_mut(&self.key) else { return true };
+        let Some(link) = state.links.get_mut(&self.key) else { return (true, None) };
         for message in link.out.drain(..) {
-            encode(&message, &mut self.out.bytes);
+            encode(&message, &self.shared.metainfo, &mut self.out.bytes);
         }
         link.pex.flush(&mut self.out.bytes);
-        let closing = link.closing.is_some();
+        let (closing, question) = (link.closing.is_some(), link.questions.pop_front());
         drop(state);
         self.shared.carry_out(todo);
-        closing
+        (closing, question)
+    }
+
+    /// Sends hashes, or that there are none.
+    #[cfg(feature = "hashes")]
+    async fn answer(&mut self, range: HashRange) {
+        let nodes = self.nodes(&range).await;
+        let message = match &nodes {
+            Some(nodes) => Message::Hashes { range, nodes },
+            None => Message::HashReject(range),
+        };
+        message.encode(&mut self.out.bytes);
+    }
+
+    #[cfg(feature = "hashes")]
+    async fn nodes(&self, range: &HashRange) -> Option<Vec<[u8; 32]>> {
+        let tree = self.shared.metainfo.info.tree()?;
+        let blocks = match tree.piece_of(range) {
+            Some(piece) if self.shared.has(piece) => self.shared.disk.block_digests(piece).await?,
+            Some(_) => return None,
+            None => Vec::new(),
+        };
+        let nodes = tree.answer(range, &blocks)?;
+        Some(nodes.into_iter().map(|node| node.0).collect())
     }
 
     fn hello(&mut self) {
@@ -154,8 +185,14 @@ impl<'a> Writer<'a> {
     }
 }
 
-fn encode(message: &Control, out: &mut Vec<u8>) {
+fn encode(message: &Control, metainfo: &Metainfo, out: &mut Vec<u8>) {
     match message {
+        Control::AskHashes(piece) => {
+            match metainfo.info.tree().and_then(|tree| tree.blocks_of(*piece)) {
+                Some(range) => Message::HashRequest(range),
+                None => return,
+            }
+        }
         Control::Choke => Message::Choke,
         Control::Unchoke => Message::Unchoke,
         Control::Interested => Message::Interested,

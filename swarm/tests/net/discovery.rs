@@ -90,7 +90,7 @@ struct Gossip {
 impl Gossip {
     async fn connect(to: SocketAddr, metainfo: &Metainfo, id: u8) -> Self {
         let mut stream = TcpStream::connect(to).await.unwrap();
-        let features = Features { fast: true, extended: true };
+        let features = Features { fast: true, extended: true, v2: false };
         let peer_id = PeerId::new(PeerRole::Node, [id; 12]);
         let hello = Handshake { info_hash: metainfo.info_hash, peer_id, features }.encode();
         stream.write_all(&hello).await.unwrap();

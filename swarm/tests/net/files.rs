@@ -148,7 +148,7 @@ async fn who_hangs_up_in_the_middle_spoils_nothing_for_others() {
     // fewer than are sent to at a time
     for id in 0..3 {
         let mut stream = TcpStream::connect(session.local_addr()).await.unwrap();
-        let features = Features { fast: true, extended: false };
+        let features = Features { fast: true, extended: false, v2: false };
         let peer_id = PeerId::new(PeerRole::Node, [id; 12]);
         let mut out =
             Handshake { info_hash: metainfo.info_hash, peer_id, features }.encode().to_vec();

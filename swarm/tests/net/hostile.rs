@@ -106,7 +106,7 @@ fn answer(metainfo: &Metainfo, image: &[u8], block: Block, manner: Manner, out: 
 }
 
 fn handshake(info_hash: InfoHash, id: u8) -> [u8; HANDSHAKE_LEN] {
-    let features = Features { fast: true, extended: false };
+    let features = Features { fast: true, extended: false, v2: false };
     Handshake { info_hash, peer_id: PeerId::new(PeerRole::Node, [id; 12]), features }.encode()
 }
 

@@ -8,6 +8,7 @@ mod disk;
 mod files;
 mod hostile;
 mod http;
+mod hybrid;
 mod siege;
 mod support;
 mod trouble;

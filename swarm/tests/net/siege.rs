@@ -42,7 +42,7 @@ async fn connect(from: Ipv4Addr, to: SocketAddr) -> std::io::Result<TcpStream> {
 }
 
 fn hello(info_hash: InfoHash, id: u8) -> [u8; HANDSHAKE_LEN] {
-    let features = Features { fast: true, extended: false };
+    let features = Features { fast: true, extended: false, v2: false };
     Handshake { info_hash, peer_id: PeerId::new(PeerRole::Node, [id; 12]), features }.encode()
 }
 

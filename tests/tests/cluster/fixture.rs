@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use lab::{BitRate, Cmd, Lab, LabConfig, Link, Node, Proc, Scratch, program};
 use proto::geometry::Geometry;
 use proto::hash::{InfoHash, PieceHash, Sha256Digest};
-use proto::manifest::{Artefact, ArtefactKind, MANIFEST_VERSION, Manifest};
+use proto::manifest::{Artefact, ArtefactKind, HybridHashes, MANIFEST_VERSION, Manifest};
+use proto::merkle;
 use proto::metainfo::{Info, Metainfo};
 use serde_json::Value;
 use store::{Channel, RevisionName, RevisionRef, Store};
@@ -98,6 +99,8 @@ impl Cluster {
         let geometry = Geometry::new(length as u64, PIECE).unwrap();
         let pieces = image.chunks(usize::try_from(PIECE).unwrap()).map(PieceHash::of).collect();
         let info = Info::new("rootimg.sfs", geometry, true, pieces).unwrap();
+        let layer = merkle::layer(&image, u32::try_from(PIECE).unwrap());
+        let info = info.with_tree(layer).unwrap();
         let tracker = format!("http://{ADMIN}:6969/announce");
         let metainfo = Metainfo::new(info, vec![vec![tracker]], vec![], None).unwrap();
         let draft = self.store.begin().unwrap();
@@ -106,6 +109,7 @@ impl Cluster {
             name: "demo".into(),
             artefacts: Default::default(),
             info_hash: metainfo.info_hash,
+            v2: HybridHashes::of(&metainfo),
             kernel_release: None,
             build: Default::default(),
         };

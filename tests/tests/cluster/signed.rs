@@ -229,12 +229,20 @@ fn nodes_take_what_is_signed_and_nothing_else() {
     fs::copy(site.file(&unsigned, "rootimg.torrent"), folder.join("rootimg.torrent")).unwrap();
     refused(&cluster, mirror.fetch("torrent", &trusted), 10, "wrong-torrent", "the manifest names");
 
-    // a manifest that was signed with another image's digest
-    let path = mirror.copy("image", &site, &good).join("manifest.json");
-    let mut manifest = Manifest::parse(&fs::read(&path).unwrap()).unwrap();
-    manifest.artefacts.get_mut(&ArtefactKind::Image).unwrap().sha256 = Sha256Digest([9; 32]);
-    fs::write(&path, manifest.to_bytes().unwrap()).unwrap();
-    site.sign_stock(&path);
-    let process = mirror.fetch("image", &["--key", &site.key("stock.pub")]);
-    refused(&cluster, process, 11, "wrong-image", "signed manifest of demo");
+    // a manifest that was signed with the digests of another image: what is compared is the root of the
+    // blocks, or the whole image where the torrent has none
+    let plain = site.pack("plain", &["--torrent", "v1"]);
+    let wrong = |name: &str, revision: &RevisionRef| {
+        let path = mirror.copy(name, &site, revision).join("manifest.json");
+        let mut manifest = Manifest::parse(&fs::read(&path).unwrap()).unwrap();
+        manifest.artefacts.get_mut(&ArtefactKind::Image).unwrap().sha256 = Sha256Digest([9; 32]);
+        if let Some(v2) = &mut manifest.v2 {
+            v2.pieces_root = Sha256Digest([9; 32]);
+        }
+        fs::write(&path, manifest.to_bytes().unwrap()).unwrap();
+        site.sign_stock(&path);
+        mirror.fetch(name, &["--key", &site.key("stock.pub")])
+    };
+    refused(&cluster, wrong("root", &good), 10, "wrong-torrent", "names pieces root 0909");
+    refused(&cluster, wrong("image", &plain), 11, "wrong-image", "signed manifest of demo");
 }

@@ -147,6 +147,7 @@ pub(crate) fn add_revision(
         name: name.to_owned(),
         artefacts,
         info_hash,
+        v2: None,
         kernel_release: Some("6.1.0-<b>".to_owned()),
         build: BTreeMap::new(),
     };

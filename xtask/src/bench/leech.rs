@@ -57,7 +57,7 @@ pub(crate) fn run(args: &LeechArgs) -> anyhow::Result<()> {
     let hello = Handshake {
         info_hash: metainfo.info_hash,
         peer_id: PeerId::new(PeerRole::Node, id),
-        features: Features { fast: true, extended: false },
+        features: Features { fast: true, extended: false, v2: false },
     };
     stream.write_all(&hello.encode())?;
     let mut theirs = [0; HANDSHAKE_LEN];

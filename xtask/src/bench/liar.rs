@@ -63,7 +63,7 @@ pub(crate) fn run(args: &LiarArgs) -> anyhow::Result<()> {
         hello: Handshake {
             info_hash: metainfo.info_hash,
             peer_id: PeerId::new(PeerRole::Node, id()),
-            features: Features { fast: true, extended: false },
+            features: Features { fast: true, extended: false, v2: false },
         },
         metainfo,
         connections: AtomicUsize::new(0),
@@ -237,7 +237,7 @@ mod tests {
         let pieces = image.chunks(16_384).map(PieceHash::of).collect();
         let info = Info::new("image", geometry, true, pieces).unwrap();
         let metainfo = Metainfo::new(info, vec![], vec![], None).unwrap();
-        let features = Features { fast: true, extended: false };
+        let features = Features { fast: true, extended: false, v2: false };
         let peer_id = PeerId::new(PeerRole::Node, id());
         let hello = Handshake { info_hash: metainfo.info_hash, peer_id, features };
         Arc::new(Liar { metainfo, hello, connections: AtomicUsize::new(0) })
@@ -272,7 +272,7 @@ mod tests {
 
     #[test]
     fn clients_without_the_fast_extension_get_a_bitfield() {
-        let out = liar().claim(Features { fast: false, extended: false });
+        let out = liar().claim(Features { fast: false, extended: false, v2: false });
         let (message, _) = Message::parse(&out).unwrap().unwrap();
         assert!(matches!(message, Message::Bitfield(&[0xff, 0b1100_0000])), "{message:?}");
     }

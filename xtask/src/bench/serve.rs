@@ -201,6 +201,7 @@ fn shelf(bed: &Bed, content: &Content) -> anyhow::Result<Shelf> {
         name: "bench".into(),
         artefacts: Default::default(),
         info_hash: content.info_hash,
+        v2: None,
         kernel_release: None,
         build: Default::default(),
     };

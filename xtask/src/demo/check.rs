@@ -26,7 +26,7 @@ pub(crate) fn handshake(from: &Node, to: &Node, info_hash: InfoHash) -> Result<(
     let address = SocketAddr::from((to.ip(), PEER_PORT));
     let mut stream = from.connect(address, PEER_LIMIT)?;
     stream.set_read_timeout(Some(PEER_LIMIT))?;
-    let features = Features { fast: true, extended: false };
+    let features = Features { fast: true, extended: false, v2: false };
     let ours = Handshake { info_hash, peer_id: PeerId(*b"-XT0001-demo-checks-"), features };
     stream.write_all(&ours.encode()).context("cannot send a handshake")?;
     let mut answer = [0; HANDSHAKE_LEN];

@@ -113,38 +113,7 @@ impl Torrent {
         rate > 0 && time_for(bytes, rate) <= within && self.asked >= bytes
     }
 
-    /// The hash of a complete piece was compared: it is verified and stored, or wrong.
-    pub fn checked(&mut self, now: Moment, piece: PieceIndex, good: bool) {
-        let sources = self.picker.sources(piece);
-        if good {
-            self.count_sources(piece, &sources);
-            if self.picker.confirm(piece) {
-                self.after_gaining(now, piece);
-            }
-        } else {
-            self.totals.hash_failures += 1;
-            self.totals.wasted += u64::from(self.geometry.piece_size(piece));
-            self.picker.refuse(piece, &mut self.rng);
-            let sources = sources.into_iter().map(|key| self.identity(key)).collect();
-            let verdict = self.blame.failed(piece, sources);
-            if verdict.keep_evidence {
-                self.actions.push_back(Action::KeepEvidence(piece));
-            }
-            self.actions.push_back(Action::Discard(piece));
-            self.ban(verdict.banned);
-            self.refill = true;
-        }
-        self.finish_call(now);
-    }
-
-    /// A good copy of a piece of which evidence was kept is here; `differing` are the numbers of the
-    /// blocks that were wrong in the earlier copy.
-    pub fn compared(&mut self, piece: PieceIndex, differing: &[u32]) {
-        let banned = self.blame.compared(piece, differing);
-        self.ban(banned);
-    }
-
-    fn count_sources(&mut self, piece: PieceIndex, sources: &[PeerKey]) {
+    pub(super) fn count_sources(&mut self, piece: PieceIndex, sources: &[PeerKey]) {
         for (source, number) in sources.iter().zip(0u32..) {
             let length = self.geometry.block(piece, number).map_or(0, |b| u64::from(b.length));
             if *source == PeerKey::WEB {
@@ -157,7 +126,7 @@ impl Torrent {
         }
     }
 
-    fn after_gaining(&mut self, now: Moment, piece: PieceIndex) {
+    pub(super) fn after_gaining(&mut self, now: Moment, piece: PieceIndex) {
         self.log.push(piece);
         self.across.got(piece);
         self.choker.set_slots(self.slots());

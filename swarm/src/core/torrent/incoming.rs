@@ -39,6 +39,7 @@ impl Torrent {
             Control::Request(block) => self.on_request(now, key, self.valid(block)?),
             Control::Cancel(block) => self.on_cancel(key, self.valid(block)?),
             Control::Reject(block) => self.on_reject(key, self.valid(block)?),
+            Control::AskHashes(_) => {}
         }
         self.finish_call(now);
         Ok(())

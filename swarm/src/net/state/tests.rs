@@ -48,6 +48,7 @@ impl Bed {
             listens: None,
             pex: Exchange::default(),
             out: VecDeque::new(),
+            questions: VecDeque::new(),
             wake: Arc::new(Notify::new()),
             cancel: CancellationToken::new(),
             since: now,
@@ -56,7 +57,7 @@ impl Bed {
         };
         self.state.links.insert(key, link);
         let core = self.state.core.as_mut().unwrap();
-        core.connected(now, key, PeerSetup { identity, fast: true, near: true });
+        core.connected(now, key, PeerSetup { identity, fast: true, near: true, v2: false });
         Ok(key)
     }
 
