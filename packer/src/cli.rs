@@ -95,8 +95,8 @@ pub(crate) struct StoreArg {
 #[derive(Debug, Args)]
 pub(crate) struct PackArgs {
     /// Root tree: a directory; a tar (plain, gzip, zstd, xz, bzip2; told by its contents), or - for
-    /// one on standard input; a container image: oci:DIR[:TAG], oci-archive:FILE[:TAG],
-    /// docker-archive:FILE[:TAG]; a recipe: recipe:FILE or FILE.toml
+    /// one on standard input; a container image: oci:DIR, oci-archive:FILE or docker-archive:FILE,
+    /// with :TAG behind it where there are several; a recipe: recipe:FILE or FILE.toml
     #[arg(long, value_name = "SOURCE", value_parser = OsStringValueParser::new().map(Source::parse))]
     pub(crate) source: Source,
     /// Kind of machine, for an image that is for several: linux/amd64 [default: that of this host]

@@ -40,8 +40,8 @@ fn images(world: &World) -> f64 {
 
 #[test]
 fn slow_nodes_do_not_hold_up_the_others() {
-    for seed in 0..4 {
-        let mut world = world(seed);
+    for (seed, piece) in (0..8).zip([16 * 1024, 32 * 1024].into_iter().cycle()) {
+        let mut world = World::new(Setup::new(seed, 30, 16 * MIB, piece, RATE)).unwrap();
         for slow in [10, 20, 30] {
             world.set_rates(NodeId(slow), RATE / 10, RATE / 10);
         }
@@ -49,7 +49,7 @@ fn slow_nodes_do_not_hold_up_the_others() {
         complete("slow", &mut world, 120);
         let last = (1..30).filter(|n| n % 10 != 0).map(|n| ratio(&world, n)).fold(0.0, f64::max);
         println!("slow seed={seed}: the others {last:.3}");
-        assert!(last <= 1.3, "seed={seed}: {last}");
+        assert!(last <= 1.25, "seed={seed}: {last}");
         assert!(images(&world) <= 1.3, "seed={seed}");
     }
 }

@@ -1,3 +1,5 @@
+//! Trees against vectors made by libtorrent, and against a plain tree.
+
 use proptest::prelude::*;
 
 use super::*;

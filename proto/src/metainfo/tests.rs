@@ -1,3 +1,5 @@
+//! Torrents of both kinds: written, read back, refused.
+
 use super::*;
 
 fn sample(trackers: Vec<Vec<String>>, web_seeds: Vec<String>) -> Metainfo {

@@ -34,7 +34,7 @@ use proto::{peers, query};
 pub(crate) type Target = fn(&[u8]) -> bool;
 
 /// Every target by name; the name is also that of the libFuzzer binary.
-pub(crate) const ALL: [(&str, Target); 20] = [
+pub(crate) const ALL: [(&str, Target); 21] = [
     ("bencode", bencode),
     ("metainfo", metainfo),
     ("announce_query", announce_query),

@@ -274,12 +274,25 @@ impl Reveal {
         }
     }
 
+    /// What a slow peer alone has would reach the others at its pace: it goes out once more.
+    fn show_again(&mut self, slow: PeerKey, its: &[PieceIndex], rng: &mut fastrand::Rng) {
+        let on_its_way =
+            self.sent.extract_if(.., |(_, to, _)| *to == slow).map(|(piece, ..)| piece);
+        let pieces: Vec<PieceIndex> = on_its_way.chain(its.iter().copied()).collect();
+        for piece in pieces {
+            if !self.is_open(piece) {
+                self.put_back(piece, rng);
+            }
+        }
+    }
+
     /// Takes back what is not wanted, and what was sent long ago and is seen nowhere.
     pub(crate) fn tick(
         &mut self,
         now: Moment,
         wants: impl Fn(PeerKey) -> bool,
         seen: impl Fn(PieceIndex) -> bool,
+        only_at: impl Fn(PeerKey) -> Vec<PieceIndex>,
         rng: &mut fastrand::Rng,
     ) {
         if self.finished {
@@ -305,6 +318,7 @@ impl Reveal {
                 self.peers.iter().filter(|(_, shown)| shown.slow).map(|(key, _)| *key).collect();
             for key in slow {
                 self.take_back(key, |_| true, &seen, rng);
+                self.show_again(key, &only_at(key), rng);
             }
         }
         self.sent.retain(|(piece, ..)| !seen(*piece));

@@ -100,9 +100,9 @@ fn what_was_sent_whole_makes_room_and_comes_back_when_nobody_shows_it() {
     assert!(reveal.sent(PeerKey(0), PieceIndex(first[0]), 40, 100, SEC(1)));
     assert_eq!(show_all(&mut reveal, 0, 5).len(), 1);
     assert!(!reveal.in_pool.has(PieceIndex(first[0])));
-    reveal.tick(SEC(15), |_| true, |_| false, &mut rng);
+    reveal.tick(SEC(15), |_| true, |_| false, |_| Vec::new(), &mut rng);
     assert!(!reveal.in_pool.has(PieceIndex(first[0])));
-    reveal.tick(SEC(16), |_| true, |_| false, &mut rng);
+    reveal.tick(SEC(16), |_| true, |_| false, |_| Vec::new(), &mut rng);
     assert!(reveal.in_pool.has(PieceIndex(first[0])), "nobody said that it has it");
 }
 
@@ -113,9 +113,34 @@ fn with_a_slow_one(millis: u64) -> (Reveal, fastrand::Rng) {
         let (now, piece) = (Duration::from_millis(ms), u32::try_from(ms / 100).unwrap());
         let peers = if ms % 1000 == 0 { 5 } else { 4 };
         (0..peers).for_each(|peer| reveal.seen(PeerKey(peer), PieceIndex(piece), now));
-        reveal.tick(now, |_| true, |_| false, &mut rng);
+        reveal.tick(now, |_| true, |_| false, |_| Vec::new(), &mut rng);
     }
     (reveal, rng)
+}
+
+#[test]
+fn what_a_slow_peer_alone_has_is_shown_again_at_the_end() {
+    let (mut reveal, mut rng) = with_a_slow_one(4_000);
+    let on_its_way = show_all(&mut reveal, 4, 5);
+    let on_its_way = PieceIndex(on_its_way[0]);
+    assert!(reveal.sent(PeerKey(4), on_its_way, 1, 1, SEC(4)));
+    let arrived = PieceIndex(0);
+    let only_at = |peer| if peer == PeerKey(4) { vec![arrived] } else { vec![PieceIndex(1)] };
+    reveal.tick(SEC(4), |_| true, |_| false, only_at, &mut rng);
+    assert!(!reveal.in_pool.has(arrived), "others are shown what nobody has first");
+    while !reveal.in_pool.is_empty() {
+        for piece in show_all(&mut reveal, 1, 5) {
+            reveal.sent(PeerKey(1), PieceIndex(piece), 1, 1, SEC(4));
+        }
+    }
+    reveal.tick(SEC(4), |_| true, |_| false, only_at, &mut rng);
+    let mut again = reveal.in_pool.iter().collect::<Vec<_>>();
+    again.sort();
+    assert_eq!(again, [arrived, on_its_way], "not what a quick one has");
+    let shown = show_all(&mut reveal, 0, 5);
+    assert_eq!(shown.len(), 2);
+    reveal.tick(SEC(4), |_| true, |_| false, only_at, &mut rng);
+    assert!(reveal.in_pool.is_empty(), "once is enough");
 }
 
 #[test]
@@ -133,7 +158,7 @@ fn a_slow_peer_is_shown_one_piece_at_a_time_and_loses_it_at_the_end() {
             reveal.sent(PeerKey(1), PieceIndex(piece), 1, 1, SEC(4));
         }
     }
-    reveal.tick(SEC(4), |_| true, |_| false, &mut rng);
+    reveal.tick(SEC(4), |_| true, |_| false, |_| Vec::new(), &mut rng);
     assert_eq!(show_all(&mut reveal, 1, 5), held, "what the slow one has not taken");
     assert!(!is_shown_more(&mut reveal, 4));
 }
@@ -149,9 +174,9 @@ fn a_newcomer_is_not_slow() {
     for piece in 0..10 {
         let now = SEC(4) + Duration::from_millis(200) * piece;
         reveal.seen(PeerKey(9), PieceIndex(piece), now);
-        reveal.tick(now, |_| true, |_| false, &mut rng);
+        reveal.tick(now, |_| true, |_| false, |_| Vec::new(), &mut rng);
     }
-    reveal.tick(SEC(6), |_| true, |_| false, &mut rng);
+    reveal.tick(SEC(6), |_| true, |_| false, |_| Vec::new(), &mut rng);
     assert_eq!(show_all(&mut reveal, 9, 6).len(), 4);
 }
 

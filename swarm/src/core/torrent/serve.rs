@@ -206,7 +206,11 @@ impl Torrent {
         }
         let (peers, picker) = (&self.peers, &self.picker);
         let wants = |key: PeerKey| peers.get(key).is_some_and(|p| p.interested);
-        reveal.tick(now, wants, |p| picker.availability(p) > 0, &mut self.rng);
+        let only_at = |key: PeerKey| {
+            let its = peers.get(key).map(|p| p.has.iter()).into_iter().flatten();
+            its.filter(|piece| picker.availability(*piece) == 1).collect()
+        };
+        reveal.tick(now, wants, |p| picker.availability(p) > 0, only_at, &mut self.rng);
         for at in 0..self.peers.len() {
             if let Some(key) = self.peers.key_at(at) {
                 self.show_more(now, key);
