@@ -38,6 +38,7 @@ impl Bed {
             "pack",
             "--json",
             "--image-only",
+            "--no-build-facts",
             "--name",
             "test",
             "--source",
