@@ -77,6 +77,7 @@ const KNOBS: &[(&str, &str, Setter)] = &[
     ("min_patience", MILLIS, |c, v| put(&mut c.min_patience, v, |Millis(d)| d)),
     ("give_up", MILLIS, |c, v| put(&mut c.give_up, v, |Millis(d)| d)),
     ("initial_seeding", BOOL, |c, v| put(&mut c.initial_seeding, v, |n| n)),
+    ("ask_hashes", BOOL, |c, v| put(&mut c.ask_hashes, v, |n| n)),
     ("open_reveals", NUMBER, |c, v| put(&mut c.open_reveals, v, |n| n)),
 ];
 

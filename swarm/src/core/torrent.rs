@@ -177,10 +177,12 @@ impl Torrent {
         self
     }
 
-    /// Peers that may be unchoked, by what is here.
+    /// Peers that may be unchoked, by what is here, and by how much there is to go round: with few
+    /// pieces many slots have the same ones asked for everywhere.
     fn slots(&self) -> usize {
-        let pieces = self.picker.have().count() as usize;
-        self.config.upload_slots.min(self.config.first_slots.max(1) + pieces / 2)
+        let (here, all) = (self.picker.have().count(), self.geometry.pieces());
+        let more = (here / 2).min(all / 48) as usize;
+        self.config.upload_slots.min(self.config.first_slots.max(1) + more)
     }
 
     /// The next thing to do.

@@ -92,15 +92,22 @@ impl Cluster {
         proc
     }
 
-    /// Makes a revision of random bytes and publishes it in the channel `stable`.
+    /// Makes a revision of random bytes, with a hybrid torrent, and publishes it in the channel `stable`.
     pub(crate) fn publish(&self, seed: u64, length: usize) -> Revision {
+        self.publish_as(seed, length, true)
+    }
+
+    /// With `hybrid` the torrent is one of BEP 3 and BEP 52, otherwise of BEP 3 alone.
+    pub(crate) fn publish_as(&self, seed: u64, length: usize, hybrid: bool) -> Revision {
         let mut image = vec![0; length];
         fastrand::Rng::with_seed(seed).fill(&mut image);
         let geometry = Geometry::new(length as u64, PIECE).unwrap();
         let pieces = image.chunks(usize::try_from(PIECE).unwrap()).map(PieceHash::of).collect();
-        let info = Info::new("rootimg.sfs", geometry, true, pieces).unwrap();
-        let layer = merkle::layer(&image, u32::try_from(PIECE).unwrap());
-        let info = info.with_tree(layer).unwrap();
+        let mut info = Info::new("rootimg.sfs", geometry, true, pieces).unwrap();
+        if hybrid {
+            let layer = merkle::layer(&image, u32::try_from(PIECE).unwrap());
+            info = info.with_tree(layer).unwrap();
+        }
         let tracker = format!("http://{ADMIN}:6969/announce");
         let metainfo = Metainfo::new(info, vec![vec![tracker]], vec![], None).unwrap();
         let draft = self.store.begin().unwrap();
