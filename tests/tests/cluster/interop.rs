@@ -45,8 +45,10 @@ struct Fetch {
 impl Bed {
     fn new(test: &str, nodes: u32, kinds: &[Foreign]) -> Bed {
         let cluster = Cluster::start(test, nodes, BitRate::mbit(100));
-        // aria2 1.36 gets another info-hash out of a hybrid torrent than everybody else
-        let hybrid = !kinds.contains(&Foreign::Aria2);
+        // aria2 1.36 gets another info-hash out of a hybrid torrent than everybody else, transmission
+        // 3.00 does not open one
+        let v1_only = [Foreign::Aria2, Foreign::Transmission];
+        let hybrid = kinds.iter().all(|kind| !v1_only.contains(kind));
         let revision = cluster.publish_as(30, IMAGE, hybrid);
         let torrent = revision.torrent.clone();
         let info_hash = Metainfo::parse(&fs::read(&torrent).unwrap()).unwrap().info_hash;

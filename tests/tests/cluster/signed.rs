@@ -231,7 +231,9 @@ fn nodes_take_what_is_signed_and_nothing_else() {
 
     // a manifest that was signed with the digests of another image: what is compared is the root of the
     // blocks, or the whole image where the torrent has none
-    let plain = site.pack("plain", &["--torrent", "v1"]);
+    let key = site.path("site.key");
+    let v1 = ["--torrent", "v1", "--sign-key", key.as_str(), "--empty-password"];
+    let plain = site.pack("plain", &v1);
     let wrong = |name: &str, revision: &RevisionRef| {
         let path = mirror.copy(name, &site, revision).join("manifest.json");
         let mut manifest = Manifest::parse(&fs::read(&path).unwrap()).unwrap();
