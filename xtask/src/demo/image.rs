@@ -217,7 +217,7 @@ fn signing_key(programs: &Programs) -> Result<PathBuf> {
 /// Keeps the store small: what the channel boots, and the one before.
 fn prune(programs: &Programs, store: &Path) -> Result<()> {
     let mut command = contained(&programs.packer)?;
-    command.args(["prune", NAME, "--keep", "2", "--store"]).arg(store);
+    command.args(["prune", NAME, "--keep", "2", "--ignore-nodes", "--store"]).arg(store);
     let output = command.stdin(Stdio::null()).output().context("cannot run bee-packer")?;
     let words = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "bee-packer prune failed: {}", words.trim());
