@@ -23,4 +23,5 @@ pub mod privileges;
 pub mod sendfile;
 pub mod sha1;
 pub mod sha256;
+mod sha_lanes;
 pub mod socket;

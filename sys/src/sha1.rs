@@ -6,8 +6,7 @@
 //! are described in Intel's "SHA Extensions" (2013); SHA-1 itself in FIPS 180-4.
 #![expect(unsafe_code, reason = "instructions that not every processor has")]
 
-/// How many inputs are hashed together.
-pub const LANES: usize = 4;
+pub use crate::sha_lanes::LANES;
 
 /// SHA-1 of four inputs of one length. `None` when their lengths differ, or the processor lacks the
 /// instructions: then hash one after the other.
@@ -29,40 +28,19 @@ mod lanes {
     }
 }
 
-/// Bytes that SHA-1 and SHA-256 take in at a time.
-#[cfg(target_arch = "x86_64")]
-pub(crate) const BLOCK: usize = 64;
-
-/// The last bytes of an input of `length`, the bit after them and the length in bits, as both hashes
-/// want them; and how many blocks that takes.
-#[cfg(target_arch = "x86_64")]
-pub(crate) fn end(rest: &[u8], length: usize) -> ([[u8; BLOCK]; 2], usize) {
-    let mut blocks = [[0; BLOCK]; 2];
-    let bytes = blocks.as_flattened_mut();
-    bytes[..rest.len()].copy_from_slice(rest);
-    bytes[rest.len()] = 0x80;
-    let used = if rest.len() < BLOCK - 8 { 1 } else { 2 };
-    bytes[used * BLOCK - 8..][..8].copy_from_slice(&(8 * length as u64).to_be_bytes());
-    (blocks, used)
-}
-
 #[cfg(target_arch = "x86_64")]
 mod lanes {
     use std::arch::x86_64::{
         __m128i, _mm_add_epi32, _mm_loadu_si128, _mm_set_epi64x, _mm_setzero_si128,
         _mm_sha1msg1_epu32, _mm_sha1msg2_epu32, _mm_sha1nexte_epu32, _mm_sha1rnds4_epu32,
-        _mm_shuffle_epi8, _mm_storeu_si128, _mm_xor_si128,
+        _mm_shuffle_epi8, _mm_xor_si128,
     };
 
-    use super::{BLOCK, LANES, end};
-
-    type Block = [u8; BLOCK];
+    use super::LANES;
+    use crate::sha_lanes::{BLOCK, Block, available, each, end, load, store};
 
     pub(super) fn four(inputs: [&[u8]; LANES]) -> Option<[[u8; 20]; LANES]> {
-        let detected = is_x86_feature_detected!("sha")
-            && is_x86_feature_detected!("ssse3")
-            && is_x86_feature_detected!("sse2");
-        if !detected {
+        if !available() {
             return None;
         }
         let split = inputs.map(<[u8]>::as_chunks::<BLOCK>);
@@ -82,21 +60,6 @@ mod lanes {
     struct State {
         abcd: [[u32; 4]; LANES],
         e: [[u32; 4]; LANES],
-    }
-
-    /// Does the same for each lane, with its number as a constant: a loop would keep all vectors in
-    /// memory where the compiler does not unroll it, as when it looks for small programs.
-    macro_rules! each {
-        ($lane:ident, $body:block) => {{
-            each!($lane, 0, $body);
-            each!($lane, 1, $body);
-            each!($lane, 2, $body);
-            each!($lane, 3, $body);
-        }};
-        ($lane:ident, $number:literal, $body:block) => {{
-            const $lane: usize = $number;
-            $body
-        }};
     }
 
     impl State {
@@ -136,20 +99,6 @@ mod lanes {
                 store(&mut self.e[I], e[I]);
             });
         }
-    }
-
-    #[inline]
-    #[target_feature(enable = "sse2")]
-    fn load(words: &[u32; 4]) -> __m128i {
-        // SAFETY: 16 bytes that may be read, wherever they lie
-        unsafe { _mm_loadu_si128(words.as_ptr().cast()) }
-    }
-
-    #[inline]
-    #[target_feature(enable = "sse2")]
-    fn store(words: &mut [u32; 4], vector: __m128i) {
-        // SAFETY: 16 bytes that may be written, wherever they lie
-        unsafe { _mm_storeu_si128(words.as_mut_ptr().cast(), vector) }
     }
 
     #[inline]
@@ -225,7 +174,7 @@ mod tests {
         for length in lengths {
             let inputs = [0, 1, 17, 96].map(|from| &bytes[from..from + length]);
             let Some(digests) = four(inputs) else {
-                assert!(!available(), "inputs of one length");
+                assert!(!crate::sha_lanes::available(), "inputs of one length");
                 return;
             };
             for (input, digest) in inputs.iter().zip(digests) {
@@ -237,15 +186,5 @@ mod tests {
     #[test]
     fn inputs_of_different_lengths_are_not_taken() {
         assert!(four([b"abc", b"abc", b"abc", b"ab"]).is_none());
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    fn available() -> bool {
-        is_x86_feature_detected!("sha")
-    }
-
-    #[cfg(not(target_arch = "x86_64"))]
-    fn available() -> bool {
-        false
     }
 }

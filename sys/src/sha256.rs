@@ -7,13 +7,13 @@
 
 use sha2::{Digest as _, Sha256};
 
-/// How many inputs are hashed together.
-pub const LANES: usize = 4;
+use crate::sha_lanes;
+pub use crate::sha_lanes::LANES;
 
 /// Whether the processor has instructions for SHA-256: without them SHA-1 is twice as fast.
 #[must_use]
 pub fn is_quick() -> bool {
-    lanes::available()
+    sha_lanes::available()
 }
 
 /// SHA-256 of each input, several at once where the processor can and they are of one length.
@@ -46,10 +46,6 @@ pub fn four(inputs: [&[u8]; LANES]) -> Option<[[u8; 32]; LANES]> {
 mod lanes {
     use super::LANES;
 
-    pub(super) fn available() -> bool {
-        false
-    }
-
     pub(super) fn four(_: [&[u8]; LANES]) -> Option<[[u8; 32]; LANES]> {
         None
     }
@@ -60,13 +56,11 @@ mod lanes {
     use std::arch::x86_64::{
         __m128i, _mm_add_epi32, _mm_alignr_epi8, _mm_loadu_si128, _mm_set_epi64x,
         _mm_setzero_si128, _mm_sha256msg1_epu32, _mm_sha256msg2_epu32, _mm_sha256rnds2_epu32,
-        _mm_shuffle_epi8, _mm_shuffle_epi32, _mm_storeu_si128,
+        _mm_shuffle_epi8, _mm_shuffle_epi32,
     };
 
     use super::LANES;
-    use crate::sha1::{BLOCK, end};
-
-    type Block = [u8; BLOCK];
+    use crate::sha_lanes::{BLOCK, Block, available, each, end, load, store};
 
     /// The constants of the steps, four for each vector of words.
     static STEPS: [[u32; 4]; 16] = [
@@ -87,12 +81,6 @@ mod lanes {
         [0x748f_82ee, 0x78a5_636f, 0x84c8_7814, 0x8cc7_0208],
         [0x90be_fffa, 0xa450_6ceb, 0xbef9_a3f7, 0xc671_78f2],
     ];
-
-    pub(super) fn available() -> bool {
-        is_x86_feature_detected!("sha")
-            && is_x86_feature_detected!("ssse3")
-            && is_x86_feature_detected!("sse2")
-    }
 
     pub(super) fn four(inputs: [&[u8]; LANES]) -> Option<[[u8; 32]; LANES]> {
         if !available() {
@@ -115,21 +103,6 @@ mod lanes {
     struct State {
         abef: [[u32; 4]; LANES],
         cdgh: [[u32; 4]; LANES],
-    }
-
-    /// Does the same for each lane, with its number as a constant: a loop would keep all vectors in
-    /// memory where the compiler does not unroll it, as when it looks for small programs.
-    macro_rules! each {
-        ($lane:ident, $body:block) => {{
-            each!($lane, 0, $body);
-            each!($lane, 1, $body);
-            each!($lane, 2, $body);
-            each!($lane, 3, $body);
-        }};
-        ($lane:ident, $number:literal, $body:block) => {{
-            const $lane: usize = $number;
-            $body
-        }};
     }
 
     impl State {
@@ -169,20 +142,6 @@ mod lanes {
                 store(&mut self.cdgh[I], cdgh[I]);
             });
         }
-    }
-
-    #[inline]
-    #[target_feature(enable = "sse2")]
-    fn load(words: &[u32; 4]) -> __m128i {
-        // SAFETY: 16 bytes that may be read, wherever they lie
-        unsafe { _mm_loadu_si128(words.as_ptr().cast()) }
-    }
-
-    #[inline]
-    #[target_feature(enable = "sse2")]
-    fn store(words: &mut [u32; 4], vector: __m128i) {
-        // SAFETY: 16 bytes that may be written, wherever they lie
-        unsafe { _mm_storeu_si128(words.as_mut_ptr().cast(), vector) }
     }
 
     #[inline]
