@@ -32,6 +32,7 @@ mod log;
 mod net;
 pub mod progress;
 pub mod report;
+mod sorted;
 pub mod storage;
 
 pub use config::{InitialHave, Role, SessionConfig, TorrentSpec, Verify};

@@ -1,6 +1,5 @@
 //! A session: one listener, one identity, many torrents.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,6 +20,7 @@ use super::lsd;
 use super::torrent::Shared;
 use crate::config::{Role, SessionConfig, TorrentSpec};
 use crate::log;
+use crate::sorted::SortedMap;
 
 /// Connections the kernel holds for us: a whole cluster connects within a second.
 const BACKLOG: u32 = 1024;
@@ -77,7 +77,7 @@ pub(crate) struct SessionShared {
     /// Wakes local discovery: there is another torrent.
     pub(crate) lsd_wake: Notify,
     pub(crate) cancel: CancellationToken,
-    torrents: Mutex<BTreeMap<InfoHash, Arc<Shared>>>,
+    torrents: Mutex<SortedMap<InfoHash, Arc<Shared>>>,
 }
 
 impl SessionShared {
@@ -122,7 +122,7 @@ impl Session {
             door: Arc::default(),
             lsd_wake: Notify::new(),
             cancel: CancellationToken::new(),
-            torrents: Mutex::new(BTreeMap::new()),
+            torrents: Mutex::new(SortedMap::new()),
             config,
         });
         let tasks = TaskTracker::new();
