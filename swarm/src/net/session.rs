@@ -17,6 +17,7 @@ use super::handshake::{self, HandshakeError};
 use super::limiter::Limiter;
 use super::link::{self, Side};
 use super::lsd;
+use super::tasks;
 use super::torrent::Shared;
 use crate::config::{Role, SessionConfig, TorrentSpec};
 use crate::log;
@@ -126,9 +127,9 @@ impl Session {
             config,
         });
         let tasks = TaskTracker::new();
-        tasks.spawn(accept(shared.clone(), listener, tasks.clone()));
+        tasks::spawn(&tasks, accept(shared.clone(), listener, tasks.clone()));
         if shared.config.local_discovery {
-            tasks.spawn(lsd::run(shared.clone()));
+            tasks::spawn(&tasks, lsd::run(shared.clone()));
         }
         Ok(Self { shared, tasks })
     }
@@ -164,7 +165,7 @@ impl Session {
             }
             torrents.insert(info_hash, shared.clone());
         }
-        self.tasks.spawn(shared.clone().run(spec.have));
+        tasks::spawn(&self.tasks, shared.clone().run(spec.have));
         Ok(Torrent::new(shared))
     }
 
@@ -258,7 +259,7 @@ async fn accept(session: Arc<SessionShared>, listener: TcpListener, tasks: TaskT
             }
         };
         let session = session.clone();
-        tasks.spawn(async move {
+        tasks::spawn(&tasks, async move {
             tokio::select! {
                 () = incoming(&session, stream, address, pass) => {}
                 () = session.cancel.cancelled() => {}
@@ -292,7 +293,7 @@ async fn incoming(
         return log::debug!(info_hash = %theirs.info_hash, "a peer asks for an unknown torrent");
     };
     drop(pass);
-    let tasks = torrent.tasks.clone();
+    let joined = torrent.tasks.clone();
     // the torrent's own task: it is joined when the torrent is removed
-    tasks.spawn(link::run(torrent, stream, theirs, Side::Accepted));
+    tasks::spawn(&joined, link::run(torrent, stream, theirs, Side::Accepted));
 }

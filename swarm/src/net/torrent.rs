@@ -16,7 +16,7 @@ use super::hashing::Disk;
 use super::session::SessionShared;
 use super::stall::View;
 use super::state::State;
-use super::{announce, dial, pex, webseed};
+use super::{announce, dial, pex, tasks, webseed};
 use crate::config::{InitialHave, TorrentSpec, Verify};
 use crate::core::{self, CoreConfig, Moment, PeerKey};
 use crate::log;
@@ -181,9 +181,9 @@ impl Shared {
         }
         if !self.cancel.is_cancelled() {
             self.session.lsd_wake.notify_one();
-            self.tasks.spawn(announce::run(self.clone()));
+            tasks::spawn(&self.tasks, announce::run(self.clone()));
             if self.web_seeds && !self.metainfo.web_seeds.is_empty() {
-                self.tasks.spawn(webseed::run(self.clone()));
+                tasks::spawn(&self.tasks, webseed::run(self.clone()));
             }
             tokio::select! {
                 () = self.keep_time() => {}
