@@ -1,5 +1,6 @@
 //! What one peer was shown, and how fast it is.
 
+use std::collections::BinaryHeap;
 use std::time::Duration;
 
 use proto::bitfield::Bitfield;
@@ -62,9 +63,12 @@ impl Shown {
 /// there first can only gain what is new.
 pub(super) fn judge(peers: &mut SortedMap<PeerKey, Shown>, now: Moment) {
     let median = |of: &dyn Fn(&Shown) -> u64| {
-        let mut all: Vec<u64> = peers.values().map(of).collect();
-        let middle = all.len() / 2;
-        if middle == 0 { 0 } else { *all.select_nth_unstable(middle).1 }
+        let mut larger: BinaryHeap<u64> = peers.values().map(of).collect();
+        let middle = larger.len() / 2;
+        while larger.len() > middle + 1 {
+            larger.pop();
+        }
+        larger.pop().filter(|_| middle > 0).unwrap_or(0)
     };
     let usual_gain = median(&|shown| u64::from(shown.gained));
     let usual_speed = median(&|shown| shown.speed(now));
