@@ -118,7 +118,7 @@ impl Disk {
     /// Whether a piece that is wrong is one wrong block, as BEP 52 sees it.
     pub(crate) fn one_block_each(&self) -> bool {
         let info = &self.metainfo.info;
-        crate::HASHES && info.tree().is_some() && info.geometry.piece_length() == BLOCK_LEN
+        info.tree().is_some() && info.geometry.piece_length() == BLOCK_LEN
     }
 
     /// The digests of a piece's blocks, read from the storage. `None` when it cannot be read or is not

@@ -83,7 +83,7 @@ impl Shared {
 
     /// What handshakes say.
     pub(crate) fn hello(&self) -> Hello {
-        let v2 = self.metainfo.info_hash_v2.filter(|_| crate::HASHES).map(|hash| hash.truncated());
+        let v2 = self.metainfo.info_hash_v2.map(|hash| hash.truncated());
         Hello { info_hash: self.metainfo.info_hash, v2, peer_id: self.session.peer_id }
     }
 
@@ -229,7 +229,7 @@ impl Shared {
     }
 
     fn begin(&self, have: Bitfield) {
-        let tree = self.metainfo.info.tree().filter(|_| crate::HASHES);
+        let tree = self.metainfo.info.tree();
         let config = CoreConfig {
             initial_seeding: self.initial_seeding,
             ask_hashes: tree.is_some_and(|tree| tree.blocks_of(PieceIndex(0)).is_some()),
