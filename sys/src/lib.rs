@@ -1,12 +1,12 @@
 //! Linux facilities that the programs need and the standard library lacks.
 //!
-//! This is the only crate of the workspace that contains `unsafe`, and only seven modules do:
+//! This is the only crate of the workspace that contains `unsafe`, and only eight modules do:
 //! [`loop_device`] (ioctls), [`priority`] and [`socket`] (calls that `nix` does not wrap),
 //! [`inherited`] (a descriptor that comes as a number), [`sha1`] and [`sha256`] (instructions that
-//! not every processor has) and `backtrace` (replaces a symbol of the C run-time). Each module stands
-//! alone: take what you need, nothing here knows what an image or a torrent is.
+//! not every processor has), `backtrace` and `thread_name` (replace symbols of the C run-time). Each
+//! module stands alone: take what you need, nothing here knows what an image or a torrent is.
 
-#[cfg(without_backtraces)]
+#[cfg(for_initrd)]
 mod backtrace;
 pub mod direct;
 pub mod fs;
@@ -25,3 +25,5 @@ pub mod sha1;
 pub mod sha256;
 mod sha_lanes;
 pub mod socket;
+#[cfg(for_initrd)]
+mod thread_name;

@@ -19,7 +19,6 @@
 mod ending;
 mod shown;
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -28,6 +27,7 @@ use proto::geometry::PieceIndex;
 
 use super::Moment;
 use super::action::PeerKey;
+use crate::sorted::SortedMap;
 use shown::{Open, Shown};
 
 /// How long it may go without being seen anywhere before somebody else is shown it.
@@ -53,14 +53,14 @@ pub(crate) struct Reveal {
     /// Pieces shown to nobody and seen nowhere, in random order.
     pool: Vec<PieceIndex>,
     in_pool: Bitfield,
-    peers: BTreeMap<PeerKey, Shown>,
+    peers: SortedMap<PeerKey, Shown>,
     /// Sent whole, not seen yet, and no longer held against the peer.
     sent: Vec<(PieceIndex, PeerKey, Moment)>,
     finished: bool,
     empty_since: Option<Moment>,
     last_progress: Moment,
     /// When a peer at an address became complete, the last one there.
-    graduated: BTreeMap<IpAddr, Moment>,
+    graduated: SortedMap<IpAddr, Moment>,
     /// Pieces that went out whole.
     sent_whole: u32,
     /// Since when everything is shown and nobody fetches it.
@@ -76,12 +76,12 @@ impl Reveal {
             open_target,
             pool: Vec::new(),
             in_pool: Bitfield::empty(pieces),
-            peers: BTreeMap::new(),
+            peers: SortedMap::new(),
             sent: Vec::new(),
             finished: false,
             empty_since: None,
             last_progress: Moment::ZERO,
-            graduated: BTreeMap::new(),
+            graduated: SortedMap::new(),
             sent_whole: 0,
             drained_since: None,
             round: Duration::ZERO,
