@@ -22,6 +22,10 @@ pub(crate) struct ImageArgs {
     /// [default: 128K for squashfs, 64K for erofs]
     #[arg(long, value_name = "SIZE")]
     pub(crate) block_size: Option<ByteSize>,
+    /// Append a dm-verity tree: nodes then check each block of the image whenever they read it. Puts
+    /// the kernel modules for it into the initrd, too
+    #[arg(long)]
+    pub(crate) verity: bool,
 }
 
 impl ImageArgs {

@@ -54,6 +54,7 @@ mod squashfs;
 mod tool;
 mod torrent;
 mod tree;
+mod verity;
 mod view;
 
 pub use error::PackError;

@@ -47,6 +47,12 @@ const CALLED_BY_TESTS: &[Program] = &[
         "minisign",
         "minisign",
     )),
+    Program::System(Tool::new(
+        "veritysetup",
+        "dm-verity trees to compare with",
+        "cryptsetup-bin",
+        "veritysetup",
+    )),
     Program::System(Tool::new("losetup", "loop devices", "mount", "util-linux")),
     Program::System(Tool::new("tar", "roots that come as an archive", "tar", "tar")),
     Program::System(Tool::new("xz", "roots that come as an archive", "xz-utils", "xz")),
