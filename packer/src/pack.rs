@@ -17,11 +17,12 @@ use crate::contents::Plan;
 pub use crate::drivers::DriverOptions;
 use crate::error::PackError;
 use crate::event::{Event, Observer, Stage};
-use crate::format::ImageFormat;
+use crate::format::{Filesystem, FormatError, ImageFormat};
 pub use crate::initrd::{InitrdOptions, InitrdTool};
 use crate::kernel::{self, Kernel};
 use crate::meter::Meter;
 pub use crate::oci::{Format, Platform};
+pub use crate::order::Order;
 use crate::signing::SigningKey;
 pub use crate::source::Source;
 use crate::tool::Place;
@@ -51,6 +52,8 @@ pub struct Options {
     pub nodes: u32,
     /// What kind of image.
     pub image: ImageFormat,
+    /// Which files lie first in it.
+    pub order: Option<Order>,
     /// What to change of the source, and what it may hold.
     pub contents: ContentOptions,
     /// Kernel and initrd.
@@ -119,6 +122,9 @@ pub fn pack(options: &Options, observe: Observer<'_>) -> Result<Packed, PackErro
     for url in &options.web_seeds {
         torrent::web_url(url, "web seed")?;
     }
+    if options.order.is_some() && options.image.filesystem() == Filesystem::Erofs {
+        return Err(PackError::Format { source: FormatError::NoOrder });
+    }
     let plan = Plan::new(&options.contents, observe)?;
     // before the store is made: a wrong path must not leave one behind
     let wanted = source::examine(&options.source, &options.platform)?;
@@ -156,6 +162,7 @@ pub fn pack(options: &Options, observe: Observer<'_>) -> Result<Packed, PackErro
         image_and_torrent(options, contents.root(), &draft, &steps, &trackers, &mut artefacts)?;
     contents.unchanged()?;
     let mut facts = options.image.facts();
+    facts.extend(options.order.as_ref().map(|order| ("order", order.digest().to_string())));
     facts.push(("packer", concat!("bee-packer ", env!("CARGO_PKG_VERSION")).to_owned()));
     let facts = facts.into_iter().chain(root.facts);
     let manifest = Manifest {
@@ -204,8 +211,17 @@ fn image_and_torrent(
     artefacts: &mut Artefacts,
 ) -> Result<Metainfo, PackError> {
     let path = draft.dir().join(ArtefactKind::Image.file_name());
-    steps
-        .run(Stage::Image, |place| image::make(root, &path, options.image, place, steps.observe))?;
+    steps.run(Stage::Image, |place| {
+        let format = options.image;
+        let sort = options.order.as_ref().map(|order| {
+            let file = draft.work().join("sort");
+            let size = format.block_size();
+            order.write_sort_file(root, &image::EMPTIED, size, &file, place, steps.observe)?;
+            Ok(file)
+        });
+        let sort = sort.transpose()?;
+        image::make(root, &path, format, sort.as_deref(), place, steps.observe)
+    })?;
     let read_error = |source| PackError::Read { path: path.clone(), source };
     let length = fs::metadata(&path).map_err(read_error)?.len();
     let piece_length = piece_length::choose(length, options.nodes);

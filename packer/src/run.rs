@@ -73,6 +73,7 @@ fn options(
         torrent: args.torrent.into(),
         nodes: args.nodes,
         image: args.image.format()?,
+        order: args.image.order()?,
         contents: args.contents.options()?,
         boot,
         sign: key.map(|key| Signing { key, time: keys::now() }),
