@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use proto::manifest::{Artefact, ArtefactKind, HybridHashes, MANIFEST_VERSION, Manifest};
 use proto::metainfo::Metainfo;
-use proto::signature::SIGNATURE_FILE;
+use proto::signature::{KeyIds, SIGNATURE_FILE};
 use proto::unix_time::UnixTime;
 use store::{Draft, RevisionDir, RevisionId, RevisionName, Store, StoreError};
 
@@ -28,6 +28,10 @@ pub use crate::source::Source;
 use crate::tool::Place;
 pub use crate::torrent::TorrentFormat;
 use crate::{digest, image, initrd, initrd_files, piece_length, source, torrent};
+
+/// Key in the manifest's build facts: ids of the keys, one of which must have signed what nodes with this
+/// revision's initrd boot.
+pub const TRUSTED_KEYS: &str = "trusted-keys";
 
 /// What to pack, and how.
 #[derive(Debug, Clone)]
@@ -163,6 +167,9 @@ pub fn pack(options: &Options, observe: Observer<'_>) -> Result<Packed, PackErro
     contents.unchanged()?;
     let mut facts = options.image.facts();
     facts.extend(options.order.as_ref().map(|order| ("order", order.digest().to_string())));
+    if let Boot::Made { initrd: InitrdOptions { trust: Some(policy), .. }, .. } = &options.boot {
+        facts.push((TRUSTED_KEYS, KeyIds::of(&policy.keys).to_string()));
+    }
     facts.push(("packer", concat!("bee-packer ", env!("CARGO_PKG_VERSION")).to_owned()));
     let facts = facts.into_iter().chain(root.facts);
     let manifest = Manifest {
