@@ -17,6 +17,7 @@ pub mod loop_device;
 pub mod memory;
 pub mod mount;
 pub mod notify;
+pub mod opened;
 pub mod pipe;
 pub mod priority;
 pub mod privileges;
