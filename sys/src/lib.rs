@@ -1,11 +1,11 @@
 //! Linux facilities that the programs need and the standard library lacks.
 //!
-//! This is the only crate of the workspace that contains `unsafe`, and only eight modules do:
+//! This is the only crate of the workspace that contains `unsafe`, and only nine modules do:
 //! [`loop_device`] and [`device_mapper`] (ioctls), [`priority`] and [`socket`] (calls that `nix` does
-//! not wrap),
-//! [`inherited`] (a descriptor that comes as a number), [`sha1`] and [`sha256`] (instructions that
-//! not every processor has), `backtrace` and `thread_name` (replace symbols of the C run-time). Each
-//! module stands alone: take what you need, nothing here knows what an image or a torrent is.
+//! not wrap), [`inherited`] (a descriptor that comes as a number), [`sha1`] and [`sha256`]
+//! (instructions that not every processor has), `backtrace` and `thread_name` (replace symbols of the
+//! C run-time). Each module stands alone: take what you need, nothing here knows what an image or a
+//! torrent is.
 
 #[cfg(for_initrd)]
 mod backtrace;
@@ -19,6 +19,7 @@ pub mod loop_device;
 pub mod memory;
 pub mod mount;
 pub mod notify;
+pub mod opened;
 pub mod pipe;
 pub mod priority;
 pub mod privileges;
