@@ -111,6 +111,7 @@ impl<'a> Announce<'a> {
     /// Path and query of the URL that the client has (BEP 41), as far as they are text; empty mostly.
     #[must_use]
     pub fn url_data(&self) -> String {
+        // nothing is allocated for an announce without options
         let mut data = Vec::new();
         let mut rest = self.options;
         while let [option, tail @ ..] = rest {
