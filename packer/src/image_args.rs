@@ -1,8 +1,11 @@
 //! Flags of `bee-packer pack` that say what kind of image is made.
 
+use std::path::PathBuf;
+
 use clap::{Args, ValueEnum};
 use packer::PackError;
 use packer::format::{Compression, Filesystem, ImageFormat};
+use packer::pack::Order;
 use proto::units::ByteSize;
 
 /// `--format` and what belongs to it.
@@ -26,6 +29,10 @@ pub(crate) struct ImageArgs {
     /// the kernel modules for it into the initrd, too
     #[arg(long)]
     pub(crate) verity: bool,
+    /// List of files whose data lies first in the image, in this order: one path per line, # begins a
+    /// comment. `bee-seeder record-order` on a node writes one. squashfs only
+    #[arg(long, value_name = "FILE")]
+    pub(crate) order: Option<PathBuf>,
 }
 
 impl ImageArgs {
@@ -42,6 +49,11 @@ impl ImageArgs {
         });
         ImageFormat::new(filesystem, compression, self.level, self.block_size)
             .map_err(|source| PackError::Format { source })
+    }
+
+    /// What `--order` names.
+    pub(crate) fn order(&self) -> Result<Option<Order>, PackError> {
+        self.order.as_deref().map(Order::read).transpose().map_err(PackError::Order)
     }
 }
 

@@ -45,6 +45,7 @@ mod log_tail;
 mod meter;
 mod microcode;
 mod oci;
+mod order;
 mod overlay;
 mod pattern;
 mod recipe;

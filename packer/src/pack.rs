@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use proto::manifest::{Artefact, ArtefactKind, HybridHashes, MANIFEST_VERSION, Manifest};
 use proto::metainfo::Metainfo;
-use proto::signature::SIGNATURE_FILE;
+use proto::signature::{KeyIds, SIGNATURE_FILE};
 use proto::unix_time::UnixTime;
 use proto::verity::Verity;
 use store::{Draft, RevisionDir, RevisionId, RevisionName, Store, StoreError};
@@ -18,17 +18,22 @@ use crate::contents::Plan;
 pub use crate::drivers::DriverOptions;
 use crate::error::PackError;
 use crate::event::{Event, Observer, Stage};
-use crate::format::ImageFormat;
+use crate::format::{Filesystem, FormatError, ImageFormat};
 pub use crate::initrd::{InitrdOptions, InitrdTool};
 use crate::initrd_error::InitrdError;
 use crate::kernel::{self, Kernel};
 use crate::meter::Meter;
 pub use crate::oci::{Format, Platform};
+pub use crate::order::Order;
 use crate::signing::SigningKey;
 pub use crate::source::Source;
 use crate::tool::Place;
 pub use crate::torrent::TorrentFormat;
 use crate::{digest, image, initrd, initrd_files, piece_length, source, torrent, verity};
+
+/// Key in the manifest's build facts: ids of the keys, one of which must have signed what nodes with this
+/// revision's initrd boot.
+pub const TRUSTED_KEYS: &str = "trusted-keys";
 
 /// What to pack, and how.
 #[derive(Debug, Clone)]
@@ -55,6 +60,8 @@ pub struct Options {
     pub image: ImageFormat,
     /// With a dm-verity tree behind the image.
     pub verity: bool,
+    /// Which files lie first in it.
+    pub order: Option<Order>,
     /// What to change of the source, and what it may hold.
     pub contents: ContentOptions,
     /// Kernel and initrd.
@@ -123,6 +130,9 @@ pub fn pack(options: &Options, observe: Observer<'_>) -> Result<Packed, PackErro
     for url in &options.web_seeds {
         torrent::web_url(url, "web seed")?;
     }
+    if options.order.is_some() && options.image.filesystem() == Filesystem::Erofs {
+        return Err(PackError::Format { source: FormatError::NoOrder });
+    }
     let plan = Plan::new(&options.contents, observe)?;
     // before the store is made: a wrong path must not leave one behind
     let wanted = source::examine(&options.source, &options.platform)?;
@@ -160,6 +170,10 @@ pub fn pack(options: &Options, observe: Observer<'_>) -> Result<Packed, PackErro
         image_and_torrent(options, contents.root(), &draft, &steps, &trackers, &mut artefacts)?;
     contents.unchanged()?;
     let mut facts = options.image.facts();
+    facts.extend(options.order.as_ref().map(|order| ("order", order.digest().to_string())));
+    if let Boot::Made { initrd: InitrdOptions { trust: Some(policy), .. }, .. } = &options.boot {
+        facts.push((TRUSTED_KEYS, KeyIds::of(&policy.keys).to_string()));
+    }
     facts.push(("packer", concat!("bee-packer ", env!("CARGO_PKG_VERSION")).to_owned()));
     let facts = facts.into_iter().chain(root.facts);
     let manifest = Manifest {
@@ -209,8 +223,17 @@ fn image_and_torrent(
     artefacts: &mut Artefacts,
 ) -> Result<(Metainfo, Option<Verity>), PackError> {
     let path = draft.dir().join(ArtefactKind::Image.file_name());
-    steps
-        .run(Stage::Image, |place| image::make(root, &path, options.image, place, steps.observe))?;
+    steps.run(Stage::Image, |place| {
+        let format = options.image;
+        let sort = options.order.as_ref().map(|order| {
+            let file = draft.work().join("sort");
+            let size = format.block_size();
+            order.write_sort_file(root, &image::EMPTIED, size, &file, place, steps.observe)?;
+            Ok(file)
+        });
+        let sort = sort.transpose()?;
+        image::make(root, &path, format, sort.as_deref(), place, steps.observe)
+    })?;
     let verity = match options.verity {
         true => Some(steps.run(Stage::Verity, |place| add_tree(&path, place, steps.observe))?),
         false => None,

@@ -14,8 +14,8 @@ use serde_json::json;
 use store::Store;
 
 use crate::cli::PackArgs;
-use crate::keys;
 use crate::output::{self, Progress};
+use crate::{keys, unsigned};
 
 /// Packs, and publishes if asked to.
 pub(crate) fn pack(args: &PackArgs, json: bool) -> anyhow::Result<ExitCode> {
@@ -41,6 +41,7 @@ pub(crate) fn pack(args: &PackArgs, json: bool) -> anyhow::Result<ExitCode> {
         store
             .publish(packed.revision.reference(), &args.channel)
             .context("packed, but not published")?;
+        unsigned::warn(&store, packed.revision.reference(), json)?;
     }
     let key = key.map(|key| key.public().id().to_string());
     report(&packed, args, key.as_deref(), json);
@@ -80,6 +81,7 @@ fn options(
         nodes: args.nodes,
         image: args.image.format()?,
         verity: args.image.verity,
+        order: args.image.order()?,
         contents: args.contents.options()?,
         boot,
         sign: key.map(|key| Signing { key, time: keys::now() }),

@@ -113,7 +113,7 @@ pub enum KernelArgsError {
     },
     /// A `beeswarm.` argument that does not exist.
     #[error(
-        "unknown kernel argument {0}; known are beeswarm.pin, .key, .tracker, .report, .node, .overlay, .upload_limit, .download_limit, .listen, .lsd, .verity"
+        "unknown kernel argument {0}; known are beeswarm.pin, .key, .tracker, .report, .node, .overlay, .upload_limit, .download_limit, .listen, .lsd, .verity, .record_order"
     )]
     Unknown(String),
     /// Longer than any kernel accepts.
@@ -125,6 +125,13 @@ pub enum KernelArgsError {
 #[must_use]
 pub fn is_for_us(cmdline: &str) -> bool {
     words(cmdline).any(|word| word.starts_with("root=beeswarm:"))
+}
+
+/// `beeswarm.record_order=`: until when the recorder of `init=/usr/bin/bee-record-order` is to go on,
+/// a unit or a number of seconds. The client does not need it.
+#[must_use]
+pub fn record_order(cmdline: &str) -> Option<&str> {
+    words(cmdline).filter_map(|word| word.strip_prefix("beeswarm.record_order=")).last()
 }
 
 impl KernelArgs {
@@ -196,6 +203,8 @@ impl KernelArgs {
                         _ => return Err(bad("beeswarm.verity", value, "auto, require or off")),
                     }
                 }
+                // for the recorder in the image, see record_order()
+                "beeswarm.record_order" => {}
                 other if other.starts_with("beeswarm.") => {
                     return Err(KernelArgsError::Unknown(shorten(other)));
                 }
@@ -385,6 +394,14 @@ mod tests {
             assert!(text.contains(part), "{line}: {text}");
         }
         assert!(!is_for_us("root=/dev/sda1 beeswarm.pin=x"));
+    }
+
+    #[test]
+    fn what_the_recorder_is_told_is_no_concern_of_the_client() {
+        let line = "root=beeswarm:http://h beeswarm.record_order=60 beeswarm.record_order=a.target";
+        assert_eq!(KernelArgs::parse(line), KernelArgs::parse("root=beeswarm:http://h"));
+        assert_eq!(record_order(line), Some("a.target"));
+        assert_eq!(record_order("root=beeswarm:http://h"), None);
     }
 
     proptest! {

@@ -18,6 +18,7 @@ mod layout;
 mod manage;
 mod nodes;
 mod oci;
+mod order;
 mod preserve;
 mod recipe;
 mod reproducible;
