@@ -38,7 +38,7 @@ pub(crate) use preflight::available_memory;
 use run_folder::RunFolder;
 use steps::Steps;
 
-/// The value of `--initrd-tool` that wants further packages in the image.
+/// The value of `--initrd-tool` that is not the default.
 const INITRAMFS_TOOLS: &str = "initramfs-tools";
 
 /// Arguments of `demo`.
@@ -63,6 +63,13 @@ pub(crate) struct Args {
     /// What makes the initrd: dracut of this host, or initramfs-tools of the image
     #[arg(long, value_name = "TOOL", default_value = "dracut", value_parser = ["dracut", INITRAMFS_TOOLS])]
     initrd_tool: String,
+    /// File system of the image
+    #[arg(long, value_name = "FORMAT", default_value = "squashfs", value_parser = ["squashfs", "erofs"])]
+    format: String,
+    /// Let the machines record which files their boot opens; the first one's list is kept beside the
+    /// logs
+    #[arg(long)]
+    record_order: bool,
     /// QEMU's model of the machines' network cards; virtio-net-pci, e1000e and rtl8139 have iPXE
     #[arg(long, value_name = "MODEL", default_value = "virtio-net-pci")]
     card: String,
