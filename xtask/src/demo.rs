@@ -41,6 +41,9 @@ use steps::Steps;
 /// The value of `--initrd-tool` that is not the default.
 const INITRAMFS_TOOLS: &str = "initramfs-tools";
 
+/// The card of virtual machines.
+const CARD: &str = "virtio-net-pci";
+
 /// Arguments of `demo`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -70,8 +73,9 @@ pub(crate) struct Args {
     /// logs
     #[arg(long)]
     record_order: bool,
-    /// QEMU's model of the machines' network cards; virtio-net-pci, e1000e and rtl8139 have iPXE
-    #[arg(long, value_name = "MODEL", default_value = "virtio-net-pci")]
+    /// QEMU's model of the machines' network cards; virtio-net-pci, e1000e and rtl8139 have iPXE.
+    /// Another than the default implies --generic-kernel
+    #[arg(long, value_name = "MODEL", default_value = CARD)]
     card: String,
     /// Install missing packages without asking
     #[arg(long)]
@@ -83,7 +87,9 @@ pub(crate) struct Args {
 
 impl Args {
     fn kernel(&self) -> Kernel {
-        if self.generic_kernel { Kernel::Generic } else { Kernel::Cloud }
+        // the kernel for virtual machines has drivers for their cards alone
+        let real = self.generic_kernel || self.card != CARD;
+        if real { Kernel::Generic } else { Kernel::Cloud }
     }
 
     /// Nodes in all: admin, processes and machines.
