@@ -25,6 +25,10 @@ pub(crate) struct ImageArgs {
     /// [default: 128K for squashfs, 64K for erofs]
     #[arg(long, value_name = "SIZE")]
     pub(crate) block_size: Option<ByteSize>,
+    /// Append a dm-verity tree: nodes then check each block of the image whenever they read it. Puts
+    /// the kernel modules for it into the initrd, too
+    #[arg(long)]
+    pub(crate) verity: bool,
     /// List of files whose data lies first in the image, in this order: one path per line, # begins a
     /// comment. `bee-seeder record-order` on a node writes one. squashfs only
     #[arg(long, value_name = "FILE")]

@@ -55,6 +55,7 @@ mod squashfs;
 mod tool;
 mod torrent;
 mod tree;
+mod verity;
 mod view;
 
 pub use error::PackError;

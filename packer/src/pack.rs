@@ -10,6 +10,7 @@ use proto::manifest::{Artefact, ArtefactKind, HybridHashes, MANIFEST_VERSION, Ma
 use proto::metainfo::Metainfo;
 use proto::signature::{KeyIds, SIGNATURE_FILE};
 use proto::unix_time::UnixTime;
+use proto::verity::Verity;
 use store::{Draft, RevisionDir, RevisionId, RevisionName, Store, StoreError};
 
 pub use crate::contents::ContentOptions;
@@ -19,6 +20,7 @@ use crate::error::PackError;
 use crate::event::{Event, Observer, Stage};
 use crate::format::{Filesystem, FormatError, ImageFormat};
 pub use crate::initrd::{InitrdOptions, InitrdTool};
+use crate::initrd_error::InitrdError;
 use crate::kernel::{self, Kernel};
 use crate::meter::Meter;
 pub use crate::oci::{Format, Platform};
@@ -27,7 +29,7 @@ use crate::signing::SigningKey;
 pub use crate::source::Source;
 use crate::tool::Place;
 pub use crate::torrent::TorrentFormat;
-use crate::{digest, image, initrd, initrd_files, piece_length, source, torrent};
+use crate::{digest, image, initrd, initrd_files, piece_length, source, torrent, verity};
 
 /// Key in the manifest's build facts: ids of the keys, one of which must have signed what nodes with this
 /// revision's initrd boot.
@@ -56,6 +58,8 @@ pub struct Options {
     pub nodes: u32,
     /// What kind of image.
     pub image: ImageFormat,
+    /// With a dm-verity tree behind the image.
+    pub verity: bool,
     /// Which files lie first in it.
     pub order: Option<Order>,
     /// What to change of the source, and what it may hold.
@@ -162,7 +166,7 @@ pub fn pack(options: &Options, observe: Observer<'_>) -> Result<Packed, PackErro
         };
         contents.gate(initrd.as_deref())
     })?;
-    let metainfo =
+    let (metainfo, verity) =
         image_and_torrent(options, contents.root(), &draft, &steps, &trackers, &mut artefacts)?;
     contents.unchanged()?;
     let mut facts = options.image.facts();
@@ -178,6 +182,7 @@ pub fn pack(options: &Options, observe: Observer<'_>) -> Result<Packed, PackErro
         artefacts,
         info_hash: metainfo.info_hash,
         v2: HybridHashes::of(&metainfo),
+        verity,
         kernel_release: release,
         build: facts.map(|(key, value)| (key.to_owned(), value)).chain(said).collect(),
     };
@@ -208,7 +213,7 @@ fn sign(
 
 type Artefacts = BTreeMap<ArtefactKind, Artefact>;
 
-/// Image and torrent.
+/// Image, with its dm-verity tree if it is to have one, and torrent.
 fn image_and_torrent(
     options: &Options,
     root: &Path,
@@ -216,7 +221,7 @@ fn image_and_torrent(
     steps: &Steps<'_>,
     trackers: &[String],
     artefacts: &mut Artefacts,
-) -> Result<Metainfo, PackError> {
+) -> Result<(Metainfo, Option<Verity>), PackError> {
     let path = draft.dir().join(ArtefactKind::Image.file_name());
     steps.run(Stage::Image, |place| {
         let format = options.image;
@@ -229,6 +234,10 @@ fn image_and_torrent(
         let sort = sort.transpose()?;
         image::make(root, &path, format, sort.as_deref(), place, steps.observe)
     })?;
+    let verity = match options.verity {
+        true => Some(steps.run(Stage::Verity, |place| add_tree(&path, place, steps.observe))?),
+        false => None,
+    };
     let read_error = |source| PackError::Read { path: path.clone(), source };
     let length = fs::metadata(&path).map_err(read_error)?.len();
     let piece_length = piece_length::choose(length, options.nodes);
@@ -243,7 +252,14 @@ fn image_and_torrent(
     let file = draft.dir().join(ArtefactKind::Torrent.file_name());
     fs::write(&file, &bytes).map_err(|e| steps.place(Stage::Hash).write_error(file.clone(), e))?;
     artefacts.insert(ArtefactKind::Torrent, add(&file)?);
-    Ok(metainfo)
+    Ok((metainfo, verity))
+}
+
+/// Appends the dm-verity tree to the image.
+fn add_tree(path: &Path, place: &Place<'_>, observe: Observer<'_>) -> Result<Verity, PackError> {
+    let error = |e| place.write_error(path.to_owned(), e);
+    let mut meter = Meter::new(observe, Stage::Verity, fs::metadata(path).map_err(error)?.len());
+    verity::append(path, |done| meter.bytes(done)).map_err(error)
 }
 
 /// Kernel and initrd; returns the kernel's release.
@@ -298,8 +314,12 @@ fn boot(
 
 /// Refuses an image that its own kernel cannot mount.
 fn check_kernel(options: &Options, root: &Path, kernel: &Kernel) -> Result<(), PackError> {
-    let mut wanted = options.image.kernel_options().iter();
-    match wanted.find(|option| kernel::lacks_option(root, &kernel.release, option)) {
+    let lacks = |option: &str| kernel::lacks_option(root, &kernel.release, option);
+    if options.verity && lacks("CONFIG_DM_VERITY") {
+        let release = kernel.release.clone();
+        return Err(PackError::Initrd(InitrdError::NoVerity { release }));
+    }
+    match options.image.kernel_options().iter().find(|option| lacks(option)) {
         Some(option) => Err(PackError::KernelLacks {
             release: kernel.release.clone(),
             image: options.image.to_string(),

@@ -37,6 +37,18 @@ pub struct Overlay {
     pub size: Option<ByteSize>,
 }
 
+/// What `beeswarm.verity=` says about the image's dm-verity tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum VerityMode {
+    /// Used where the image has one and the kernel can.
+    #[default]
+    Auto,
+    /// No boot without it.
+    Require,
+    /// Not used.
+    Off,
+}
+
 /// Everything that the command line says to the client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KernelArgs {
@@ -62,6 +74,8 @@ pub struct KernelArgs {
     pub listen: Option<SocketAddr>,
     /// `beeswarm.lsd=`: whether peers are looked for by multicast (BEP 14).
     pub local_discovery: bool,
+    /// `beeswarm.verity=`
+    pub verity: VerityMode,
 }
 
 /// Why the command line cannot be used. The text says what is expected.
@@ -99,7 +113,7 @@ pub enum KernelArgsError {
     },
     /// A `beeswarm.` argument that does not exist.
     #[error(
-        "unknown kernel argument {0}; known are beeswarm.pin, .key, .tracker, .report, .node, .overlay, .upload_limit, .download_limit, .listen, .lsd, .record_order"
+        "unknown kernel argument {0}; known are beeswarm.pin, .key, .tracker, .report, .node, .overlay, .upload_limit, .download_limit, .listen, .lsd, .verity, .record_order"
     )]
     Unknown(String),
     /// Longer than any kernel accepts.
@@ -143,6 +157,7 @@ impl KernelArgs {
             download_limit: None,
             listen: None,
             local_discovery: true,
+            verity: VerityMode::default(),
         };
         for word in words(cmdline) {
             let (key, value) = word.split_once('=').unwrap_or((word, ""));
@@ -178,6 +193,14 @@ impl KernelArgs {
                         "on" => true,
                         "off" => false,
                         _ => return Err(bad("beeswarm.lsd", value, "on or off")),
+                    }
+                }
+                "beeswarm.verity" => {
+                    args.verity = match value {
+                        "auto" => VerityMode::Auto,
+                        "require" => VerityMode::Require,
+                        "off" => VerityMode::Off,
+                        _ => return Err(bad("beeswarm.verity", value, "auto, require or off")),
                     }
                 }
                 // for the recorder in the image, see record_order()
@@ -322,6 +345,13 @@ mod tests {
         assert_eq!(args.overlay.size, Some(ByteSize(512 << 20)));
         assert_eq!(args.upload_limit, Some(ByteRate(100_000_000)));
         assert_eq!(args.download_limit, Some(ByteRate(2 << 20)));
+        assert_eq!(args.verity, VerityMode::Auto);
+        for (word, mode) in
+            [("auto", VerityMode::Auto), ("require", VerityMode::Require), ("off", VerityMode::Off)]
+        {
+            let line = format!("root=beeswarm:http://h beeswarm.verity={word}");
+            assert_eq!(KernelArgs::parse(&line).unwrap().verity, mode);
+        }
         assert!(is_for_us(&line));
     }
 
@@ -353,6 +383,7 @@ mod tests {
             ("root=beeswarm:http://h beeswarm.tracker=udp://h", "udp://HOST:PORT"),
             ("root=beeswarm:http://h beeswarm.tracker=ftp://h", "http://"),
             ("root=beeswarm:http://h beeswarm.lsd=no", "on or off"),
+            ("root=beeswarm:http://h beeswarm.verity=yes", "auto, require or off"),
             (
                 "root=beeswarm:http://h beeswarm.trakcer=x",
                 "unknown kernel argument beeswarm.trakcer",

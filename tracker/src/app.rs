@@ -53,7 +53,7 @@ pub enum Notice {
 #[derive(Debug)]
 pub(crate) struct App {
     pub(crate) config: Config,
-    pub(crate) torrents: Mutex<Torrents>,
+    pub(crate) torrents: Torrents,
     pub(crate) nodes: Mutex<Nodes>,
     pub(crate) metrics: Metrics,
     pub(crate) started: Instant,
@@ -67,11 +67,12 @@ impl App {
         let torrents = torrents::Limits {
             torrents: limits.torrents,
             peers_per_torrent: limits.peers_per_torrent,
+            peers_per_address: limits.peers_per_address,
         };
         let nodes = nodes::Limits { nodes: limits.nodes, events_per_node: limits.events_per_node };
         Self {
             config,
-            torrents: Mutex::new(Torrents::new(torrents)),
+            torrents: Torrents::new(torrents),
             nodes: Mutex::new(Nodes::new(nodes)),
             metrics: Metrics::default(),
             started: Instant::now(),
@@ -92,7 +93,7 @@ impl App {
             let mut place = self.catalog.write().unwrap_or_else(|poisoned| poisoned.into_inner());
             std::mem::replace(&mut *place, new.clone())
         };
-        lock(&self.torrents).retain(&new.allowed());
+        self.torrents.retain(&new.allowed());
         let missing = |from: &Catalog, there: &Catalog| -> Vec<RevisionRef> {
             let known = |r: &RevisionRef| there.images.iter().any(|image| image.revision == *r);
             from.images.iter().map(|i| i.revision.clone()).filter(|r| !known(r)).collect()

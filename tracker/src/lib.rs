@@ -10,12 +10,14 @@
 //! | [`boot`] | what iPXE is told |
 //! | [`nodes`] | what nodes told about their boots |
 //! | `http` | routes, and the page |
+//! | `udp` | announces over UDP |
 //! | [`server`] | connections, deadlines, background work |
 //!
 //! Peers and nodes are kept in memory. The tracker can be stopped, killed and started at any moment: peers
 //! are back with their next announce, nodes with their next event, and the store is read again. Nodes that
 //! are fetching go on with the peers they know meanwhile.
 
+mod announce;
 mod app;
 pub mod boot;
 pub mod catalog;
@@ -28,6 +30,7 @@ pub mod nodes;
 pub mod policy;
 pub mod server;
 pub mod torrents;
+mod udp;
 
 pub use app::Notice;
 pub use config::Config;

@@ -16,3 +16,5 @@ mod hostile;
 mod page;
 #[path = "http/store.rs"]
 mod store_follow;
+#[path = "http/udp.rs"]
+mod udp;
