@@ -46,7 +46,11 @@ impl Openings {
             | InitFlags::FAN_CLASS_NOTIF
             // a boot opens more at once than the 16,384 that would be kept
             | InitFlags::FAN_UNLIMITED_QUEUE;
-        let files = EventFFlags::O_RDONLY | EventFFlags::O_LARGEFILE | EventFFlags::O_CLOEXEC;
+        // a pipe without a writer must not hold us up: each event opens its file
+        let files = EventFFlags::O_RDONLY
+            | EventFFlags::O_LARGEFILE
+            | EventFFlags::O_CLOEXEC
+            | EventFFlags::O_NONBLOCK;
         let group = Fanotify::init(flags, files)?;
         // a mark on the mount would miss services that have a mount namespace of their own
         let mark = MarkFlags::FAN_MARK_ADD | MarkFlags::FAN_MARK_FILESYSTEM;

@@ -38,8 +38,11 @@ pub(crate) use preflight::available_memory;
 use run_folder::RunFolder;
 use steps::Steps;
 
-/// The value of `--initrd-tool` that wants further packages in the image.
+/// The value of `--initrd-tool` that is not the default.
 const INITRAMFS_TOOLS: &str = "initramfs-tools";
+
+/// The card of virtual machines.
+const CARD: &str = "virtio-net-pci";
 
 /// Arguments of `demo`.
 #[derive(Debug, clap::Args)]
@@ -63,8 +66,16 @@ pub(crate) struct Args {
     /// What makes the initrd: dracut of this host, or initramfs-tools of the image
     #[arg(long, value_name = "TOOL", default_value = "dracut", value_parser = ["dracut", INITRAMFS_TOOLS])]
     initrd_tool: String,
-    /// QEMU's model of the machines' network cards; virtio-net-pci, e1000e and rtl8139 have iPXE
-    #[arg(long, value_name = "MODEL", default_value = "virtio-net-pci")]
+    /// File system of the image
+    #[arg(long, value_name = "FORMAT", default_value = "squashfs", value_parser = ["squashfs", "erofs"])]
+    format: String,
+    /// Let the machines record which files their boot opens; the first one's list is kept beside the
+    /// logs
+    #[arg(long)]
+    record_order: bool,
+    /// QEMU's model of the machines' network cards; virtio-net-pci, e1000e and rtl8139 have iPXE.
+    /// Another than the default implies --generic-kernel
+    #[arg(long, value_name = "MODEL", default_value = CARD)]
     card: String,
     /// Install missing packages without asking
     #[arg(long)]
@@ -76,7 +87,9 @@ pub(crate) struct Args {
 
 impl Args {
     fn kernel(&self) -> Kernel {
-        if self.generic_kernel { Kernel::Generic } else { Kernel::Cloud }
+        // the kernel for virtual machines has drivers for their cards alone
+        let real = self.generic_kernel || self.card != CARD;
+        if real { Kernel::Generic } else { Kernel::Cloud }
     }
 
     /// Nodes in all: admin, processes and machines.

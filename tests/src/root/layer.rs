@@ -31,6 +31,8 @@ const SSH_KEYS: &str = "[Service]\nExecStartPre=\nExecStartPre=/bin/sh -c 'test 
 const SETTLE: &str = r#"
 set -e
 systemd-sysusers
+# as `make install` does
+ln -sf bee-seeder /usr/bin/bee-record-order
 systemctl --quiet enable systemd-networkd.service ssh.service "$@"
 for unit in apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer \
     e2scrub_reap.service fstrim.timer systemd-pstore.service getty@tty1.service; do

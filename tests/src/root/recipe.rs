@@ -11,7 +11,7 @@ use super::apt::Sources;
 const SUITES: [&str; 2] = ["bookworm", "trixie"];
 
 /// Packages of every node, and what they are for.
-const PACKAGES: [&str; 9] = [
+const PACKAGES: [&str; 11] = [
     "systemd",        // init
     "systemd-sysv",   // /sbin/init
     "dbus",           // systemctl and networkd's host name
@@ -21,10 +21,10 @@ const PACKAGES: [&str; 9] = [
     "iproute2",       // addresses
     "iputils-ping",   // network trouble
     "procps",         // ps
+    // the initrd of `--initrd-tool initramfs-tools`: one root for both
+    "initramfs-tools-core",
+    "busybox",
 ];
-
-/// Further packages of a root that makes its own initrd.
-const INITRAMFS_TOOLS: [&str; 2] = ["initramfs-tools-core", "busybox"];
 
 /// Which kernel the image has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,17 +58,13 @@ pub struct Recipe {
 impl Recipe {
     /// The host's release and mirrors on a Debian that is known, otherwise bookworm from Debian's
     /// default mirrors. The host's apt settings for proxies and the like are always taken over.
-    /// `makes_initrd`: with initramfs-tools.
-    pub fn for_this_host(kernel: Kernel, makes_initrd: bool) -> Recipe {
+    pub fn for_this_host(kernel: Kernel) -> Recipe {
         let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
         let suite = host_suite(&release);
         let sources = Sources::of_host(suite);
         let suite = suite.unwrap_or(SUITES[0]).to_owned();
         let mut packages = PACKAGES.to_vec();
         packages.push(kernel.package());
-        if makes_initrd {
-            packages.extend(INITRAMFS_TOOLS);
-        }
         Recipe { suite, packages, sources }
     }
 
@@ -117,8 +113,7 @@ mod tests {
 
     #[test]
     fn the_key_follows_the_packages() {
-        let recipe = |kernel| Recipe::for_this_host(kernel, false).key();
-        assert_ne!(recipe(Kernel::Cloud), Recipe::for_this_host(Kernel::Cloud, true).key());
+        let recipe = |kernel| Recipe::for_this_host(kernel).key();
         assert_eq!(recipe(Kernel::Cloud), recipe(Kernel::Cloud));
         assert_ne!(recipe(Kernel::Cloud), recipe(Kernel::Generic));
     }

@@ -11,6 +11,7 @@ mod fixture;
 mod interop;
 mod kills;
 mod meeting;
+mod reimage;
 mod reseed;
 mod revisions;
 mod signed;

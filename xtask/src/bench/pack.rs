@@ -130,7 +130,7 @@ pub(crate) fn run(args: &PackArgs) -> anyhow::Result<()> {
     let tar = match &args.root {
         Some(tar) => tar.clone(),
         None => {
-            let recipe = Recipe::for_this_host(Kernel::Cloud, false);
+            let recipe = Recipe::for_this_host(Kernel::Cloud);
             Base::get(&recipe, &lab_folder().join("cache"), &places.output)?.tar().to_owned()
         }
     };

@@ -37,6 +37,30 @@ pub(crate) fn handshake(from: &Node, to: &Node, info_hash: InfoHash) -> Result<(
     Ok(())
 }
 
+/// The list of the files that a machine's boot has opened, when its recorder has ended.
+pub(crate) fn boot_order(admin: &Node, machine: &Node, key: &Path) -> Result<String> {
+    let script = "for i in $(seq 120); do pgrep -f '[b]ee-seeder record-order' > /dev/null || break; sleep 1; done; \
+                  cat /run/beeswarm/boot-order";
+    let list = ssh(admin, machine, key, script)?;
+    judge_order(&list)?;
+    Ok(list)
+}
+
+/// Whether a list begins where a boot begins and goes on until services run.
+fn judge_order(list: &str) -> Result<()> {
+    let files: Vec<&str> = list.lines().filter(|line| line.starts_with('/')).collect();
+    let at = |name: &str| {
+        let found = files.iter().position(|path| path.ends_with(name));
+        found.with_context(|| format!("{name} is not among the {} recorded files", files.len()))
+    };
+    let init = at("/systemd/systemd")?;
+    ensure!(init < 5, "systemd is only number {init} of the recorded files");
+    ensure!(at("/sbin/sshd")? > init, "sshd was recorded before systemd");
+    let unit = at("/multi-user.target")?;
+    ensure!(unit > init, "systemd's units were recorded before systemd");
+    Ok(())
+}
+
 /// What a machine says about itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Inspection {
@@ -207,6 +231,18 @@ mod tests {
     #[test]
     fn a_good_machine_passes() {
         good().judge("abc", &verity()).unwrap();
+    }
+
+    #[test]
+    fn a_list_of_a_boot_begins_with_its_first_program() {
+        let unit = "/usr/lib/systemd/system/multi-user.target";
+        let good = format!("# x\n/usr/lib/systemd/systemd\n{unit}\n/usr/sbin/sshd\n");
+        judge_order(&good).unwrap();
+        let late = format!("/1\n/2\n/3\n/4\n/5\n{good}");
+        assert!(judge_order(&late).unwrap_err().to_string().contains("number 5"));
+        for missing in ["/usr/sbin/sshd", unit, "/usr/lib/systemd/systemd"] {
+            assert!(judge_order(&good.replace(missing, "/x")).is_err(), "{missing}");
+        }
     }
 
     type Spoil = fn(&mut Inspection);

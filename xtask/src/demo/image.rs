@@ -55,7 +55,7 @@ struct Packed {
 /// Builds, packs and publishes what is not there yet.
 pub(crate) fn prepare(args: &Args, programs: &Programs, folder: &RunFolder) -> Result<Image> {
     let lab = lab_folder();
-    let recipe = Recipe::for_this_host(args.kernel(), args.initrd_tool == INITRAMFS_TOOLS);
+    let recipe = Recipe::for_this_host(args.kernel());
     let base = Base::get(&recipe, &lab.join("cache"), folder.path())?;
     let age = if base.is_fresh() { "built by mmdebstrap" } else { "from the last run" };
     note(format_args!("Debian {} root: {age}", recipe.suite()));
@@ -121,7 +121,7 @@ fn fingerprint(args: &Args, programs: &Programs, base: &Base, layer: &Layer) -> 
     // the layer's own constants are part of this program
     let ourselves = std::env::current_exe().context("cannot tell this program's path")?;
     hash.update(format!("{} {built:?} {}", base.tar().display(), args.hosts()));
-    hash.update(&args.initrd_tool);
+    hash.update(format!("{} {}", args.initrd_tool, args.format));
     hash.update(&layer.authorized_key);
     let files = [&programs.packer, &programs.tracker, &programs.seeder, &programs.client];
     for file in files.into_iter().chain([&ourselves]) {
@@ -184,7 +184,7 @@ fn pack(
     command.arg("--dracut-module").arg(root().join("dracut-module/55beeswarm"));
     // each machine checks what it reads
     command.arg("--verity");
-    command.args(["--initrd-tool", &args.initrd_tool]);
+    command.args(["--initrd-tool", &args.initrd_tool, "--format", &args.format]);
     command.arg("--initramfs-tools").arg(root().join(INITRAMFS_TOOLS));
     command.args(["--nodes", &args.hosts().to_string()]);
     // the machines boot nothing that is not signed

@@ -43,6 +43,8 @@ pub(crate) struct Scene {
     places: Vec<Node>,
     vm: VmConfig,
     show: Show,
+    /// Where the list of a recording machine goes.
+    boot_order: Option<PathBuf>,
     relay: Relay,
     scratch: Option<PathBuf>,
     // last: the others' processes end with it
@@ -84,7 +86,7 @@ impl Scene {
             .map(|number| lab.add_node(&format!("node{number:02}"), link))
             .collect::<Result<Vec<_>, _>>()?;
 
-        let services = Services::start(&admin, &ports, programs, image)?;
+        let services = Services::start(&admin, &ports, programs, image, args.record_order)?;
         let scene = Scene {
             image: image.clone(),
             machines: Vec::new(),
@@ -97,6 +99,7 @@ impl Scene {
             places,
             vm: VmConfig { memory_mib: args.vm_memory, accelerator, card: args.card.clone() },
             show: Show::new(),
+            boot_order: args.record_order.then(|| folder.path().join("boot-order")),
             scratch: on_disk,
             _lab: lab,
         };
@@ -157,6 +160,14 @@ impl Scene {
                  {} MiB of memory in use",
                 inspection.device, inspection.user, inspection.used_mib
             ));
+            if let Some(path) = &self.boot_order {
+                let list = check::boot_order(&self.admin, &node, &self.image.ssh_key)
+                    .with_context(|| format!("on {name}"))?;
+                let files = list.lines().count();
+                note(format_args!("{name}: its boot has opened {files} files; {}", path.display()));
+                fs::write(path, list)
+                    .with_context(|| format!("cannot write {}", path.display()))?;
+            }
             machine.inspection = Some(inspection);
             machine.history = Some(history);
         }

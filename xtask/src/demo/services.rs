@@ -15,6 +15,9 @@ use super::image::{Image, NAME, tail};
 /// kernel without mitigations, and none may boot without dm-verity.
 const KERNEL_ARGS: &str = "console=ttyS0,115200 mitigations=off beeswarm.verity=require";
 
+/// Makes the recorder the machines' first program.
+const RECORD_ORDER: &str = "init=/usr/bin/bee-record-order";
+
 /// How long a program may take to answer.
 const START_LIMIT: Duration = Duration::from_secs(20);
 
@@ -40,9 +43,14 @@ impl Services {
         ports: &[Node],
         programs: &Programs,
         image: &Image,
+        record_order: bool,
     ) -> Result<Services> {
+        let kernel_args = match record_order {
+            true => format!("{KERNEL_ARGS} {RECORD_ORDER}"),
+            false => KERNEL_ARGS.to_owned(),
+        };
         let tracker = Cmd::new(&programs.tracker)
-            .args(["--listen", &format!("0.0.0.0:{TRACKER_PORT}"), "--kernel-args", KERNEL_ARGS])
+            .args(["--listen", &format!("0.0.0.0:{TRACKER_PORT}"), "--kernel-args", &kernel_args])
             .arg("--store")
             .arg(&image.store)
             .log("tracker");

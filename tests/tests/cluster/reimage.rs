@@ -1,0 +1,196 @@
+//! A cluster is reimaged: the real packer asks and tells the real tracker, node by node.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use lab::client::CURL;
+use lab::{BitRate, Cmd, Node, Proc, program};
+use serde_json::Value;
+use store::RevisionRef;
+
+use super::fixture::{ADMIN, Cluster, LIMIT, wait_complete, wait_for_event};
+
+/// From when on a tracker is believed that it knows all nodes, and some seconds.
+const SETTLED: Duration = Duration::from_secs(230);
+
+/// An admin who packs, and calls everything on the admin host.
+struct Admin<'a> {
+    cluster: &'a Cluster,
+    dir: tempfile::TempDir,
+}
+
+impl Admin<'_> {
+    /// `bee-packer --json` with the store; its exit code and events.
+    fn packer(&self, args: &[&str]) -> (Option<i32>, Vec<Value>) {
+        let command = Cmd::new(program("bee-packer").unwrap())
+            .arg("--json")
+            .args(args)
+            .arg("--store")
+            .arg(self.cluster.store.root());
+        let output = self.cluster.admin.run(&command).unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        (output.status.code(), text.lines().map(|l| serde_json::from_str(l).unwrap()).collect())
+    }
+
+    /// The events of a call that succeeds.
+    fn done(&self, args: &[&str]) -> Vec<Value> {
+        let (code, events) = self.packer(args);
+        assert_eq!(code, Some(0), "{args:?}: {events:?}");
+        events
+    }
+
+    /// Packs another version of a root with kernel and initrd.
+    fn pack(&self, version: &str, further: &[&str]) -> RevisionRef {
+        let (root, boot) = (self.dir.path().join("root"), self.dir.path().join("boot"));
+        for folder in ["etc", "usr/bin"] {
+            fs::create_dir_all(root.join(folder)).unwrap();
+        }
+        let mut tool = vec![0; 1 << 20];
+        fastrand::Rng::with_seed(version.len() as u64).fill(&mut tool);
+        fs::write(root.join("usr/bin/tool"), tool).unwrap();
+        fs::write(root.join("etc/version"), version).unwrap();
+        fs::write(&boot, "kernel").unwrap();
+        let (root, boot) = (root.to_str().unwrap(), boot.to_str().unwrap());
+        let tracker = format!("http://{ADMIN}:6969");
+        let mut args = vec!["pack", "--name", "demo", "--source", root, "--tracker", &tracker];
+        args.extend(["--kernel", boot, "--keep-initrd", boot]);
+        args.extend(further);
+        let packed = self.done(&args).pop().unwrap();
+        format!("demo@{}", packed["revision"].as_str().unwrap()).parse().unwrap()
+    }
+
+    /// What `status` says of a revision: nodes, peers, assigned, pending.
+    fn status(&self, revision: &RevisionRef) -> [u64; 4] {
+        let url = format!("http://{ADMIN}:6969/announce");
+        let events = self.done(&["status", "--tracker-url", &url]);
+        let row = events.iter().find(|row| row["revision"] == revision.id.as_str()).unwrap();
+        // none: the tracker knows nobody who uses it
+        ["nodes", "peers", "assigned", "pending"].map(|key| row[key].as_u64().unwrap_or(0))
+    }
+
+    fn wait_status(&self, revision: &RevisionRef, wanted: [u64; 4]) {
+        wait(&format!("{revision} to have {wanted:?}"), LIMIT, || {
+            let status = self.status(revision);
+            if status == wanted { Ok(()) } else { Err(format!("{status:?}")) }
+        });
+    }
+
+    /// `prune --keep 1` by the tracker's word: which revisions were removed, and which kept for whom.
+    fn prune(&self) -> (Vec<String>, Vec<(String, String)>) {
+        let url = format!("http://{ADMIN}:6969");
+        let events = self.done(&["prune", "demo", "--keep", "1", "--tracker-url", &url]);
+        let text = |event: &Value, key: &str| event[key].as_str().unwrap_or_default().to_owned();
+        let of = |kind: &str| {
+            let kind = kind.to_owned();
+            events.iter().filter(move |event| event["event"] == *kind)
+        };
+        let kept = of("kept").map(|event| (text(event, "revision"), text(event, "reason")));
+        (of("removed").map(|event| text(event, "revision")).collect(), kept.collect())
+    }
+
+    /// What a node's firmware is told to boot.
+    fn script(&self, node: &Node) -> String {
+        let url = format!("http://{ADMIN}:6969/boot/{}.ipxe", node.mac().replace(':', "-"));
+        let ask = Cmd::new(CURL.find().unwrap())
+            .args(["--silent", "--fail", "--max-time", "20", "--user-agent", "iPXE/1.21.1"])
+            .arg(url);
+        let output = node.run(&ask).unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// The node boots: it takes what its script names, and seeds it.
+    fn boot(&self, node: &Node, expected: &RevisionRef) -> Proc {
+        let base = format!("http://{ADMIN}:8080/revisions/demo/{}", expected.id);
+        wait(&format!("{} to be told {expected}", node.name()), LIMIT, || {
+            let script = self.script(node);
+            if script.contains(&format!("set base {base}\n")) { Ok(()) } else { Err(script) }
+        });
+        let image = node.scratch().join(expected.id.as_str());
+        let command = Cmd::new(program("bee-initrd-client").unwrap())
+            .args(["fetch", "--keep-seeding", "--json", "--listen", "[::]:6881"])
+            .args(["--torrent", &format!("{base}/"), "--output"])
+            .arg(&image)
+            .args(["--report", &format!("http://{ADMIN}:6969"), "--node", node.mac()]);
+        let mut fetch = node.spawn(&command).unwrap();
+        wait_complete(&mut fetch);
+        let packed: PathBuf = self.cluster.store.revision(expected).unwrap().image();
+        assert!(fs::read(self.cluster.outside(&image)).unwrap() == fs::read(packed).unwrap());
+        fetch
+    }
+}
+
+/// Asks again and again until the answer is right; the last answer is told otherwise.
+fn wait(what: &str, limit: Duration, mut ask: impl FnMut() -> Result<(), String>) {
+    let deadline = Instant::now() + limit;
+    while let Err(answer) = ask() {
+        assert!(Instant::now() < deadline, "waited for {what}; last: {answer}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+#[test]
+fn nodes_are_reimaged_one_after_the_other_and_what_they_run_is_never_pruned() {
+    let cluster = Cluster::start("reimage", 2, BitRate::mbit(100));
+    let admin = Admin { cluster: &cluster, dir: tempfile::tempdir().unwrap() };
+    let (one, two) = (&cluster.nodes[0], &cluster.nodes[1]);
+    let _tracker = cluster.tracker();
+    let mut seeder = cluster.seeder(&[]);
+    let mut seeding = |revision: &RevisionRef| {
+        let name = revision.to_string();
+        wait_for_event(&mut seeder, |e| e["event"] == "seeding" && e["revision"] == name.as_str());
+    };
+    let first = admin.pack("1", &["--publish"]);
+    seeding(&first);
+    let (mut on_one, mut on_two) = (admin.boot(one, &first), admin.boot(two, &first));
+    admin.wait_status(&first, [2, 2, 0, 0]);
+
+    // one node gets another revision, at its next boot and not before
+    let second = admin.pack("22", &[]);
+    let told =
+        admin.done(&["reimage", &second.to_string(), "--at-next-boot", "--nodes", one.mac()]);
+    assert_eq!(told[0]["nodes"][0], one.mac());
+    seeding(&second);
+    admin.wait_status(&second, [0, 0, 1, 1]);
+    assert_eq!(admin.status(&first), [2, 2, 0, 0]);
+    assert!(admin.script(two).contains(first.id.as_str()), "who was not named boots as before");
+    on_one.terminate(Duration::from_secs(10)).unwrap();
+    let mut on_one = admin.boot(one, &second);
+    admin.wait_status(&second, [1, 1, 1, 0]);
+    admin.wait_status(&first, [1, 1, 0, 0]);
+
+    // the channel goes on; a tracker that may not know all nodes yet lets nothing go
+    let third = admin.pack("333", &["--publish"]);
+    seeding(&third);
+    let url = format!("http://{ADMIN}:6969");
+    let early = admin.packer(&["prune", "demo", "--keep", "1", "--tracker-url", &url]);
+    assert!(early.0 == Some(1) && format!("{early:?}").contains("try again in"), "{early:?}");
+    wait("the tracker to be believed", SETTLED, || {
+        let (code, events) = admin.packer(&["prune", "none", "--keep", "1", "--tracker-url", &url]);
+        // no such image: it was believed
+        if code == Some(3) { Ok(()) } else { Err(format!("{events:?}")) }
+    });
+    let (removed, kept) = admin.prune();
+    assert_eq!(removed, [""; 0], "{kept:?}");
+    let reason = |revision: &RevisionRef| {
+        let found = kept.iter().find(|(id, _)| *id == revision.id.as_str());
+        found.map(|(_, reason)| reason.as_str()).unwrap_or_default()
+    };
+    assert_eq!(reason(&first), "nodes run it");
+    assert_eq!(reason(&second), format!("node {} is to boot it", one.mac()));
+
+    // back to the channel, at the next boot: until then the node runs what it runs
+    assert_eq!(admin.done(&["unassign", "--nodes", one.mac()])[0]["nodes"][0], one.mac());
+    admin.wait_status(&second, [1, 1, 0, 0]);
+    on_two.terminate(Duration::from_secs(10)).unwrap();
+    let _on_two = admin.boot(two, &third);
+    admin.wait_status(&first, [0, 0, 0, 0]);
+    let (removed, kept) = admin.prune();
+    assert_eq!(removed, [first.id.as_str()]);
+    assert_eq!(kept, [(second.id.to_string(), "nodes run it".to_owned())]);
+    on_one.terminate(Duration::from_secs(10)).unwrap();
+    let _on_one = admin.boot(one, &third);
+    admin.wait_status(&third, [2, 2, 0, 0]);
+    assert_eq!(admin.prune().0, [second.id.as_str()]);
+}
