@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,6 +18,7 @@ use crate::contents::Plan;
 pub use crate::drivers::DriverOptions;
 use crate::error::PackError;
 use crate::event::{Event, Observer, Stage};
+use crate::follow::Followed;
 use crate::format::ImageFormat;
 pub use crate::initrd::{InitrdOptions, InitrdTool};
 use crate::kernel::{self, Kernel};
@@ -26,7 +28,9 @@ use crate::signing::SigningKey;
 pub use crate::source::Source;
 use crate::tool::Place;
 pub use crate::torrent::TorrentFormat;
-use crate::{digest, image, initrd, initrd_files, piece_length, source, torrent};
+use crate::{
+    digest, fuse_mount, hashes, image, initrd, initrd_files, piece_length, source, torrent,
+};
 
 /// What to pack, and how.
 #[derive(Debug, Clone)]
@@ -102,6 +106,8 @@ pub struct Packed {
     pub manifest: Manifest,
     /// Length of a piece, in bytes.
     pub piece_length: u32,
+    /// Bytes of the image that were read to hash them, beside those hashed while they were written.
+    pub read_back: u64,
     /// False when the same revision was there already.
     pub new: bool,
 }
@@ -123,6 +129,7 @@ pub fn pack(options: &Options, observe: Observer<'_>) -> Result<Packed, PackErro
     // before the store is made: a wrong path must not leave one behind
     let wanted = source::examine(&options.source, &options.platform)?;
     let store = Store::init(&options.store).map_err(PackError::Store)?;
+    fuse_mount::clear(&store.root().join("tmp"));
     let draft = store.begin().map_err(PackError::Store)?;
     let steps = Steps { observe, store: &options.store };
 
@@ -152,7 +159,7 @@ pub fn pack(options: &Options, observe: Observer<'_>) -> Result<Packed, PackErro
         };
         contents.gate(initrd.as_deref())
     })?;
-    let metainfo =
+    let (metainfo, read_back) =
         image_and_torrent(options, contents.root(), &draft, &steps, &trackers, &mut artefacts)?;
     contents.unchanged()?;
     let mut facts = options.image.facts();
@@ -173,7 +180,8 @@ pub fn pack(options: &Options, observe: Observer<'_>) -> Result<Packed, PackErro
     let committed =
         steps.run(Stage::Store, |_| store.commit(draft, &manifest).map_err(PackError::Store))?;
     let piece_length = metainfo.info.geometry.piece_length();
-    Ok(Packed { revision: committed.revision, manifest, piece_length, new: committed.new })
+    let new = committed.new;
+    Ok(Packed { revision: committed.revision, manifest, piece_length, read_back, new })
 }
 
 /// Puts the signature into the draft: the revision appears with it, or not at all.
@@ -194,7 +202,7 @@ fn sign(
 
 type Artefacts = BTreeMap<ArtefactKind, Artefact>;
 
-/// Image and torrent.
+/// Image and torrent; and how much of the image was read to hash it.
 fn image_and_torrent(
     options: &Options,
     root: &Path,
@@ -202,25 +210,34 @@ fn image_and_torrent(
     steps: &Steps<'_>,
     trackers: &[String],
     artefacts: &mut Artefacts,
-) -> Result<Metainfo, PackError> {
+) -> Result<(Metainfo, u64), PackError> {
     let path = draft.dir().join(ArtefactKind::Image.file_name());
-    steps
-        .run(Stage::Image, |place| image::make(root, &path, options.image, place, steps.observe))?;
-    let read_error = |source| PackError::Read { path: path.clone(), source };
-    let length = fs::metadata(&path).map_err(read_error)?.len();
-    let piece_length = piece_length::choose(length, options.nodes);
-    let hashes = steps.run(Stage::Hash, |_| {
-        let mut meter = Meter::new(steps.observe, Stage::Hash, length);
-        torrent::hash(&path, piece_length, |done| meter.bytes(done)).map_err(read_error)
+    let (nodes, work) = (options.nodes, draft.work());
+    let followed = steps.run(Stage::Image, |place| {
+        image::make(root, &path, options.image, nodes, &work, place, steps.observe)
     })?;
-    artefacts.insert(ArtefactKind::Image, hashes.whole);
-    let info = torrent::info(hashes, piece_length, options.private, options.torrent)?;
+    let Followed { hashes, read_back } = steps.run(Stage::Hash, |_| match followed {
+        Some(followed) => Ok(followed),
+        None => read(&path, nodes, steps.observe)
+            .map_err(|source| PackError::Read { path: path.clone(), source }),
+    })?;
+    artefacts.insert(ArtefactKind::Image, hashes.artefact());
+    let info = torrent::info(hashes, options.private, options.torrent)?;
     let metainfo = torrent::metainfo(info, trackers, &options.web_seeds)?;
     let bytes = metainfo.to_bytes().map_err(|e| PackError::Torrent { reason: e.to_string() })?;
     let file = draft.dir().join(ArtefactKind::Torrent.file_name());
     fs::write(&file, &bytes).map_err(|e| steps.place(Stage::Hash).write_error(file.clone(), e))?;
     artefacts.insert(ArtefactKind::Torrent, add(&file)?);
-    Ok(metainfo)
+    Ok((metainfo, read_back))
+}
+
+/// Hashes an image that was not followed.
+fn read(path: &Path, nodes: u32, observe: Observer<'_>) -> io::Result<Followed> {
+    let length = fs::metadata(path)?.len();
+    let mut meter = Meter::new(observe, Stage::Hash, length);
+    let piece_length = piece_length::choose(length, nodes);
+    let (hashes, _) = hashes::read(path, piece_length, false, |done| meter.bytes(done))?;
+    Ok(Followed { hashes, read_back: length })
 }
 
 /// Kernel and initrd; returns the kernel's release.

@@ -5,10 +5,11 @@ use std::path::Path;
 use crate::error::PackError;
 use crate::event::{Event, Observer};
 use crate::format::{Compression, ImageFormat};
+use crate::image::Named;
 use crate::meter::Meter;
 use crate::tool::{MKSQUASHFS, Place};
 
-/// Makes `image` of the tree at `root`, without what lies in `emptied`; the same tree gives the same
+/// Makes the image that is named `image` of the tree at `root`, without what lies in `emptied`; the same tree gives the same
 /// bytes.
 ///
 /// Kept: owners, modes, times, hard links, device nodes, extended attributes (file capabilities
@@ -18,7 +19,7 @@ use crate::tool::{MKSQUASHFS, Place};
 /// [`PackError::ToolFailed`], [`PackError::ToolMissing`], [`PackError::DiskFull`].
 pub(crate) fn make(
     root: &Path,
-    image: &Path,
+    image: &Named<'_>,
     format: ImageFormat,
     emptied: &[&str],
     place: &Place<'_>,
@@ -26,6 +27,7 @@ pub(crate) fn make(
     meter: &mut Meter<'_>,
 ) -> Result<(), PackError> {
     let mut command = MKSQUASHFS.command();
+    let image = image(&mut command)?;
     command.arg(root).arg(image);
     command.args(["-comp", format.compression().name()]).args(level(format));
     command.args(["-b", &format.block_size().to_string()]);
