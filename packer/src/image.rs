@@ -1,7 +1,7 @@
 //! The image: a file system in a file, that loop devices take.
 
-use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -29,89 +29,128 @@ const ANYWAY: u64 = 1 << 20;
 /// Tells a program by which path it can write the image.
 pub(crate) type Named<'a> = dyn Fn(&mut Command) -> Result<PathBuf, PackError> + 'a;
 
-/// Where the program writes.
+/// An image that is complete, but for what is appended.
 #[derive(Debug)]
-enum Output {
-    /// To the file.
-    Plain(PathBuf),
-    /// Past us.
-    Watched(Watched),
+pub(crate) struct Written {
+    path: PathBuf,
+    /// `None`: it was not followed.
+    watched: Option<Watched>,
 }
 
-impl Output {
-    /// The path to name to the program that `command` starts.
-    fn path(&self, command: &mut Command) -> io::Result<PathBuf> {
-        match self {
-            Self::Plain(path) => Ok(path.clone()),
-            Self::Watched(watched) => watched.give(command),
+impl Written {
+    /// Opens the file, and puts us in front of it where that can be; a warning says where not.
+    fn begin(
+        path: &Path,
+        expected: Expected,
+        work: &Path,
+        place: &Place<'_>,
+        observe: Observer<'_>,
+    ) -> Result<Self, PackError> {
+        let mut options = File::options();
+        let file = options.read(true).write(true).create_new(true).mode(0o644).open(path);
+        let file = file.map_err(|e| place.write_error(path.to_owned(), e))?;
+        let follower = Follower::start(expected);
+        let watched = follower.and_then(|follower| Watched::start(file, follower, work));
+        if let Err(reason) = &watched {
+            let text = format!(
+                "the image is read a second time, to hash it: FUSE is not usable: {reason}"
+            );
+            observe(Event::Warning { text });
         }
+        Ok(Self { path: path.to_owned(), watched: watched.ok() })
+    }
+
+    /// The path to name to the program that `command` starts.
+    fn name(&self, command: &mut Command) -> io::Result<PathBuf> {
+        match &self.watched {
+            None => Ok(self.path.clone()),
+            Some(watched) => watched.give(command),
+        }
+    }
+
+    /// Both tools pad to 4 KiB; should a version not do it, this does.
+    fn pad(&self) -> io::Result<()> {
+        let length = fs::metadata(&self.path)?.len();
+        let padded = length.next_multiple_of(ALIGNMENT);
+        match &self.watched {
+            _ if padded == length => Ok(()),
+            None => File::options().write(true).open(&self.path)?.set_len(padded),
+            Some(watched) => watched.set_length(padded),
+        }
+    }
+
+    /// Writes behind it.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub(crate) fn append(&self, bytes: &[u8]) -> io::Result<()> {
+        match &self.watched {
+            None => File::options().append(true).open(&self.path)?.write_all(bytes),
+            Some(watched) => watched.append(bytes),
+        }
+    }
+
+    /// Its hashes; `None` when it could not be followed.
+    ///
+    /// # Errors
+    /// Those of reading what changed after it was hashed.
+    pub(crate) fn finish(self) -> io::Result<Option<Followed>> {
+        self.watched.map(Watched::finish).transpose()
     }
 }
 
-/// Makes `image` of the tree at `root`, for `nodes` nodes. `None` when it could not be followed while it
-/// was written, which was said then.
+/// What to make.
+#[derive(Debug)]
+pub(crate) struct Job<'a> {
+    pub(crate) root: &'a Path,
+    pub(crate) image: &'a Path,
+    pub(crate) format: ImageFormat,
+    /// Which data comes first, for mksquashfs alone.
+    pub(crate) sort_file: Option<&'a Path>,
+    /// How many fetch it: the length of a piece depends on that.
+    pub(crate) nodes: u32,
+    /// A directory for what is needed meanwhile.
+    pub(crate) work: &'a Path,
+}
+
+/// Makes an image.
 ///
 /// # Errors
 /// [`PackError::ToolFailed`], [`PackError::ToolMissing`], [`PackError::DiskFull`].
 pub(crate) fn make(
-    root: &Path,
-    image: &Path,
-    format: ImageFormat,
-    nodes: u32,
-    work: &Path,
+    job: &Job<'_>,
     place: &Place<'_>,
     observe: Observer<'_>,
-) -> Result<Option<Followed>, PackError> {
+) -> Result<Written, PackError> {
+    let &Job { root, image, format, .. } = job;
     let census = census::count(root, &EMPTIED);
     let order = match format.filesystem() {
         Filesystem::Squashfs => Order::Forward,
         Filesystem::Erofs => Order::Back,
     };
     let most = census.bytes + census.entries * PER_ENTRY + ANYWAY;
+    let expected = Expected { order, most, nodes: job.nodes };
+    let written = Written::begin(image, expected, job.work, place, observe)?;
     let error = |e| place.write_error(image.to_owned(), e);
-    let mut options = File::options();
-    let file = options.read(true).write(true).create_new(true).mode(0o644).open(image);
-    let file = file.map_err(error)?;
-    let follower = Follower::start(Expected { order, most, nodes });
-    let output = match follower.and_then(|follower| Watched::start(file, follower, work)) {
-        Ok(watched) => Output::Watched(watched),
-        Err(reason) => {
-            let text = format!(
-                "the image is read a second time, to hash it: FUSE is not usable: {reason}"
-            );
-            observe(Event::Warning { text });
-            Output::Plain(image.to_owned())
-        }
-    };
-    let name = |command: &mut Command| output.path(command).map_err(error);
+    let name = |command: &mut Command| written.name(command).map_err(error);
     let mut meter = Meter::new(observe, Stage::Image, census.bytes);
     match format.filesystem() {
         Filesystem::Squashfs => {
-            squashfs::make(root, &name, format, &EMPTIED, place, observe, &mut meter)?;
+            let job = squashfs::Job {
+                root,
+                image: &name,
+                format,
+                emptied: &EMPTIED,
+                sort_file: job.sort_file,
+            };
+            squashfs::make(&job, place, observe, &mut meter)?;
         }
         Filesystem::Erofs => {
             erofs::make(root, &name, format, &EMPTIED, place, census.entries, &mut meter)?;
         }
     }
-    match output {
-        Output::Plain(path) => {
-            let open = || OpenOptions::new().write(true).open(&path);
-            pad(&path, |length| open()?.set_len(length)).map_err(error)?;
-            Ok(None)
-        }
-        Output::Watched(watched) => {
-            pad(image, |length| watched.set_length(length)).map_err(error)?;
-            let read = |source| PackError::Read { path: image.to_owned(), source };
-            watched.finish().map(Some).map_err(read)
-        }
-    }
-}
-
-/// Both tools pad to 4 KiB; should a version not do it, `set_length` does.
-fn pad(image: &Path, set_length: impl FnOnce(u64) -> io::Result<()>) -> io::Result<()> {
-    let length = fs::metadata(image)?.len();
-    let padded = length.next_multiple_of(ALIGNMENT);
-    if padded == length { Ok(()) } else { set_length(padded) }
+    written.pad().map_err(error)?;
+    Ok(written)
 }
 
 #[cfg(test)]
@@ -124,8 +163,8 @@ mod tests {
         let path = dir.path().join("image");
         for (before, after) in [(1, 4096), (4096, 4096), (5000, 8192)] {
             fs::write(&path, vec![7; before]).unwrap();
-            let set_length = |length| File::options().write(true).open(&path)?.set_len(length);
-            pad(&path, set_length).unwrap();
+            let written = Written { path: path.clone(), watched: None };
+            written.pad().unwrap();
             assert_eq!(fs::metadata(&path).unwrap().len(), after);
         }
     }

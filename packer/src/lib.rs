@@ -49,6 +49,7 @@ mod log_tail;
 mod meter;
 mod microcode;
 mod oci;
+mod order;
 mod overlay;
 mod pattern;
 mod recipe;
@@ -58,6 +59,7 @@ mod squashfs;
 mod tool;
 mod torrent;
 mod tree;
+mod verity;
 mod view;
 mod watched;
 

@@ -9,8 +9,9 @@ use std::time::Instant;
 
 use proto::manifest::{Artefact, ArtefactKind, HybridHashes, MANIFEST_VERSION, Manifest};
 use proto::metainfo::Metainfo;
-use proto::signature::SIGNATURE_FILE;
+use proto::signature::{KeyIds, SIGNATURE_FILE};
 use proto::unix_time::UnixTime;
+use proto::verity::Verity;
 use store::{Draft, RevisionDir, RevisionId, RevisionName, Store, StoreError};
 
 pub use crate::contents::ContentOptions;
@@ -19,18 +20,24 @@ pub use crate::drivers::DriverOptions;
 use crate::error::PackError;
 use crate::event::{Event, Observer, Stage};
 use crate::follow::Followed;
-use crate::format::ImageFormat;
+use crate::format::{Filesystem, FormatError, ImageFormat};
 pub use crate::initrd::{InitrdOptions, InitrdTool};
+use crate::initrd_error::InitrdError;
 use crate::kernel::{self, Kernel};
 use crate::meter::Meter;
 pub use crate::oci::{Format, Platform};
+pub use crate::order::Order;
 use crate::signing::SigningKey;
 pub use crate::source::Source;
 use crate::tool::Place;
 pub use crate::torrent::TorrentFormat;
 use crate::{
-    digest, fuse_mount, hashes, image, initrd, initrd_files, piece_length, source, torrent,
+    digest, fuse_mount, hashes, image, initrd, initrd_files, piece_length, source, torrent, verity,
 };
+
+/// Key in the manifest's build facts: ids of the keys, one of which must have signed what nodes with this
+/// revision's initrd boot.
+pub const TRUSTED_KEYS: &str = "trusted-keys";
 
 /// What to pack, and how.
 #[derive(Debug, Clone)]
@@ -55,6 +62,10 @@ pub struct Options {
     pub nodes: u32,
     /// What kind of image.
     pub image: ImageFormat,
+    /// With a dm-verity tree behind the image.
+    pub verity: bool,
+    /// Which files lie first in it.
+    pub order: Option<Order>,
     /// What to change of the source, and what it may hold.
     pub contents: ContentOptions,
     /// Kernel and initrd.
@@ -125,6 +136,9 @@ pub fn pack(options: &Options, observe: Observer<'_>) -> Result<Packed, PackErro
     for url in &options.web_seeds {
         torrent::web_url(url, "web seed")?;
     }
+    if options.order.is_some() && options.image.filesystem() == Filesystem::Erofs {
+        return Err(PackError::Format { source: FormatError::NoOrder });
+    }
     let plan = Plan::new(&options.contents, observe)?;
     // before the store is made: a wrong path must not leave one behind
     let wanted = source::examine(&options.source, &options.platform)?;
@@ -159,10 +173,14 @@ pub fn pack(options: &Options, observe: Observer<'_>) -> Result<Packed, PackErro
         };
         contents.gate(initrd.as_deref())
     })?;
-    let (metainfo, read_back) =
+    let Made { metainfo, verity, read_back } =
         image_and_torrent(options, contents.root(), &draft, &steps, &trackers, &mut artefacts)?;
     contents.unchanged()?;
     let mut facts = options.image.facts();
+    facts.extend(options.order.as_ref().map(|order| ("order", order.digest().to_string())));
+    if let Boot::Made { initrd: InitrdOptions { trust: Some(policy), .. }, .. } = &options.boot {
+        facts.push((TRUSTED_KEYS, KeyIds::of(&policy.keys).to_string()));
+    }
     facts.push(("packer", concat!("bee-packer ", env!("CARGO_PKG_VERSION")).to_owned()));
     let facts = facts.into_iter().chain(root.facts);
     let manifest = Manifest {
@@ -171,6 +189,7 @@ pub fn pack(options: &Options, observe: Observer<'_>) -> Result<Packed, PackErro
         artefacts,
         info_hash: metainfo.info_hash,
         v2: HybridHashes::of(&metainfo),
+        verity,
         kernel_release: release,
         build: facts.map(|(key, value)| (key.to_owned(), value)).chain(said).collect(),
     };
@@ -202,7 +221,15 @@ fn sign(
 
 type Artefacts = BTreeMap<ArtefactKind, Artefact>;
 
-/// Image and torrent; and how much of the image was read to hash it.
+/// What is known of an image that is complete.
+struct Made {
+    metainfo: Metainfo,
+    verity: Option<Verity>,
+    /// Bytes of the image that were read after they were written.
+    read_back: u64,
+}
+
+/// Image, with its dm-verity tree if it is to have one, and torrent.
 fn image_and_torrent(
     options: &Options,
     root: &Path,
@@ -210,16 +237,37 @@ fn image_and_torrent(
     steps: &Steps<'_>,
     trackers: &[String],
     artefacts: &mut Artefacts,
-) -> Result<(Metainfo, u64), PackError> {
+) -> Result<Made, PackError> {
     let path = draft.dir().join(ArtefactKind::Image.file_name());
     let (nodes, work) = (options.nodes, draft.work());
-    let followed = steps.run(Stage::Image, |place| {
-        image::make(root, &path, options.image, nodes, &work, place, steps.observe)
+    let written = steps.run(Stage::Image, |place| {
+        let format = options.image;
+        let sort = options.order.as_ref().map(|order| {
+            let file = work.join("sort");
+            let size = format.block_size();
+            order.write_sort_file(root, &image::EMPTIED, size, &file, place, steps.observe)?;
+            Ok(file)
+        });
+        let sort_file = sort.transpose()?;
+        let sort_file = sort_file.as_deref();
+        let job = image::Job { root, image: &path, format, sort_file, nodes, work: &work };
+        image::make(&job, place, steps.observe)
     })?;
-    let Followed { hashes, read_back } = steps.run(Stage::Hash, |_| match followed {
-        Some(followed) => Ok(followed),
-        None => read(&path, nodes, steps.observe)
-            .map_err(|source| PackError::Read { path: path.clone(), source }),
+    let read_error = |source| PackError::Read { path: path.clone(), source };
+    let length = fs::metadata(&path).map_err(read_error)?.len();
+    let verity = match options.verity {
+        true => Some(steps.run(Stage::Verity, |place| {
+            let mut meter = Meter::new(steps.observe, Stage::Verity, length);
+            let append = |tree: &[u8]| written.append(tree);
+            verity::append(&path, append, |done| meter.bytes(done))
+                .map_err(|e| place.write_error(path.clone(), e))
+        })?),
+        false => None,
+    };
+    let read_for_verity = verity.as_ref().map_or(0, |_| length);
+    let Followed { hashes, read_back } = steps.run(Stage::Hash, |_| {
+        let followed = written.finish().transpose();
+        followed.unwrap_or_else(|| read(&path, nodes, steps.observe)).map_err(read_error)
     })?;
     artefacts.insert(ArtefactKind::Image, hashes.artefact());
     let info = torrent::info(hashes, options.private, options.torrent)?;
@@ -228,7 +276,8 @@ fn image_and_torrent(
     let file = draft.dir().join(ArtefactKind::Torrent.file_name());
     fs::write(&file, &bytes).map_err(|e| steps.place(Stage::Hash).write_error(file.clone(), e))?;
     artefacts.insert(ArtefactKind::Torrent, add(&file)?);
-    Ok((metainfo, read_back))
+    let read_back = read_back + read_for_verity;
+    Ok(Made { metainfo, verity, read_back })
 }
 
 /// Hashes an image that was not followed.
@@ -292,8 +341,12 @@ fn boot(
 
 /// Refuses an image that its own kernel cannot mount.
 fn check_kernel(options: &Options, root: &Path, kernel: &Kernel) -> Result<(), PackError> {
-    let mut wanted = options.image.kernel_options().iter();
-    match wanted.find(|option| kernel::lacks_option(root, &kernel.release, option)) {
+    let lacks = |option: &str| kernel::lacks_option(root, &kernel.release, option);
+    if options.verity && lacks("CONFIG_DM_VERITY") {
+        let release = kernel.release.clone();
+        return Err(PackError::Initrd(InitrdError::NoVerity { release }));
+    }
+    match options.image.kernel_options().iter().find(|option| lacks(option)) {
         Some(option) => Err(PackError::KernelLacks {
             release: kernel.release.clone(),
             image: options.image.to_string(),

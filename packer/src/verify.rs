@@ -9,10 +9,10 @@ use proto::merkle::BlockTree;
 use proto::metainfo::Metainfo;
 use store::{RevisionDir, StoreError};
 
-use crate::digest;
 use crate::event::{Event, Observer, Stage};
 use crate::hashes::{self, Hashes};
 use crate::meter::Meter;
+use crate::{digest, verity};
 
 /// Something that is not as the manifest says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,6 +87,16 @@ fn image(revision: &RevisionDir, manifest: &Manifest, observe: Observer<'_>) -> 
         None => hashes.artefact(),
     });
     found.extend(compare(ArtefactKind::Image, &expected, artefact));
+    if let Some(verity) = &manifest.verity {
+        let path = revision.image();
+        // what cannot be read was told above
+        if verity::fits(&path, verity).is_ok_and(|fits| !fits) {
+            found.push(damage(
+                ArtefactKind::Image.file_name(),
+                "its dm-verity tree is not the manifest's",
+            ));
+        }
+    }
     found
 }
 

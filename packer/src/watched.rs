@@ -93,6 +93,19 @@ impl Watched {
         self.shared.change(|file| file.set_len(length), |follower, ()| follower.set_length(length))
     }
 
+    /// Writes behind the end.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub(crate) fn append(&self, bytes: &[u8]) -> io::Result<()> {
+        let write = |file: &File| {
+            let end = file.metadata()?.len();
+            file.write_all_at(bytes, end)?;
+            Ok(end)
+        };
+        self.shared.change(write, |follower, end| follower.write(*end, bytes)).map(|_| ())
+    }
+
     /// The hashes of what was written. All programs that had the file have ended.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::hash::{InfoHash, InfoHashV2, Sha256Digest};
 use crate::merkle::{self, Node};
 use crate::metainfo::Metainfo;
+use crate::verity::Verity;
 use crate::versioned::{self, Unfit};
 
 /// Version of the format that is written. Its image is named by the root of a hash tree, which can be
@@ -172,6 +173,9 @@ pub struct Manifest {
     /// The same of BEP 52, when the torrent is hybrid.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub v2: Option<HybridHashes>,
+    /// The dm-verity tree behind the image, when it has one. Who does not know it mounts the image alone.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub verity: Option<Verity>,
     /// Kernel release the initrd was made for, as `uname -r` gives it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub kernel_release: Option<String>,
@@ -201,6 +205,14 @@ pub enum ManifestError {
     /// A part is named by a digest that it cannot have in this version, or by two that differ.
     #[error("manifest names the {0:?} by a digest that does not fit")]
     Digest(ArtefactKind),
+    /// Image and dm-verity tree do not make up the file.
+    #[error("the image has {image} bytes, with its dm-verity tree it must have {wanted}")]
+    Verity {
+        /// Bytes of the artefact.
+        image: u64,
+        /// What follows from the tree.
+        wanted: u64,
+    },
 }
 
 impl From<Unfit> for ManifestError {
@@ -239,6 +251,12 @@ impl Manifest {
                 return Err(ManifestError::Missing(kind));
             }
         }
+        if let (Some(verity), Some(image)) =
+            (manifest.verity, manifest.artefact(ArtefactKind::Image))
+            && verity.length() != image.length
+        {
+            return Err(ManifestError::Verity { image: image.length, wanted: verity.length() });
+        }
         Ok(manifest)
     }
 
@@ -262,7 +280,10 @@ impl Manifest {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU64;
+
     use super::*;
+    use crate::verity::VERITY_SALT;
 
     fn sample() -> Manifest {
         let part = |kind| (kind, Artefact::of(kind, b"hello"));
@@ -276,6 +297,7 @@ mod tests {
                 // of one block: its digest
                 pieces_root: Sha256Digest::of(b"hello"),
             }),
+            verity: None,
             kernel_release: Some("6.1.0-1-amd64".into()),
             build: [("packer".to_owned(), "0.1.0".to_owned())].into(),
         }
@@ -339,6 +361,19 @@ mod tests {
         let text = String::from_utf8(sample().to_bytes().unwrap()).unwrap();
         let both = text.replace("\"pieces_root\"", "\"sha256\": \"00\", \"pieces_root\"");
         assert!(matches!(Manifest::parse(both.as_bytes()), Err(ManifestError::Json(_))));
+    }
+
+    #[test]
+    fn a_tree_and_its_image_make_up_the_file() {
+        let blocks = NonZeroU64::new(3).unwrap();
+        let verity = Verity::new(Sha256Digest([1; 32]), VERITY_SALT, blocks);
+        let mut manifest = Manifest { verity, ..sample() };
+        let error = Manifest::parse(&manifest.to_bytes().unwrap()).unwrap_err();
+        assert_eq!(error, ManifestError::Verity { image: 5, wanted: 5 * 4096 });
+        let digest = Digest::PiecesRoot(Sha256Digest::of(b"hello"));
+        let image = Artefact { length: 5 * 4096, digest };
+        manifest.artefacts.insert(ArtefactKind::Image, image);
+        assert_eq!(Manifest::parse(&manifest.to_bytes().unwrap()).unwrap(), manifest);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `bee-packer` as its users see it: run as a program, on real files. Needs root, the programs
-//! that it runs (mksquashfs, dracut, mmdebstrap, fusermount3, gzip, zstd, xz), and attr, cpio, git, libcap2-bin, minisign,
-//! openssh-client, openssl, skopeo, strace, tar, umoci and util-linux for the tests, one of which fetches packages from
+//! that it runs (mksquashfs, dracut, mmdebstrap, fusermount3, gzip, zstd, xz), and attr, cpio, cryptsetup-bin, git,
+//! libcap2-bin, minisign, openssh-client, openssl, skopeo, strace, tar, umoci and util-linux for the tests, one of which
+//! fetches packages from
 //! the host's Debian mirror.
 
 #![cfg(test)]
@@ -19,6 +20,7 @@ mod manage;
 mod nodes;
 mod oci;
 mod onepass;
+mod order;
 mod preserve;
 mod recipe;
 mod reproducible;
@@ -26,3 +28,4 @@ mod secrets;
 mod signed;
 mod support;
 mod tarball;
+mod verity;
