@@ -7,7 +7,7 @@
 
 use proto::hash::{InfoHash, Sha256Digest};
 use proto::kernel_args::Pin;
-use proto::manifest::{ArtefactKind, Manifest, ManifestError};
+use proto::manifest::{ArtefactKind, Digest, Manifest, ManifestError};
 use proto::merkle::BlockTree;
 use proto::metainfo::{Metainfo, MetainfoError};
 use proto::signature::{self, KeyIds, SignatureError, Signed};
@@ -211,7 +211,7 @@ pub struct SignedImage {
     /// Name of the image.
     pub name: String,
     /// What the whole image must have.
-    pub sha256: Sha256Digest,
+    pub digest: Digest,
 }
 
 /// A manifest that fits pin and policy.
@@ -286,7 +286,8 @@ pub fn torrent(
         let wanted = manifest
             .artefact(ArtefactKind::Torrent)
             .expect("Manifest::parse refuses a manifest without a torrent")
-            .sha256;
+            .digest
+            .value();
         let got = Sha256Digest::of(&bytes);
         if wanted != got {
             return Err(TrustError::TorrentDigest { wanted, got, html });
@@ -309,8 +310,8 @@ pub fn torrent(
             let root = metainfo.info.tree().map_or(Sha256Digest::ZERO, BlockTree::root);
             agree("pieces root", v2.pieces_root, root)?;
         }
-        let (name, sha256) = (&manifest.name, image.sha256);
-        signed = by.clone().map(|by| SignedImage { by, name: name.clone(), sha256 });
+        let (name, digest) = (&manifest.name, image.digest);
+        signed = by.clone().map(|by| SignedImage { by, name: name.clone(), digest });
     }
     match demands.pin {
         Some(Pin::InfoHash(wanted)) if wanted != metainfo.info_hash => {

@@ -5,7 +5,7 @@ use std::io::{self, Read as _};
 use std::path::Path;
 
 use proto::hash::Sha256Stream;
-use proto::manifest::Artefact;
+use proto::manifest::{Artefact, Digest};
 
 /// Length and digest of the file at `path`.
 ///
@@ -19,7 +19,7 @@ pub(crate) fn artefact(path: &Path) -> io::Result<Artefact> {
     loop {
         let count = file.read(&mut buffer)?;
         if count == 0 {
-            return Ok(Artefact { length, sha256: digest.finish() });
+            return Ok(Artefact { length, digest: Digest::Sha256(digest.finish()) });
         }
         digest.update(&buffer[..count]);
         length += count as u64;
@@ -40,6 +40,6 @@ mod tests {
         std::fs::write(&path, &bytes).unwrap();
         let found = artefact(&path).unwrap();
         assert_eq!(found.length, 3_000_000);
-        assert_eq!(found.sha256, Sha256Digest::of(&bytes));
+        assert_eq!(found.digest, Digest::Sha256(Sha256Digest::of(&bytes)));
     }
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use crate::error::PackError;
 use crate::format::{Compression, ImageFormat};
+use crate::image::Named;
 use crate::meter::Meter;
 use crate::tool::{MKFS_EROFS, Output, Place};
 
@@ -14,7 +15,7 @@ const UUID: &str = "00000000-0000-0000-0000-000000000000";
 /// that are newer back to it, so it must lie after all of them; it is the last that 32 bits hold.
 const EPOCH: &str = "4294967295";
 
-/// Makes `image` of the tree at `root`, without what lies in `emptied`; the same tree, with the same
+/// Makes the image that is named `image` of the tree at `root`, without what lies in `emptied`; the same tree, with the same
 /// time on its topmost directory, gives the same bytes.
 ///
 /// Kept: owners, modes, times, hard links, device nodes, extended attributes, POSIX ACLs.
@@ -23,7 +24,7 @@ const EPOCH: &str = "4294967295";
 /// [`PackError::ToolFailed`], [`PackError::ToolMissing`], [`PackError::DiskFull`].
 pub(crate) fn make(
     root: &Path,
-    image: &Path,
+    image: &Named<'_>,
     format: ImageFormat,
     emptied: &[&str],
     place: &Place<'_>,
@@ -35,6 +36,7 @@ pub(crate) fn make(
     command.args(["-U", UUID]);
     command.arg(compressor(format)).arg(format!("-C{}", format.block_size()));
     command.arg(format!("--exclude-regex=^({})/.", emptied.join("|")));
+    let image = image(&mut command)?;
     command.arg(image).arg(root);
     // it names each path before it takes it, but says nothing of how many there are
     let mut seen = 0u64;

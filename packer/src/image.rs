@@ -1,14 +1,19 @@
 //! The image: a file system in a file, that loop devices take.
 
-use std::fs::{self, OpenOptions};
-use std::path::Path;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use crate::census;
 use crate::error::PackError;
-use crate::event::{Observer, Stage};
+use crate::event::{Event, Observer, Stage};
+use crate::follow::{Expected, Followed, Follower, Order};
 use crate::format::{Filesystem, ImageFormat};
 use crate::meter::Meter;
 use crate::tool::Place;
+use crate::watched::Watched;
 use crate::{erofs, squashfs};
 
 /// A loop device drops a tail that is not a whole sector; file systems and pages like 4 KiB.
@@ -17,41 +22,135 @@ pub(crate) const ALIGNMENT: u64 = 4096;
 /// Directories that are mounted over on a running system: they stay, empty.
 pub(crate) const EMPTIED: [&str; 5] = ["proc", "sys", "dev", "run", "tmp"];
 
-/// Makes `image` of the tree at `root`. `sort_file` is for mksquashfs alone.
+/// Room beside the contents of files: an inode and a name, or a block, and what a file system has anyway.
+const PER_ENTRY: u64 = 4096;
+const ANYWAY: u64 = 1 << 20;
+
+/// Tells a program by which path it can write the image.
+pub(crate) type Named<'a> = dyn Fn(&mut Command) -> Result<PathBuf, PackError> + 'a;
+
+/// An image that is complete, but for what is appended.
+#[derive(Debug)]
+pub(crate) struct Written {
+    path: PathBuf,
+    /// `None`: it was not followed.
+    watched: Option<Watched>,
+}
+
+impl Written {
+    /// Opens the file, and puts us in front of it where that can be; a warning says where not.
+    fn begin(
+        path: &Path,
+        expected: Expected,
+        work: &Path,
+        place: &Place<'_>,
+        observe: Observer<'_>,
+    ) -> Result<Self, PackError> {
+        let mut options = File::options();
+        let file = options.read(true).write(true).create_new(true).mode(0o644).open(path);
+        let file = file.map_err(|e| place.write_error(path.to_owned(), e))?;
+        let follower = Follower::start(expected);
+        let watched = follower.and_then(|follower| Watched::start(file, follower, work));
+        if let Err(reason) = &watched {
+            let text = format!(
+                "the image is read a second time, to hash it: FUSE is not usable: {reason}"
+            );
+            observe(Event::Warning { text });
+        }
+        Ok(Self { path: path.to_owned(), watched: watched.ok() })
+    }
+
+    /// The path to name to the program that `command` starts.
+    fn name(&self, command: &mut Command) -> io::Result<PathBuf> {
+        match &self.watched {
+            None => Ok(self.path.clone()),
+            Some(watched) => watched.give(command),
+        }
+    }
+
+    /// Both tools pad to 4 KiB; should a version not do it, this does.
+    fn pad(&self) -> io::Result<()> {
+        let length = fs::metadata(&self.path)?.len();
+        let padded = length.next_multiple_of(ALIGNMENT);
+        match &self.watched {
+            _ if padded == length => Ok(()),
+            None => File::options().write(true).open(&self.path)?.set_len(padded),
+            Some(watched) => watched.set_length(padded),
+        }
+    }
+
+    /// Writes behind it.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub(crate) fn append(&self, bytes: &[u8]) -> io::Result<()> {
+        match &self.watched {
+            None => File::options().append(true).open(&self.path)?.write_all(bytes),
+            Some(watched) => watched.append(bytes),
+        }
+    }
+
+    /// Its hashes; `None` when it could not be followed.
+    ///
+    /// # Errors
+    /// Those of reading what changed after it was hashed.
+    pub(crate) fn finish(self) -> io::Result<Option<Followed>> {
+        self.watched.map(Watched::finish).transpose()
+    }
+}
+
+/// What to make.
+#[derive(Debug)]
+pub(crate) struct Job<'a> {
+    pub(crate) root: &'a Path,
+    pub(crate) image: &'a Path,
+    pub(crate) format: ImageFormat,
+    /// Which data comes first, for mksquashfs alone.
+    pub(crate) sort_file: Option<&'a Path>,
+    /// How many fetch it: the length of a piece depends on that.
+    pub(crate) nodes: u32,
+    /// A directory for what is needed meanwhile.
+    pub(crate) work: &'a Path,
+}
+
+/// Makes an image.
 ///
 /// # Errors
 /// [`PackError::ToolFailed`], [`PackError::ToolMissing`], [`PackError::DiskFull`].
 pub(crate) fn make(
-    root: &Path,
-    image: &Path,
-    format: ImageFormat,
-    sort_file: Option<&Path>,
+    job: &Job<'_>,
     place: &Place<'_>,
     observe: Observer<'_>,
-) -> Result<(), PackError> {
+) -> Result<Written, PackError> {
+    let &Job { root, image, format, .. } = job;
     let census = census::count(root, &EMPTIED);
+    let order = match format.filesystem() {
+        Filesystem::Squashfs => Order::Forward,
+        Filesystem::Erofs => Order::Back,
+    };
+    let most = census.bytes + census.entries * PER_ENTRY + ANYWAY;
+    let expected = Expected { order, most, nodes: job.nodes };
+    let written = Written::begin(image, expected, job.work, place, observe)?;
+    let error = |e| place.write_error(image.to_owned(), e);
+    let name = |command: &mut Command| written.name(command).map_err(error);
     let mut meter = Meter::new(observe, Stage::Image, census.bytes);
     match format.filesystem() {
         Filesystem::Squashfs => {
-            let job = squashfs::Job { root, image, format, emptied: &EMPTIED, sort_file };
+            let job = squashfs::Job {
+                root,
+                image: &name,
+                format,
+                emptied: &EMPTIED,
+                sort_file: job.sort_file,
+            };
             squashfs::make(&job, place, observe, &mut meter)?;
         }
         Filesystem::Erofs => {
-            erofs::make(root, image, format, &EMPTIED, place, census.entries, &mut meter)?;
+            erofs::make(root, &name, format, &EMPTIED, place, census.entries, &mut meter)?;
         }
     }
-    pad(image, place)
-}
-
-/// Both tools pad to 4 KiB; should a version not do it, this does.
-fn pad(image: &Path, place: &Place<'_>) -> Result<(), PackError> {
-    let error = |e| place.write_error(image.to_owned(), e);
-    let length = fs::metadata(image).map_err(error)?.len();
-    let padded = length.next_multiple_of(ALIGNMENT);
-    if padded == length {
-        return Ok(());
-    }
-    OpenOptions::new().write(true).open(image).and_then(|f| f.set_len(padded)).map_err(error)
+    written.pad().map_err(error)?;
+    Ok(written)
 }
 
 #[cfg(test)]
@@ -62,10 +161,10 @@ mod tests {
     fn an_image_of_odd_length_is_padded() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("image");
-        let place = Place { store: dir.path(), step: "padding" };
         for (before, after) in [(1, 4096), (4096, 4096), (5000, 8192)] {
             fs::write(&path, vec![7; before]).unwrap();
-            pad(&path, &place).unwrap();
+            let written = Written { path: path.clone(), watched: None };
+            written.pad().unwrap();
             assert_eq!(fs::metadata(&path).unwrap().len(), after);
         }
     }

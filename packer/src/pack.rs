@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -18,6 +19,7 @@ use crate::contents::Plan;
 pub use crate::drivers::DriverOptions;
 use crate::error::PackError;
 use crate::event::{Event, Observer, Stage};
+use crate::follow::Followed;
 use crate::format::{Filesystem, FormatError, ImageFormat};
 pub use crate::initrd::{InitrdOptions, InitrdTool};
 use crate::initrd_error::InitrdError;
@@ -29,7 +31,9 @@ use crate::signing::SigningKey;
 pub use crate::source::Source;
 use crate::tool::Place;
 pub use crate::torrent::TorrentFormat;
-use crate::{digest, image, initrd, initrd_files, piece_length, source, torrent, verity};
+use crate::{
+    digest, fuse_mount, hashes, image, initrd, initrd_files, piece_length, source, torrent, verity,
+};
 
 /// Key in the manifest's build facts: ids of the keys, one of which must have signed what nodes with this
 /// revision's initrd boot.
@@ -113,6 +117,8 @@ pub struct Packed {
     pub manifest: Manifest,
     /// Length of a piece, in bytes.
     pub piece_length: u32,
+    /// Bytes of the image that were read to hash them, beside those hashed while they were written.
+    pub read_back: u64,
     /// False when the same revision was there already.
     pub new: bool,
 }
@@ -137,6 +143,7 @@ pub fn pack(options: &Options, observe: Observer<'_>) -> Result<Packed, PackErro
     // before the store is made: a wrong path must not leave one behind
     let wanted = source::examine(&options.source, &options.platform)?;
     let store = Store::init(&options.store).map_err(PackError::Store)?;
+    fuse_mount::clear(&store.root().join("tmp"));
     let draft = store.begin().map_err(PackError::Store)?;
     let steps = Steps { observe, store: &options.store };
 
@@ -166,7 +173,7 @@ pub fn pack(options: &Options, observe: Observer<'_>) -> Result<Packed, PackErro
         };
         contents.gate(initrd.as_deref())
     })?;
-    let (metainfo, verity) =
+    let Made { metainfo, verity, read_back } =
         image_and_torrent(options, contents.root(), &draft, &steps, &trackers, &mut artefacts)?;
     contents.unchanged()?;
     let mut facts = options.image.facts();
@@ -192,7 +199,8 @@ pub fn pack(options: &Options, observe: Observer<'_>) -> Result<Packed, PackErro
     let committed =
         steps.run(Stage::Store, |_| store.commit(draft, &manifest).map_err(PackError::Store))?;
     let piece_length = metainfo.info.geometry.piece_length();
-    Ok(Packed { revision: committed.revision, manifest, piece_length, new: committed.new })
+    let new = committed.new;
+    Ok(Packed { revision: committed.revision, manifest, piece_length, read_back, new })
 }
 
 /// Puts the signature into the draft: the revision appears with it, or not at all.
@@ -213,6 +221,14 @@ fn sign(
 
 type Artefacts = BTreeMap<ArtefactKind, Artefact>;
 
+/// What is known of an image that is complete.
+struct Made {
+    metainfo: Metainfo,
+    verity: Option<Verity>,
+    /// Bytes of the image that were read after they were written.
+    read_back: u64,
+}
+
 /// Image, with its dm-verity tree if it is to have one, and torrent.
 fn image_and_torrent(
     options: &Options,
@@ -221,45 +237,56 @@ fn image_and_torrent(
     steps: &Steps<'_>,
     trackers: &[String],
     artefacts: &mut Artefacts,
-) -> Result<(Metainfo, Option<Verity>), PackError> {
+) -> Result<Made, PackError> {
     let path = draft.dir().join(ArtefactKind::Image.file_name());
-    steps.run(Stage::Image, |place| {
+    let (nodes, work) = (options.nodes, draft.work());
+    let written = steps.run(Stage::Image, |place| {
         let format = options.image;
         let sort = options.order.as_ref().map(|order| {
-            let file = draft.work().join("sort");
+            let file = work.join("sort");
             let size = format.block_size();
             order.write_sort_file(root, &image::EMPTIED, size, &file, place, steps.observe)?;
             Ok(file)
         });
-        let sort = sort.transpose()?;
-        image::make(root, &path, format, sort.as_deref(), place, steps.observe)
+        let sort_file = sort.transpose()?;
+        let sort_file = sort_file.as_deref();
+        let job = image::Job { root, image: &path, format, sort_file, nodes, work: &work };
+        image::make(&job, place, steps.observe)
     })?;
-    let verity = match options.verity {
-        true => Some(steps.run(Stage::Verity, |place| add_tree(&path, place, steps.observe))?),
-        false => None,
-    };
     let read_error = |source| PackError::Read { path: path.clone(), source };
     let length = fs::metadata(&path).map_err(read_error)?.len();
-    let piece_length = piece_length::choose(length, options.nodes);
-    let hashes = steps.run(Stage::Hash, |_| {
-        let mut meter = Meter::new(steps.observe, Stage::Hash, length);
-        torrent::hash(&path, piece_length, |done| meter.bytes(done)).map_err(read_error)
+    let verity = match options.verity {
+        true => Some(steps.run(Stage::Verity, |place| {
+            let mut meter = Meter::new(steps.observe, Stage::Verity, length);
+            let append = |tree: &[u8]| written.append(tree);
+            verity::append(&path, append, |done| meter.bytes(done))
+                .map_err(|e| place.write_error(path.clone(), e))
+        })?),
+        false => None,
+    };
+    let read_for_verity = verity.as_ref().map_or(0, |_| length);
+    let Followed { hashes, read_back } = steps.run(Stage::Hash, |_| {
+        let followed = written.finish().transpose();
+        followed.unwrap_or_else(|| read(&path, nodes, steps.observe)).map_err(read_error)
     })?;
-    artefacts.insert(ArtefactKind::Image, hashes.whole);
-    let info = torrent::info(hashes, piece_length, options.private, options.torrent)?;
+    artefacts.insert(ArtefactKind::Image, hashes.artefact());
+    let info = torrent::info(hashes, options.private, options.torrent)?;
     let metainfo = torrent::metainfo(info, trackers, &options.web_seeds)?;
     let bytes = metainfo.to_bytes().map_err(|e| PackError::Torrent { reason: e.to_string() })?;
     let file = draft.dir().join(ArtefactKind::Torrent.file_name());
     fs::write(&file, &bytes).map_err(|e| steps.place(Stage::Hash).write_error(file.clone(), e))?;
     artefacts.insert(ArtefactKind::Torrent, add(&file)?);
-    Ok((metainfo, verity))
+    let read_back = read_back + read_for_verity;
+    Ok(Made { metainfo, verity, read_back })
 }
 
-/// Appends the dm-verity tree to the image.
-fn add_tree(path: &Path, place: &Place<'_>, observe: Observer<'_>) -> Result<Verity, PackError> {
-    let error = |e| place.write_error(path.to_owned(), e);
-    let mut meter = Meter::new(observe, Stage::Verity, fs::metadata(path).map_err(error)?.len());
-    verity::append(path, |done| meter.bytes(done)).map_err(error)
+/// Hashes an image that was not followed.
+fn read(path: &Path, nodes: u32, observe: Observer<'_>) -> io::Result<Followed> {
+    let length = fs::metadata(path)?.len();
+    let mut meter = Meter::new(observe, Stage::Hash, length);
+    let piece_length = piece_length::choose(length, nodes);
+    let (hashes, _) = hashes::read(path, piece_length, false, |done| meter.bytes(done))?;
+    Ok(Followed { hashes, read_back: length })
 }
 
 /// Kernel and initrd; returns the kernel's release.

@@ -106,6 +106,7 @@ fn report(packed: &Packed, args: &PackArgs, key: Option<&str>, json: bool) {
             "image_bytes": image,
             "piece_length": packed.piece_length,
             "pieces": pieces,
+            "image_bytes_read_back": packed.read_back,
             "kernel_bytes": length(ArtefactKind::Kernel),
             "initrd_bytes": length(ArtefactKind::Initrd),
             "verity": manifest.verity,

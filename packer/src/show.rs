@@ -106,8 +106,9 @@ fn show_manifest(manifest: &Manifest, json: bool) {
     }
     output::line(&format!("kernel     {}", manifest.kernel_release.as_deref().unwrap_or("none")));
     for (kind, artefact) in &manifest.artefacts {
-        let (size, digest) = (ByteSize(artefact.length), artefact.sha256);
-        output::line(&format!("{:<16} {size:>10}  sha256 {digest}", kind.file_name()));
+        let (size, digest) = (ByteSize(artefact.length), artefact.digest.value());
+        let what = artefact.digest.name();
+        output::line(&format!("{:<16} {size:>10}  {what:<11} {digest}", kind.file_name()));
     }
     for (key, value) in &manifest.build {
         output::line(&format!("{key:<10} {value}"));

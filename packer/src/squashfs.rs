@@ -5,14 +5,14 @@ use std::path::Path;
 use crate::error::PackError;
 use crate::event::{Event, Observer};
 use crate::format::{Compression, ImageFormat};
+use crate::image::Named;
 use crate::meter::Meter;
 use crate::tool::{MKSQUASHFS, Place};
 
 /// What to make.
-#[derive(Debug)]
 pub(crate) struct Job<'a> {
     pub(crate) root: &'a Path,
-    pub(crate) image: &'a Path,
+    pub(crate) image: &'a Named<'a>,
     pub(crate) format: ImageFormat,
     /// Directories whose contents are left out.
     pub(crate) emptied: &'a [&'a str],
@@ -35,7 +35,8 @@ pub(crate) fn make(
 ) -> Result<(), PackError> {
     let format = job.format;
     let mut command = MKSQUASHFS.command();
-    command.arg(job.root).arg(job.image);
+    let image = (job.image)(&mut command)?;
+    command.arg(job.root).arg(image);
     command.args(["-comp", format.compression().name()]).args(level(format));
     command.args(["-b", &format.block_size().to_string()]);
     command.args(["-noappend", "-progress", "-no-recovery"]);

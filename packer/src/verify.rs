@@ -4,15 +4,15 @@ use std::fmt;
 use std::fs;
 use std::io;
 
-use proto::manifest::{Artefact, ArtefactKind, HybridHashes, Manifest};
+use proto::manifest::{Artefact, ArtefactKind, Digest, HybridHashes, Manifest};
 use proto::merkle::BlockTree;
 use proto::metainfo::Metainfo;
 use store::{RevisionDir, StoreError};
 
 use crate::event::{Event, Observer, Stage};
+use crate::hashes::{self, Hashes};
 use crate::meter::Meter;
-use crate::torrent::Hashes;
-use crate::{digest, torrent, verity};
+use crate::{digest, verity};
 
 /// Something that is not as the manifest says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,11 +75,18 @@ fn image(revision: &RevisionDir, manifest: &Manifest, observe: Observer<'_>) -> 
     }
     let piece_length = metainfo.as_ref().map_or(1 << 20, |m| m.info.geometry.piece_length());
     let mut meter = Meter::new(observe, Stage::Hash, expected.length);
-    let hashed = torrent::hash(&revision.image(), piece_length, |done| meter.bytes(done));
-    if let (Some(metainfo), Ok(hashes)) = (&metainfo, &hashed) {
+    // what manifests of version 1 name it by
+    let is_whole = matches!(expected.digest, Digest::Sha256(_));
+    let progress = |done| meter.bytes(done);
+    let hashed = hashes::read(&revision.image(), piece_length, is_whole, progress);
+    if let (Some(metainfo), Ok((hashes, _))) = (&metainfo, &hashed) {
         found.extend(compare_pieces(metainfo, hashes));
     }
-    found.extend(compare(ArtefactKind::Image, &expected, hashed.map(|hashes| hashes.whole)));
+    let artefact = hashed.map(|(hashes, whole)| match whole {
+        Some(whole) => Artefact { length: hashes.length, digest: Digest::Sha256(whole) },
+        None => hashes.artefact(),
+    });
+    found.extend(compare(ArtefactKind::Image, &expected, artefact));
     if let Some(verity) = &manifest.verity {
         let path = revision.image();
         // what cannot be read was told above
@@ -118,7 +125,10 @@ fn compare(
         Ok(actual) if actual.length != expected.length => {
             format!("has {} bytes, not {}", actual.length, expected.length)
         }
-        Ok(actual) => format!("has SHA-256 {}, not {}", actual.sha256, expected.sha256),
+        Ok(actual) => {
+            let (actual, expected) = (actual.digest, expected.digest);
+            format!("has {} {}, not {}", actual.name(), actual.value(), expected.value())
+        }
         Err(e) => e.to_string(),
     };
     Some(damage(kind.file_name(), reason))
@@ -134,7 +144,7 @@ mod tests {
     use proto::merkle;
 
     use super::*;
-    use crate::torrent::TorrentFormat;
+    use crate::torrent::{self, TorrentFormat};
 
     #[test]
     fn both_kinds_of_hashes_are_compared() {
@@ -142,11 +152,11 @@ mod tests {
         let path = dir.path().join("image");
         let bytes: Vec<u8> = (0..=250_u8).cycle().take(100_000).collect();
         fs::write(&path, &bytes).unwrap();
-        let hash = || torrent::hash(&path, 32_768, |_| {}).unwrap();
-        let good = torrent::info(hash(), 32_768, false, TorrentFormat::Hybrid).unwrap();
+        let hash = || hashes::read(&path, 32_768, false, |_| {}).unwrap().0;
+        let good = torrent::info(hash(), false, TorrentFormat::Hybrid).unwrap();
         let mut layer = merkle::layer(&bytes, 32_768);
         layer[2] = Sha256Digest::ZERO;
-        let wrong = torrent::info(hash(), 32_768, false, TorrentFormat::V1).unwrap();
+        let wrong = torrent::info(hash(), false, TorrentFormat::V1).unwrap();
         let wrong = wrong.with_tree(layer).unwrap();
         let compare = |info| compare_pieces(&torrent::metainfo(info, &[], &[]).unwrap(), &hash());
         assert_eq!(compare(good), None);

@@ -3,8 +3,8 @@
 //! What `veritysetup format --hash-offset` writes: superblock, then the hash blocks, topmost level first.
 //! Salt and UUID are no random numbers, so that one image has one tree.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::num::NonZeroU64;
 use std::path::Path;
 
@@ -107,14 +107,18 @@ fn superblock(verity: &Verity) -> Vec<u8> {
     bytes
 }
 
-/// Reads the image at `path`, a multiple of 4 KiB, and appends its tree; `progress` is told the bytes
-/// read so far.
+/// Reads the image at `path`, a multiple of 4 KiB, and gives its tree to `write`, to be put behind it;
+/// `progress` is told the bytes read so far.
 ///
 /// # Errors
 /// Those of reading and writing; [`io::ErrorKind::InvalidData`] for an empty file.
-pub(crate) fn append(path: &Path, mut progress: impl FnMut(u64)) -> io::Result<Verity> {
+pub(crate) fn append(
+    path: &Path,
+    write: impl FnOnce(&[u8]) -> io::Result<()>,
+    mut progress: impl FnMut(u64),
+) -> io::Result<Verity> {
     let tree = of_file(path, u64::MAX, &mut progress)?;
-    OpenOptions::new().append(true).open(path)?.write_all(&tree.bytes)?;
+    write(&tree.bytes)?;
     Ok(tree.verity)
 }
 

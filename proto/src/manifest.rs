@@ -8,12 +8,17 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::hash::{InfoHash, InfoHashV2, Sha256Digest};
+use crate::merkle::{self, Node};
 use crate::metainfo::Metainfo;
 use crate::verity::Verity;
 use crate::versioned::{self, Unfit};
 
-/// Version of the format that this crate writes.
-pub const MANIFEST_VERSION: u32 = 1;
+/// Version of the format that is written. Its image is named by the root of a hash tree, which can be
+/// made while the image is written.
+pub const MANIFEST_VERSION: u32 = 2;
+
+/// Oldest version that is read. Its image is named by the SHA-256 of the whole.
+pub const OLDEST_MANIFEST_VERSION: u32 = 1;
 
 /// Largest manifest accepted, in bytes.
 pub const MAX_MANIFEST_LEN: usize = 256 * 1024;
@@ -52,13 +57,88 @@ impl ArtefactKind {
     }
 }
 
+/// What one part must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Digest {
+    /// SHA-256 of the whole file: of all parts in version 1, of all but the image from version 2 on.
+    Sha256(Sha256Digest),
+    /// Root of the merkle tree over the blocks of 16 KiB (BEP 52), whatever the torrent has: of the
+    /// image from version 2 on.
+    PiecesRoot(Node),
+}
+
+impl Digest {
+    /// What it is called in messages.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Sha256(_) => "SHA-256",
+            Self::PiecesRoot(_) => "pieces root",
+        }
+    }
+
+    /// The 32 bytes.
+    #[must_use]
+    pub fn value(&self) -> Sha256Digest {
+        match self {
+            Self::Sha256(digest) | Self::PiecesRoot(digest) => *digest,
+        }
+    }
+}
+
 /// Length and digest of one part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "ArtefactFields", into = "ArtefactFields")]
 pub struct Artefact {
     /// Bytes.
     pub length: u64,
-    /// SHA-256 of the whole file.
-    pub sha256: Sha256Digest,
+    /// What they must be.
+    pub digest: Digest,
+}
+
+impl Artefact {
+    /// Of a part that is in memory, with the kind of digest that this part has.
+    #[must_use]
+    pub fn of(kind: ArtefactKind, bytes: &[u8]) -> Self {
+        let digest = match kind {
+            ArtefactKind::Image => Digest::PiecesRoot(merkle::pieces_root(&merkle::blocks(bytes))),
+            _ => Digest::Sha256(Sha256Digest::of(bytes)),
+        };
+        Self { length: bytes.len() as u64, digest }
+    }
+}
+
+/// How an [`Artefact`] is written.
+#[derive(Serialize, Deserialize)]
+struct ArtefactFields {
+    length: u64,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    sha256: Option<Sha256Digest>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pieces_root: Option<Node>,
+}
+
+impl TryFrom<ArtefactFields> for Artefact {
+    type Error = &'static str;
+
+    fn try_from(fields: ArtefactFields) -> Result<Self, Self::Error> {
+        let digest = match (fields.sha256, fields.pieces_root) {
+            (Some(digest), None) => Digest::Sha256(digest),
+            (None, Some(root)) => Digest::PiecesRoot(root),
+            _ => return Err("a part has either `sha256` or `pieces_root`"),
+        };
+        Ok(Self { length: fields.length, digest })
+    }
+}
+
+impl From<Artefact> for ArtefactFields {
+    fn from(artefact: Artefact) -> Self {
+        let (sha256, pieces_root) = match artefact.digest {
+            Digest::Sha256(digest) => (Some(digest), None),
+            Digest::PiecesRoot(root) => (None, Some(root)),
+        };
+        Self { length: artefact.length, sha256, pieces_root }
+    }
 }
 
 /// What a hybrid torrent adds to a manifest (BEP 52).
@@ -82,7 +162,7 @@ impl HybridHashes {
 /// What one revision is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// [`MANIFEST_VERSION`].
+    /// [`OLDEST_MANIFEST_VERSION`] to [`MANIFEST_VERSION`].
     pub version: u32,
     /// Name of the image, as in the store.
     pub name: String,
@@ -90,7 +170,7 @@ pub struct Manifest {
     pub artefacts: BTreeMap<ArtefactKind, Artefact>,
     /// SHA-1 of the torrent's `info` (BEP 3).
     pub info_hash: InfoHash,
-    /// The same of BEP 52, when the torrent is hybrid. Optional, so that version 1 stays readable.
+    /// The same of BEP 52, when the torrent is hybrid.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub v2: Option<HybridHashes>,
     /// The dm-verity tree behind the image, when it has one. Who does not know it mounts the image alone.
@@ -114,11 +194,17 @@ pub enum ManifestError {
     #[error("not a valid manifest: {0}")]
     Json(String),
     /// Written by a newer packer.
-    #[error("manifest has version {0}; this program reads version {MANIFEST_VERSION}: update it")]
+    #[error(
+        "manifest has version {0}; this program reads versions {OLDEST_MANIFEST_VERSION} to \
+         {MANIFEST_VERSION}: update it"
+    )]
     Version(u32),
     /// A part that must be there is not.
     #[error("manifest names no {0:?}")]
     Missing(ArtefactKind),
+    /// A part is named by a digest that it cannot have in this version, or by two that differ.
+    #[error("manifest names the {0:?} by a digest that does not fit")]
+    Digest(ArtefactKind),
     /// Image and dm-verity tree do not make up the file.
     #[error("the image has {image} bytes, with its dm-verity tree it must have {wanted}")]
     Verity {
@@ -143,9 +229,23 @@ impl Manifest {
     /// Reads `manifest.json`.
     ///
     /// # Errors
-    /// [`ManifestError`] when it is too large, not JSON, of another version, or lacks a part.
+    /// [`ManifestError`] when it is too large, not JSON, of another version, lacks a part, or names one
+    /// by the wrong digest.
     pub fn parse(bytes: &[u8]) -> Result<Self, ManifestError> {
-        let manifest: Self = versioned::parse(bytes, MAX_MANIFEST_LEN, MANIFEST_VERSION)?;
+        let versions = OLDEST_MANIFEST_VERSION..=MANIFEST_VERSION;
+        let manifest: Self = versioned::parse(bytes, MAX_MANIFEST_LEN, versions)?;
+        for (kind, artefact) in &manifest.artefacts {
+            let tree = manifest.version >= 2 && *kind == ArtefactKind::Image;
+            let fits = match artefact.digest {
+                Digest::Sha256(_) => !tree,
+                Digest::PiecesRoot(root) => {
+                    tree && manifest.v2.is_none_or(|v2| v2.pieces_root == root)
+                }
+            };
+            if !fits {
+                return Err(ManifestError::Digest(*kind));
+            }
+        }
         for kind in [ArtefactKind::Image, ArtefactKind::Torrent] {
             if !manifest.artefacts.contains_key(&kind) {
                 return Err(ManifestError::Missing(kind));
@@ -186,15 +286,16 @@ mod tests {
     use crate::verity::VERITY_SALT;
 
     fn sample() -> Manifest {
-        let artefact = Artefact { length: 5, sha256: Sha256Digest::of(b"hello") };
+        let part = |kind| (kind, Artefact::of(kind, b"hello"));
         Manifest {
             version: MANIFEST_VERSION,
             name: "demo".into(),
-            artefacts: ArtefactKind::ALL.map(|kind| (kind, artefact)).into(),
+            artefacts: ArtefactKind::ALL.map(part).into(),
             info_hash: InfoHash([7; 20]),
             v2: Some(HybridHashes {
                 info_hash: InfoHashV2([8; 32]),
-                pieces_root: Sha256Digest([9; 32]),
+                // of one block: its digest
+                pieces_root: Sha256Digest::of(b"hello"),
             }),
             verity: None,
             kernel_release: Some("6.1.0-1-amd64".into()),
@@ -219,13 +320,58 @@ mod tests {
     }
 
     #[test]
+    fn version_1_names_the_image_by_its_sha256() {
+        let mut old = sample();
+        old.version = 1;
+        let whole = Artefact { length: 5, digest: Digest::Sha256(Sha256Digest::of(b"hello")) };
+        old.artefacts.insert(ArtefactKind::Image, whole);
+        let bytes = old.to_bytes().unwrap();
+        // as version 1 was written
+        let text = String::from_utf8(bytes.clone()).unwrap();
+        assert!(text.contains("\"image\": {\n      \"length\": 5,\n      \"sha256\": \"2cf24d"));
+        assert_eq!(Manifest::parse(&bytes).unwrap(), old);
+        assert_eq!(Manifest::parse(&bytes).unwrap().to_bytes().unwrap(), bytes);
+    }
+
+    #[test]
+    fn a_digest_fits_its_part_and_version() {
+        type Change = fn(&mut Manifest);
+        let root = Digest::PiecesRoot(Sha256Digest::of(b"hello"));
+        let whole = Digest::Sha256(root.value());
+        let refused = |kind, change: &dyn Fn(&mut Manifest)| {
+            let mut other = sample();
+            change(&mut other);
+            let error = Manifest::parse(&other.to_bytes().unwrap());
+            assert_eq!(error, Err(ManifestError::Digest(kind)));
+        };
+        let set = |kind, digest| {
+            move |manifest: &mut Manifest| {
+                manifest.artefacts.insert(kind, Artefact { length: 5, digest });
+            }
+        };
+        refused(ArtefactKind::Image, &set(ArtefactKind::Image, whole));
+        refused(ArtefactKind::Torrent, &set(ArtefactKind::Torrent, root));
+        let changes: [Change; 2] = [
+            |manifest| manifest.version = 1,
+            |manifest| manifest.v2.as_mut().unwrap().pieces_root = Sha256Digest::ZERO,
+        ];
+        for change in changes {
+            refused(ArtefactKind::Image, &change);
+        }
+        let text = String::from_utf8(sample().to_bytes().unwrap()).unwrap();
+        let both = text.replace("\"pieces_root\"", "\"sha256\": \"00\", \"pieces_root\"");
+        assert!(matches!(Manifest::parse(both.as_bytes()), Err(ManifestError::Json(_))));
+    }
+
+    #[test]
     fn a_tree_and_its_image_make_up_the_file() {
         let blocks = NonZeroU64::new(3).unwrap();
         let verity = Verity::new(Sha256Digest([1; 32]), VERITY_SALT, blocks);
         let mut manifest = Manifest { verity, ..sample() };
         let error = Manifest::parse(&manifest.to_bytes().unwrap()).unwrap_err();
         assert_eq!(error, ManifestError::Verity { image: 5, wanted: 5 * 4096 });
-        let image = Artefact { length: 5 * 4096, sha256: Sha256Digest::ZERO };
+        let digest = Digest::PiecesRoot(Sha256Digest::of(b"hello"));
+        let image = Artefact { length: 5 * 4096, digest };
         manifest.artefacts.insert(ArtefactKind::Image, image);
         assert_eq!(Manifest::parse(&manifest.to_bytes().unwrap()).unwrap(), manifest);
     }

@@ -64,6 +64,13 @@ pub fn root(nodes: &[Node], level: u32, height: u32) -> Node {
     nodes.first().copied().unwrap_or(pad)
 }
 
+/// `pieces root` of a file with these blocks, whatever the length of its pieces: the tree has as many
+/// levels as the blocks need.
+#[must_use]
+pub fn pieces_root(blocks: &[Node]) -> Node {
+    root(blocks, 0, blocks.len().next_power_of_two().ilog2())
+}
+
 /// The part of a file's tree that a torrent has: its root and the nodes that stand for pieces. One
 /// that exists fits its geometry, and the pieces hash to the root.
 #[derive(Debug, Clone, PartialEq, Eq)]

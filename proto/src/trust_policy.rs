@@ -100,7 +100,8 @@ impl TrustPolicy {
     /// [`TrustPolicyError`] when it is too large, not JSON of exactly this shape, of another
     /// version, or without keys.
     pub fn parse(bytes: &[u8]) -> Result<Self, TrustPolicyError> {
-        versioned::parse::<Self>(bytes, MAX_TRUST_POLICY_LEN, TRUST_POLICY_VERSION)?.checked()
+        let versions = TRUST_POLICY_VERSION..=TRUST_POLICY_VERSION;
+        versioned::parse::<Self>(bytes, MAX_TRUST_POLICY_LEN, versions)?.checked()
     }
 
     /// Writes the file: the same policy gives the same bytes.

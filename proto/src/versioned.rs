@@ -1,5 +1,7 @@
 //! JSON documents that say in `version` which shape they have.
 
+use std::ops::RangeInclusive;
+
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -19,7 +21,7 @@ pub(crate) enum Unfit {
 pub(crate) fn parse<T: DeserializeOwned>(
     bytes: &[u8],
     limit: usize,
-    wanted: u32,
+    wanted: RangeInclusive<u32>,
 ) -> Result<T, Unfit> {
     #[derive(Deserialize)]
     struct Versioned {
@@ -30,7 +32,7 @@ pub(crate) fn parse<T: DeserializeOwned>(
     }
     let json = |error: serde_json::Error| Unfit::Json(error.to_string());
     let Versioned { version } = serde_json::from_slice(bytes).map_err(json)?;
-    if version != wanted {
+    if !wanted.contains(&version) {
         return Err(Unfit::Version(version));
     }
     serde_json::from_slice(bytes).map_err(json)

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Barrier;
 
-use proto::hash::{InfoHash, Sha256Digest};
+use proto::hash::InfoHash;
 use proto::manifest::{Artefact, ArtefactKind, MANIFEST_VERSION, Manifest};
 use tempfile::TempDir;
 
@@ -33,8 +33,7 @@ fn fill(draft: &Draft, image: &str, version: u32) -> Manifest {
     let artefacts = ArtefactKind::ALL.map(|kind| {
         let text = content(kind);
         fs::write(draft.dir().join(kind.file_name()), &text).unwrap();
-        let sha256 = Sha256Digest::of(text.as_bytes());
-        (kind, Artefact { length: text.len() as u64, sha256 })
+        (kind, Artefact::of(kind, text.as_bytes()))
     });
     Manifest {
         version: MANIFEST_VERSION,
@@ -75,7 +74,7 @@ fn check_invariants(store: &Store) {
         let dir = store.revision(&r).unwrap();
         for (kind, artefact) in dir.manifest().unwrap().artefacts {
             let bytes = fs::read(dir.artefact(kind)).unwrap();
-            assert_eq!(Sha256Digest::of(&bytes), artefact.sha256, "{r} {kind:?}");
+            assert_eq!(Artefact::of(kind, &bytes), artefact, "{r} {kind:?}");
         }
     }
     for r in store.published().unwrap() {

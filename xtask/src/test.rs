@@ -39,6 +39,7 @@ const CALLED_BY_TESTS: &[Program] = &[
     Program::System(Tool::new("git", "the commit that an image was made of", "git", "git")),
     Program::System(Tool::new("setfacl", "access control lists of a packed root", "acl", "acl")),
     Program::System(Tool::new("mkfs.erofs", "EROFS images", "erofs-utils", "erofs-utils")),
+    Program::System(Tool::new("fusermount3", "hashing by who may not mount", "fuse3", "fuse3")),
     Program::System(Tool::new("rpmbuild", "packages of a packed root", "rpm", "rpm-build")),
     Program::System(OPENTRACKER),
     Program::System(Tool::new(
@@ -54,6 +55,7 @@ const CALLED_BY_TESTS: &[Program] = &[
         "veritysetup",
     )),
     Program::System(Tool::new("losetup", "loop devices", "mount", "util-linux")),
+    Program::System(Tool::new("strace", "what mksquashfs takes back", "strace", "strace")),
     Program::System(Tool::new("tar", "roots that come as an archive", "tar", "tar")),
     Program::System(Tool::new("xz", "roots that come as an archive", "xz-utils", "xz")),
     Program::System(Tool::new("umoci", "container images to compare with", "umoci", "umoci")),

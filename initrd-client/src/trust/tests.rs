@@ -21,8 +21,8 @@ fn sample_torrent() -> (Metainfo, Vec<u8>) {
 
 fn sample_manifest() -> Manifest {
     let (metainfo, bytes) = sample_torrent();
-    let image = Artefact { length: 40_000, sha256: Sha256Digest([3; 32]) };
-    let torrent = Artefact { length: bytes.len() as u64, sha256: Sha256Digest::of(&bytes) };
+    let image = Artefact { length: 40_000, digest: Digest::PiecesRoot(Sha256Digest([3; 32])) };
+    let torrent = Artefact::of(ArtefactKind::Torrent, &bytes);
     Manifest {
         version: MANIFEST_VERSION,
         name: "demo".into(),
@@ -91,7 +91,8 @@ fn a_signed_chain_is_accepted() {
         let accepted = super::manifest(&manifest, Some(&signature), &demands).unwrap();
         let trusted = super::torrent(bytes.clone(), Some(accepted), &demands).unwrap();
         let signed = trusted.signed.unwrap();
-        assert_eq!((signed.name.as_str(), signed.sha256), ("demo", Sha256Digest([3; 32])));
+        let digest_of_image = Digest::PiecesRoot(Sha256Digest([3; 32]));
+        assert_eq!((signed.name.as_str(), signed.digest), ("demo", digest_of_image));
         assert_eq!(signed.by.comment.time, Some(UnixTime(1000)));
         assert_eq!(trusted.manifest_sha256, Some(digest));
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use proto::geometry::Geometry;
-use proto::hash::{PieceHash, Sha256Digest};
+use proto::hash::PieceHash;
 use proto::manifest::{Artefact, ArtefactKind, HybridHashes, MANIFEST_VERSION, Manifest};
 use proto::merkle;
 use proto::metainfo::{Info, Metainfo};
@@ -116,16 +116,12 @@ impl Image {
         let tiers = trackers.iter().map(|url| vec![url.clone()]).collect();
         let metainfo = Metainfo::new(info, tiers, Vec::new(), None).unwrap();
         let torrent = metainfo.to_bytes().unwrap();
-        let part =
-            |bytes: &[u8]| Artefact { length: bytes.len() as u64, sha256: Sha256Digest::of(bytes) };
+        let part = |kind, bytes| (kind, Artefact::of(kind, bytes));
         let manifest = Manifest {
             version: MANIFEST_VERSION,
             name: "test".into(),
-            artefacts: [
-                (ArtefactKind::Image, part(&bytes)),
-                (ArtefactKind::Torrent, part(&torrent)),
-            ]
-            .into(),
+            artefacts: [part(ArtefactKind::Image, &bytes), part(ArtefactKind::Torrent, &torrent)]
+                .into(),
             info_hash: metainfo.info_hash,
             v2: HybridHashes::of(&metainfo),
             verity,

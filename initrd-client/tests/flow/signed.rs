@@ -6,7 +6,7 @@ use std::process::Command;
 
 use proto::event::{EventBatch, EventKind};
 use proto::hash::Sha256Digest;
-use proto::manifest::{ArtefactKind, Manifest};
+use proto::manifest::{Artefact, ArtefactKind, Digest, Manifest};
 use proto::signature::PublicKey;
 use proto::trust_policy::TrustPolicy;
 use proto::unix_time::UnixTime;
@@ -127,8 +127,14 @@ pub(crate) fn check(failed: &Value, exit: i32, word: &str, parts: &[&str]) {
 
 /// The manifest with another digest for the image.
 fn of_another_image(manifest: &[u8]) -> Vec<u8> {
+    with_image(manifest, 2, Digest::PiecesRoot(Sha256Digest([9; 32])))
+}
+
+/// The manifest in that version, with that digest for the image.
+fn with_image(manifest: &[u8], version: u32, digest: Digest) -> Vec<u8> {
     let mut manifest = Manifest::parse(manifest).unwrap();
-    manifest.artefacts.get_mut(&ArtefactKind::Image).unwrap().sha256 = Sha256Digest([9; 32]);
+    manifest.version = version;
+    manifest.artefacts.get_mut(&ArtefactKind::Image).unwrap().digest = digest;
     manifest.to_bytes().unwrap()
 }
 
@@ -242,13 +248,43 @@ fn hybrid_torrents_need_no_second_look() {
     assert_eq!(std::fs::read(bed.image.output()).unwrap(), bed.image.bytes);
     std::fs::remove_file(bed.image.output()).unwrap();
     // signed with the root of another image's blocks
+    let root = Sha256Digest([9; 32]);
     let mut manifest = Manifest::parse(&bed.image.manifest).unwrap();
-    manifest.v2.as_mut().unwrap().pieces_root = Sha256Digest([9; 32]);
+    manifest.v2.as_mut().unwrap().pieces_root = root;
+    manifest.artefacts.get_mut(&ArtefactKind::Image).unwrap().digest = Digest::PiecesRoot(root);
     let manifest = manifest.to_bytes().unwrap();
     bed.put("manifest.json", &manifest);
     bed.put_signature(&bed.key.sign(&manifest, "timestamp:1000", &[]));
     let parts = ["names pieces root 0909", "packed wrongly"];
     bed.refused(bed.fetch(&bed.key, &[]), 10, "wrong-torrent", &parts);
+}
+
+#[test]
+fn manifests_of_version_1_name_the_image_by_its_sha256() {
+    let hybrid = |server: &Server| Image::hybrid(300_000, &[server.url("/announce")]);
+    let plain = |server: &Server| Image::noise(300_000, &[server.url("/announce")]);
+    for (make, read_again) in [(&plain as &dyn Fn(&Server) -> Image, true), (&hybrid, false)] {
+        let server = Server::start();
+        let image = make(&server);
+        let bed = Bed::of(server, image);
+        let sign = |digest| {
+            let manifest = with_image(&bed.image.manifest, 1, Digest::Sha256(digest));
+            bed.put("manifest.json", &manifest);
+            bed.put_signature(&bed.key.sign(&manifest, "timestamp:1000", &[]));
+        };
+        sign(Sha256Digest::of(&bed.image.bytes));
+        let mut process = bed.fetch(&bed.key, &[]);
+        process.event("complete");
+        assert_eq!(process.exit(), 0);
+        assert_eq!(std::fs::read(bed.image.output()).unwrap(), bed.image.bytes);
+        std::fs::remove_file(bed.image.output()).unwrap();
+        if read_again {
+            let root = Artefact::of(ArtefactKind::Image, &bed.image.bytes).digest.value();
+            sign(root);
+            let parts = ["the image has SHA-256", "signed manifest of test names"];
+            bed.refused(bed.fetch(&bed.key, &[]), 11, "wrong-image", &parts);
+        }
+    }
 }
 
 #[test]

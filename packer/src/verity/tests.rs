@@ -34,6 +34,12 @@ fn uuid(verity: &Verity) -> String {
 /// Sizes at which the number of levels, or how full they are, changes.
 const SIZES: [u32; 8] = [1, 2, 127, 128, 129, 1000, 128 * 128, 128 * 128 + 1];
 
+/// Writes behind the end of a file.
+fn behind(path: &Path) -> impl FnOnce(&[u8]) -> io::Result<()> {
+    let file = File::options().append(true).open(path);
+    move |bytes| io::Write::write_all(&mut file?, bytes)
+}
+
 #[test]
 fn veritysetup_writes_the_same_bytes() {
     let dir = tempfile::tempdir().unwrap();
@@ -42,7 +48,7 @@ fn veritysetup_writes_the_same_bytes() {
         let theirs = dir.path().join("theirs");
         std::fs::copy(&ours, &theirs).unwrap();
         let mut seen = 0;
-        let verity = append(&ours, |bytes| seen = bytes).unwrap();
+        let verity = append(&ours, behind(&ours), |bytes| seen = bytes).unwrap();
         assert_eq!(seen, u64::from(blocks) * 4096);
         assert_eq!(verity.data_blocks(), u64::from(blocks));
         assert_eq!(std::fs::metadata(&ours).unwrap().len(), verity.length(), "{blocks} blocks");
@@ -73,7 +79,7 @@ fn veritysetup_writes_the_same_bytes() {
 fn veritysetup_reads_what_was_written() {
     let dir = tempfile::tempdir().unwrap();
     let image = image(dir.path(), 300);
-    let verity = append(&image, |_| {}).unwrap();
+    let verity = append(&image, behind(&image), |_| {}).unwrap();
     let (path, offset) =
         (image.to_str().unwrap(), format!("--hash-offset={}", verity.hash_offset()));
     let (done, dump) = veritysetup(&["dump", path, &offset]);

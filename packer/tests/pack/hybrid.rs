@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::support::{events, pack_image, packer, run, scratch, small_root, stderr, text};
+use crate::support::{events, noise, pack_image, packer, run, scratch, small_root, stderr, text};
 
 /// What libtorrent reads from a torrent, and what it makes of the image beside it. The distribution's
 /// interpreter: the binding is for that one.
@@ -27,17 +27,6 @@ def hashes(info):
     return [str(both.v1), str(both.v2), str(info.files().root(0)), both.has_v1() and both.has_v2()]
 print(json.dumps({"ours": hashes(info), "own": hashes(own), "pieces": info.num_pieces()}))
 "#;
-
-fn noise(length: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut byte = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()[3]
-    };
-    (0..length).map(|_| byte()).collect()
-}
 
 fn read(packed: &Value) -> Value {
     let path = packed["path"].as_str().unwrap();

@@ -1,6 +1,7 @@
 //! `bee-packer` as its users see it: run as a program, on real files. Needs root, the programs
-//! that it runs (mksquashfs, dracut, mmdebstrap, gzip, zstd, xz), and attr, cpio, cryptsetup-bin, git, libcap2-bin, minisign,
-//! openssh-client, openssl, skopeo, tar, umoci and util-linux for the tests, one of which fetches packages from
+//! that it runs (mksquashfs, dracut, mmdebstrap, fusermount3, gzip, zstd, xz), and attr, cpio, cryptsetup-bin, git,
+//! libcap2-bin, minisign, openssh-client, openssl, skopeo, strace, tar, umoci and util-linux for the tests, one of which
+//! fetches packages from
 //! the host's Debian mirror.
 
 #![cfg(test)]
@@ -18,6 +19,7 @@ mod layout;
 mod manage;
 mod nodes;
 mod oci;
+mod onepass;
 mod order;
 mod preserve;
 mod recipe;

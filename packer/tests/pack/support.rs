@@ -73,6 +73,18 @@ pub(crate) fn small_root(dir: &Path) -> PathBuf {
     root
 }
 
+/// Bytes that no compressor makes fewer.
+pub(crate) fn noise(length: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut byte = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()[3]
+    };
+    (0..length).map(|_| byte()).collect()
+}
+
 /// An image that is mounted through a loop device, and unmounted on drop.
 #[derive(Debug)]
 pub(crate) struct Mounted(pub(crate) PathBuf);

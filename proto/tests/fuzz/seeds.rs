@@ -219,11 +219,10 @@ fn extended() -> Vec<u8> {
 }
 
 fn manifest() -> Vec<u8> {
-    let artefact = Artefact { length: 5, sha256: Sha256Digest::of(b"hello") };
     let manifest = Manifest {
         version: proto::manifest::MANIFEST_VERSION,
         name: "demo".into(),
-        artefacts: ArtefactKind::ALL.map(|kind| (kind, artefact)).into(),
+        artefacts: ArtefactKind::ALL.map(|kind| (kind, Artefact::of(kind, b"hello"))).into(),
         info_hash: InfoHash([7; 20]),
         v2: None,
         verity: None,

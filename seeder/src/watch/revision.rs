@@ -5,8 +5,8 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
-use proto::hash::{InfoHash, Sha256Digest};
-use proto::manifest::ArtefactKind;
+use proto::hash::InfoHash;
+use proto::manifest::{Artefact, ArtefactKind};
 use proto::metainfo::Metainfo;
 use store::{RevisionDir, StoreError};
 use swarm::storage::{FileStorage, FileStorageError, Storage};
@@ -86,7 +86,7 @@ pub(super) fn open(dir: &RevisionDir) -> Result<Opened, RevisionError> {
         });
     }
     let stated = manifest.artefact(ArtefactKind::Torrent);
-    if stated.is_none_or(|stated| stated.sha256 != Sha256Digest::of(&bytes)) {
+    if stated != Some(Artefact::of(ArtefactKind::Torrent, &bytes)) {
         return Err(RevisionError::AlteredTorrent);
     }
     let storage =

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use proto::geometry::Geometry;
-use proto::hash::{PieceHash, Sha256Digest};
+use proto::hash::PieceHash;
 use proto::manifest::{Artefact, ArtefactKind, MANIFEST_VERSION, Manifest};
 use proto::metainfo::{Info, Metainfo};
 use store::{Channel, RevisionRef, Store};
@@ -56,8 +56,7 @@ pub(crate) fn pack(store: &Store, name: &str, image: &[u8], trackers: &[&str]) -
     };
     for (kind, bytes) in parts {
         fs::write(draft.dir().join(kind.file_name()), &bytes).unwrap();
-        let artefact = Artefact { length: bytes.len() as u64, sha256: Sha256Digest::of(&bytes) };
-        manifest.artefacts.insert(kind, artefact);
+        manifest.artefacts.insert(kind, Artefact::of(kind, &bytes));
     }
     store.commit(draft, &manifest).unwrap().revision.reference().clone()
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use lab::{BitRate, Cmd, Lab, LabConfig, Link, Node, Proc, Scratch, program};
 use proto::geometry::Geometry;
-use proto::hash::{InfoHash, PieceHash, Sha256Digest};
+use proto::hash::{InfoHash, PieceHash};
 use proto::manifest::{Artefact, ArtefactKind, HybridHashes, MANIFEST_VERSION, Manifest};
 use proto::merkle;
 use proto::metainfo::{Info, Metainfo};
@@ -129,8 +129,7 @@ impl Cluster {
             (ArtefactKind::Initrd, b"initrd"),
         ] {
             fs::write(draft.dir().join(kind.file_name()), bytes).unwrap();
-            let artefact = Artefact { length: bytes.len() as u64, sha256: Sha256Digest::of(bytes) };
-            manifest.artefacts.insert(kind, artefact);
+            manifest.artefacts.insert(kind, Artefact::of(kind, bytes));
         }
         let revision = self.store.commit(draft, &manifest).unwrap().revision;
         let reference = revision.reference().clone();

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use lab::client::nginx;
 use lab::{BitRate, Cmd, Node, Proc, http, program};
 use proto::hash::Sha256Digest;
-use proto::manifest::{ArtefactKind, Manifest};
+use proto::manifest::{ArtefactKind, Digest, Manifest};
 use serde_json::Value;
 use store::{RevisionRef, Store};
 
@@ -237,7 +237,8 @@ fn nodes_take_what_is_signed_and_nothing_else() {
     let wrong = |name: &str, revision: &RevisionRef| {
         let path = mirror.copy(name, &site, revision).join("manifest.json");
         let mut manifest = Manifest::parse(&fs::read(&path).unwrap()).unwrap();
-        manifest.artefacts.get_mut(&ArtefactKind::Image).unwrap().sha256 = Sha256Digest([9; 32]);
+        let image = manifest.artefacts.get_mut(&ArtefactKind::Image).unwrap();
+        image.digest = Digest::PiecesRoot(Sha256Digest([9; 32]));
         if let Some(v2) = &mut manifest.v2 {
             v2.pieces_root = Sha256Digest([9; 32]);
         }

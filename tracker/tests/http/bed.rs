@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use beeswarm_tracker::{Config, Handle, Server};
-use proto::hash::{InfoHash, Sha256Digest};
+use proto::hash::InfoHash;
 use proto::manifest::{Artefact, ArtefactKind, MANIFEST_VERSION, Manifest};
 use store::{Channel, RevisionRef, Store};
 
@@ -142,8 +142,7 @@ pub(crate) fn add_revision(
         }
         let content = format!("{name} {info_hash} {}", kind.file_name());
         std::fs::write(draft.dir().join(kind.file_name()), &content).unwrap();
-        let length = u64::try_from(content.len()).unwrap();
-        artefacts.insert(kind, Artefact { length, sha256: Sha256Digest::of(content.as_bytes()) });
+        artefacts.insert(kind, Artefact::of(kind, content.as_bytes()));
     }
     let manifest = Manifest {
         version: MANIFEST_VERSION,

@@ -9,7 +9,6 @@ use anyhow::{Context as _, ensure};
 use clap::Parser;
 use lab::client::{CURL, nginx};
 use lab::{Cmd, Node, Proc};
-use proto::hash::Sha256Digest;
 use proto::manifest::{Artefact, ArtefactKind, MANIFEST_VERSION, Manifest};
 use proto::units::ByteSize;
 use serde::Serialize;
@@ -214,8 +213,7 @@ fn shelf(bed: &Bed, content: &Content) -> anyhow::Result<Shelf> {
         (ArtefactKind::Initrd, b"initrd"),
     ] {
         fs::write(draft.dir().join(kind.file_name()), bytes)?;
-        let artefact = Artefact { length: bytes.len() as u64, sha256: Sha256Digest::of(bytes) };
-        manifest.artefacts.insert(kind, artefact);
+        manifest.artefacts.insert(kind, Artefact::of(kind, bytes));
     }
     let committed = store.commit(draft, &manifest)?.revision;
     let reference = committed.reference().clone();

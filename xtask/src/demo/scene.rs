@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use lab::{Accelerator, Lab, LabConfig, Link, Node, Relay, Scratch, VmConfig};
+use proto::hash::Sha256Digest;
 use proto::manifest::ArtefactKind;
 use proto::verity::Verity;
 
@@ -229,8 +230,9 @@ impl Scene {
     }
 
     fn sha256(&self) -> Result<String> {
-        let artefact = self.image.manifest.artefact(ArtefactKind::Image);
-        Ok(artefact.context("the manifest names no image")?.sha256.to_string())
+        let path = self.image.revision.join(ArtefactKind::Image.file_name());
+        let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        Ok(Sha256Digest::of(&bytes).to_string())
     }
 
     fn boot_limit(&self) -> Duration {

@@ -3,6 +3,7 @@
 //! The kernel adds up all children of a process. So each program is run by a process of its own, this
 //! one again, which has no other child.
 
+use std::io::Read as _;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -23,6 +24,8 @@ pub(super) struct Used {
     pub(super) memory: u64,
     /// Bytes read from a disk.
     pub(super) disk: u64,
+    /// Bytes of the image that were read again to hash it, if the program says it.
+    pub(super) read_back: Option<u64>,
 }
 
 /// Arguments of the hidden `bench measure`.
@@ -51,7 +54,10 @@ pub(crate) fn measure(args: &MeasureArgs) -> anyhow::Result<()> {
     let start = Instant::now();
     let (program, rest) = args.command.split_first().context("no command")?;
     // its own output must not mix with the line that is read
-    let status = Command::new(program).args(rest).stdout(Stdio::null()).status()?;
+    let mut child = Command::new(program).args(rest).stdout(Stdio::piped()).spawn()?;
+    let mut said = Vec::new();
+    child.stdout.take().context("no output")?.read_to_end(&mut said)?;
+    let status = child.wait()?;
     let seconds = start.elapsed().as_secs_f64();
     ensure!(status.success(), "it ended with {status}");
     let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
@@ -62,7 +68,29 @@ pub(crate) fn measure(args: &MeasureArgs) -> anyhow::Result<()> {
         // the kernel counts memory in KiB, and reading in sectors
         memory: u64::try_from(usage.max_rss())? * 1024,
         disk: u64::try_from(usage.block_reads())? * 512,
+        read_back: read_back(&said),
     };
     crate::workspace::say(serde_json::to_string(&used)?);
     Ok(())
+}
+
+/// What the event `complete` of bee-packer says.
+fn read_back(said: &[u8]) -> Option<u64> {
+    let last = said.trim_ascii_end().rsplit(|byte| *byte == b'\n').next()?;
+    let event: serde_json::Value = serde_json::from_slice(last).ok()?;
+    event.get("image_bytes_read_back")?.as_u64()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_read_again_is_in_the_last_event() {
+        let said = b"{\"event\":\"done\"}\n{\"event\":\"complete\",\"image_bytes_read_back\":7}\n";
+        assert_eq!(read_back(said), Some(7));
+        for other in [&b""[..], b"Parallel mksquashfs\n", b"{\"event\":\"complete\"}"] {
+            assert_eq!(read_back(other), None);
+        }
+    }
 }
