@@ -21,6 +21,7 @@ mod initrd_cli;
 mod keys;
 mod manage;
 mod node_list;
+mod order;
 mod output;
 mod prune;
 mod reimage;
