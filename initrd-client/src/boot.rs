@@ -25,7 +25,7 @@ mod verity;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use proto::event::{EventKind, Stall, StallCause};
+use proto::event::{EventBatch, EventKind, Stall, StallCause};
 use proto::kernel_args::KernelArgs;
 use proto::node_id::NodeId;
 use proto::trust_policy::TRUST_POLICY_PATH;
@@ -186,8 +186,13 @@ impl Context {
 
     fn report_to(&self, base_url: Option<&str>, narrator: &mut Narrator) {
         if let (Some(base_url), Some(node)) = (base_url, self.node()) {
-            let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
-            narrator.report_to(base_url, node, boot_id.unwrap_or_default().trim().to_owned());
+            let text = |path| std::fs::read_to_string(path).ok();
+            let boot_id = text("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+            let mut about = EventBatch::new(boot_id.trim().to_owned());
+            about.token.clone_from(&self.args.token);
+            about.macs = network::addresses(&network::cards(&Self::surroundings().net));
+            about.uuid = text("/sys/class/dmi/id/product_uuid");
+            narrator.report_to(base_url, node, about);
         }
     }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use proto::event::EventBatch;
 use proto::kernel_args::{Pin, Source};
 use proto::node_id::NodeId;
 use proto::signature::PublicKey;
@@ -133,7 +134,7 @@ pub async fn run(options: FetchOptions, narrator: &mut Narrator) -> Result<(), F
     let net = Path::new("/sys/class/net");
     let node = options.node.or_else(|| network::node_id(&network::cards(net)));
     if let (Some(report), Some(node)) = (&options.report, node) {
-        narrator.report_to(report, node, boot_id());
+        narrator.report_to(report, node, EventBatch::new(boot_id()));
     }
     let surroundings = Surroundings { net: net.into(), resolver: None };
     let demands = demands(&options).map_err(FetchError::Policy)?;

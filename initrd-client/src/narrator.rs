@@ -8,7 +8,7 @@ use std::fmt::Debug;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use proto::event::{EventKind, FetchProgress, Stall, StallCause};
+use proto::event::{EventBatch, EventKind, FetchProgress, Stall, StallCause};
 use proto::node_id::NodeId;
 use serde_json::{Value, json};
 use swarm::report::Reporter;
@@ -84,11 +84,11 @@ impl Narrator {
     }
 
     /// Sends events to the tracker at `base_url` from now on, and those that happened before.
-    pub fn report_to(&mut self, base_url: &str, node: NodeId, boot_id: String) {
+    pub fn report_to(&mut self, base_url: &str, node: NodeId, about: EventBatch) {
         if self.reporter.is_some() {
             return;
         }
-        let reporter = Reporter::start(base_url, node, boot_id);
+        let reporter = Reporter::start(base_url, node, about);
         for kind in self.backlog.drain(..) {
             reporter.send(kind);
         }

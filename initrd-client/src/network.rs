@@ -53,6 +53,13 @@ pub fn node_id(cards: &[Card]) -> Option<NodeId> {
     best.mac
 }
 
+/// The addresses of what is made of hardware: they tell the tracker that this is one node, whichever card
+/// it boots from.
+#[must_use]
+pub fn addresses(cards: &[Card]) -> Vec<NodeId> {
+    cards.iter().filter(|card| card.physical).filter_map(|card| card.mac).collect()
+}
+
 /// Why nothing can be reached, as far as the cards know; `None` when a link is up.
 #[must_use]
 pub fn diagnose(cards: &[Card]) -> Option<Stall> {
@@ -99,6 +106,7 @@ mod tests {
         let cards = cards(dir.path());
         assert_eq!(cards.len(), 3, "{cards:?}");
         assert_eq!(node_id(&cards).unwrap().to_string(), "52:54:00:00:00:03");
+        assert_eq!(addresses(&cards), [2, 3].map(|n| NodeId([0x52, 0x54, 0, 0, 0, n])));
         assert_eq!(diagnose(&cards), None);
     }
 

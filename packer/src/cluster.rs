@@ -21,10 +21,13 @@ impl TrackerArgs {
     }
 }
 
+/// Scheme, host and port of a tracker; its announce URL does as well.
+pub(crate) fn origin(url: &str) -> &str {
+    url.trim_end_matches('/').trim_end_matches("/announce").trim_end_matches('/')
+}
+
 fn ask(url: &str) -> anyhow::Result<Usage> {
-    // the announce URL does as well
-    let origin = url.trim_end_matches('/').trim_end_matches("/announce").trim_end_matches('/');
-    let url = format!("{origin}{USAGE_PATH}");
+    let url = format!("{}{USAGE_PATH}", origin(url));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let limits = Limits { max_body: MAX_USAGE_LEN, ..Limits::default() };
     let response = runtime

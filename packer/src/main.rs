@@ -27,6 +27,7 @@ mod reimage;
 mod run;
 mod show;
 mod status;
+mod target;
 mod unsigned;
 
 fn main() -> ExitCode {

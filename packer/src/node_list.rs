@@ -13,6 +13,41 @@ use proto::node_id::NodeId;
 /// # Errors
 /// For a name that `ethers` does not have, a file that cannot be read, or no node at all.
 pub(crate) fn read(list: &str, ethers: &Path) -> anyhow::Result<Vec<NodeId>> {
+    let mut names = None;
+    let mut nodes = BTreeSet::new();
+    for word in &split(list)? {
+        let found = resolve(word, ethers, &mut names)?;
+        if found.is_empty() {
+            bail!(
+                "node {word:?} is neither a MAC address like 52:54:00:12:34:56 nor a name in {}",
+                ethers.display()
+            );
+        }
+        nodes.extend(found);
+    }
+    Ok(nodes.into_iter().collect())
+}
+
+/// The same for a tracker, which has names of its own: what `ethers` does not have is left to it.
+///
+/// # Errors
+/// For a file that cannot be read, or no node at all.
+pub(crate) fn words(list: &str, ethers: &Path) -> anyhow::Result<Vec<String>> {
+    let mut names = None;
+    let mut nodes = BTreeSet::new();
+    for word in split(list)? {
+        let found = resolve(&word, ethers, &mut names)?;
+        if found.is_empty() {
+            nodes.insert(word);
+        } else {
+            nodes.extend(found.iter().map(ToString::to_string));
+        }
+    }
+    Ok(nodes.into_iter().collect())
+}
+
+/// The words of `--nodes`, those in files among them.
+fn split(list: &str) -> anyhow::Result<Vec<String>> {
     let mut words = Vec::new();
     for word in list.split([',', ' ']).filter(|word| !word.is_empty()) {
         match word.strip_prefix('@') {
@@ -24,31 +59,27 @@ pub(crate) fn read(list: &str, ethers: &Path) -> anyhow::Result<Vec<NodeId>> {
             None => words.push(word.to_owned()),
         }
     }
-    let mut names = None;
-    let mut nodes = BTreeSet::new();
-    for word in &words {
-        if let Ok(node) = word.parse() {
-            nodes.insert(node);
-            continue;
-        }
-        let known = match &names {
-            Some(known) => known,
-            None => names.insert(table(ethers)?),
-        };
-        let found: Vec<_> = known.iter().filter(|(_, name)| name == word).collect();
-        if found.is_empty() {
-            bail!(
-                "node {word:?} is neither a MAC address like 52:54:00:12:34:56 nor a name in {}",
-                ethers.display()
-            );
-        }
-        // a host with several cards may boot from any of them
-        nodes.extend(found.into_iter().map(|(node, _)| *node));
-    }
-    if nodes.is_empty() {
+    if words.is_empty() {
         bail!("--nodes names no node");
     }
-    Ok(nodes.into_iter().collect())
+    Ok(words)
+}
+
+/// The addresses behind a word; `names` is read when it is needed first. A host with several cards may boot
+/// from any of them.
+fn resolve(
+    word: &str,
+    ethers: &Path,
+    names: &mut Option<Vec<(NodeId, String)>>,
+) -> anyhow::Result<Vec<NodeId>> {
+    if let Ok(node) = word.parse() {
+        return Ok(vec![node]);
+    }
+    let known = match names {
+        Some(known) => known,
+        None => names.insert(table(ethers)?),
+    };
+    Ok(known.iter().filter(|(_, name)| name == word).map(|(node, _)| *node).collect())
 }
 
 /// The words of each line that has some.
@@ -102,6 +133,8 @@ mod tests {
             let error = read(bad, &ethers).unwrap_err().to_string();
             assert!(error.contains(word), "{error}");
         }
+        let known = words("node2,n77,52-54-00-00-00-12", &ethers).unwrap();
+        assert_eq!(known, ["52:54:00:00:00:02", "52:54:00:00:00:12", "n77"]);
         let missing = read("node1", &dir.path().join("none")).unwrap_err().to_string();
         assert!(missing.contains("neither a MAC"), "{missing}");
     }

@@ -7,7 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use proto::manifest::{Artefact, ArtefactKind, HybridHashes, MANIFEST_VERSION, Manifest};
+use proto::manifest::{
+    ARGUMENTS_FACT, ARGUMENTS_KNOWN, Artefact, ArtefactKind, HybridHashes, MANIFEST_VERSION,
+    Manifest,
+};
 use proto::metainfo::Metainfo;
 use proto::signature::{KeyIds, SIGNATURE_FILE};
 use proto::unix_time::UnixTime;
@@ -182,6 +185,9 @@ pub fn pack(options: &Options, observe: Observer<'_>) -> Result<Packed, PackErro
         facts.push((TRUSTED_KEYS, KeyIds::of(&policy.keys).to_string()));
     }
     facts.push(("packer", concat!("bee-packer ", env!("CARGO_PKG_VERSION")).to_owned()));
+    if matches!(options.boot, Boot::Made { .. }) {
+        facts.push((ARGUMENTS_FACT, ARGUMENTS_KNOWN.to_owned()));
+    }
     let facts = facts.into_iter().chain(root.facts);
     let manifest = Manifest {
         version: MANIFEST_VERSION,

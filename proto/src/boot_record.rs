@@ -36,6 +36,9 @@ pub struct BootRecord {
     /// Node id used for events.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub node: Option<NodeId>,
+    /// `beeswarm.token=`, shown with events.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub token: Option<String>,
     /// Digest of the manifest, when there was one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub manifest_sha256: Option<Sha256Digest>,
@@ -116,6 +119,7 @@ mod tests {
             trackers: vec![vec!["http://10.0.0.1:6969/announce".into()]],
             report: None,
             node: Some("52:54:00:00:00:01".parse().unwrap()),
+            token: Some("00ff".into()),
             manifest_sha256: Some(Sha256Digest([2; 32])),
             signed_by: Some("E7620F1842B4E81F".into()),
             verity: Some(VerityRecord {

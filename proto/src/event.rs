@@ -5,6 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::node_id::NodeId;
+
 /// Version of the batch format.
 pub const EVENT_VERSION: u32 = 1;
 
@@ -13,6 +15,12 @@ pub const MAX_BATCH_LEN: usize = 64 * 1024;
 
 /// Most events in one batch.
 pub const MAX_BATCH_EVENTS: usize = 256;
+
+/// Most addresses of one node that are kept from a batch.
+pub const MAX_MACS: usize = 16;
+
+/// Longest token, in bytes.
+pub const MAX_TOKEN_LEN: usize = 128;
 
 /// Longest text kept from an event, in characters.
 pub const MAX_TEXT_LEN: usize = 500;
@@ -24,6 +32,15 @@ pub struct EventBatch {
     pub version: u32,
     /// Names one boot of the node (`/proc/sys/kernel/random/boot_id`).
     pub boot_id: String,
+    /// `beeswarm.token=` of this boot, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+    /// Addresses of the node's network cards, the one in the URL or not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub macs: Vec<NodeId>,
+    /// What the board calls itself (SMBIOS), as `/sys/class/dmi/id/product_uuid` has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uuid: Option<String>,
     /// In the order they happened.
     pub events: Vec<Event>,
 }
@@ -276,6 +293,19 @@ pub enum EventError {
 }
 
 impl EventBatch {
+    /// A batch of one boot without events, and without anything else that may be left out.
+    #[must_use]
+    pub fn new(boot_id: String) -> Self {
+        Self {
+            version: EVENT_VERSION,
+            boot_id,
+            token: None,
+            macs: Vec::new(),
+            uuid: None,
+            events: Vec::new(),
+        }
+    }
+
     /// Reads a batch and cuts its texts to [`MAX_TEXT_LEN`].
     ///
     /// # Errors
@@ -295,6 +325,9 @@ impl EventBatch {
         if batch.boot_id.is_empty() || batch.boot_id.len() > 64 {
             return Err(EventError::BootId);
         }
+        batch.token = batch.token.filter(|token| token.len() <= MAX_TOKEN_LEN);
+        batch.macs.truncate(MAX_MACS);
+        batch.uuid = batch.uuid.as_deref().and_then(uuid);
         for event in &mut batch.events {
             match &mut event.kind {
                 EventKind::Discover { source: text }
@@ -316,6 +349,18 @@ impl EventBatch {
         }
         Ok(batch)
     }
+}
+
+/// A UUID in lower case; `None` for what is none, and for what boards without one say.
+fn uuid(text: &str) -> Option<String> {
+    let text = text.trim().to_ascii_lowercase();
+    let shape = |(at, b): (usize, u8)| match at {
+        8 | 13 | 18 | 23 => b == b'-',
+        _ => b.is_ascii_hexdigit(),
+    };
+    let is_uuid = text.len() == 36 && text.bytes().enumerate().all(shape);
+    let says_something = ['0', 'f'].iter().all(|d| text.chars().any(|c| c != '-' && c != *d));
+    (is_uuid && says_something).then_some(text)
 }
 
 fn cut(text: &mut String) {
@@ -368,7 +413,14 @@ mod tests {
         ];
         let events =
             (1..).zip(kinds).map(|(seq, kind)| Event { seq, uptime_ms: seq * 10, kind }).collect();
-        let batch = EventBatch { version: EVENT_VERSION, boot_id: "b".into(), events };
+        let batch = EventBatch {
+            version: EVENT_VERSION,
+            boot_id: "b".into(),
+            token: Some("t".into()),
+            macs: vec![NodeId([1; 6])],
+            uuid: Some("03000200-0400-0500-0006-000700080009".into()),
+            events,
+        };
         let json = serde_json::to_vec(&batch).unwrap();
         assert_eq!(EventBatch::parse(&json).unwrap(), batch);
         for event in &batch.events {
@@ -392,6 +444,26 @@ mod tests {
         for (event, expected) in [(2, Some(Refusal::Unknown)), (3, None)] {
             let kind = &batch.events[event].kind;
             assert!(matches!(kind, EventKind::Failed { refused, .. } if *refused == expected));
+        }
+    }
+
+    #[test]
+    fn only_what_can_be_an_identity_is_kept() {
+        let token = "t".repeat(MAX_TOKEN_LEN + 1);
+        let macs = vec!["\"52:54:00:00:00:01\""; MAX_MACS + 1].join(",");
+        for (uuid, kept) in [
+            ("4C4C4544-0042-3510-8052-B4C04F4A3332\\n", true),
+            ("00000000-0000-0000-0000-000000000000", false),
+            ("FFFFFFFF-FFFF-FFFF-FFFF-FFFFFFFFFFFF", false),
+            ("4C4C4544-0042-3510-8052-B4C04F4A333", false),
+            ("Not Settable", false),
+        ] {
+            let text = format!(
+                r#"{{"version":1,"boot_id":"b","token":"{token}","macs":[{macs}],"uuid":"{uuid}","events":[]}}"#
+            );
+            let batch = EventBatch::parse(text.as_bytes()).unwrap();
+            assert_eq!((batch.token, batch.macs.len()), (None, MAX_MACS));
+            assert_eq!(batch.uuid.is_some(), kept, "{uuid}");
         }
     }
 

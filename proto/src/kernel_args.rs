@@ -64,6 +64,8 @@ pub struct KernelArgs {
     pub report: Option<String>,
     /// `beeswarm.node=`, else `BOOTIF=`.
     pub node: Option<NodeId>,
+    /// `beeswarm.token=`: shown with events; proves that the boot script came from the tracker.
+    pub token: Option<String>,
     /// `beeswarm.overlay=`
     pub overlay: Overlay,
     /// `beeswarm.upload_limit=`
@@ -113,7 +115,7 @@ pub enum KernelArgsError {
     },
     /// A `beeswarm.` argument that does not exist.
     #[error(
-        "unknown kernel argument {0}; known are beeswarm.pin, .key, .tracker, .report, .node, .overlay, .upload_limit, .download_limit, .listen, .lsd, .verity, .record_order"
+        "unknown kernel argument {0}; known are beeswarm.pin, .key, .tracker, .report, .node, .token, .overlay, .upload_limit, .download_limit, .listen, .lsd, .verity, .record_order"
     )]
     Unknown(String),
     /// Longer than any kernel accepts.
@@ -152,6 +154,7 @@ impl KernelArgs {
             trackers: Vec::new(),
             report: None,
             node: None,
+            token: None,
             overlay: Overlay::default(),
             upload_limit: None,
             download_limit: None,
@@ -175,6 +178,7 @@ impl KernelArgs {
                     args.node =
                         Some(typed("beeswarm.node", value, "a MAC address like 52:54:00:12:34:56")?)
                 }
+                "beeswarm.token" => args.token = Some(value.to_owned()),
                 "beeswarm.overlay" => args.overlay = overlay(value)?,
                 "beeswarm.upload_limit" => {
                     args.upload_limit =
@@ -328,7 +332,7 @@ mod tests {
              beeswarm.pin=sha256:{hex} beeswarm.tracker=http://10.0.0.1:6969/announce \
              beeswarm.key=RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3 \
              beeswarm.tracker=http://10.0.0.2:6969/announce beeswarm.overlay=tmpfs:512MiB \
-             BOOTIF=01-52-54-00-00-00-07 beeswarm.upload_limit=800Mbit \
+             BOOTIF=01-52-54-00-00-00-07 beeswarm.token=00ff beeswarm.upload_limit=800Mbit \
              beeswarm.download_limit=2MiB console=\"ttyS0 115200\"\n"
         );
         let args = KernelArgs::parse(&line).unwrap();
@@ -342,6 +346,7 @@ mod tests {
         assert_eq!(args.keys[0].id().to_string(), "E7620F1842B4E81F");
         assert_eq!(args.trackers.len(), 2);
         assert_eq!(args.node.unwrap().to_string(), "52:54:00:00:00:07");
+        assert_eq!(args.token.as_deref(), Some("00ff"));
         assert_eq!(args.overlay.size, Some(ByteSize(512 << 20)));
         assert_eq!(args.upload_limit, Some(ByteRate(100_000_000)));
         assert_eq!(args.download_limit, Some(ByteRate(2 << 20)));

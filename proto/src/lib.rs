@@ -6,6 +6,7 @@
 //! hostile: every length is bounded before anything is allocated for it, and nothing panics.
 
 pub mod announce;
+pub mod assign;
 pub mod bencode;
 pub mod bitfield;
 pub mod boot_record;

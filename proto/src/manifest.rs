@@ -225,7 +225,21 @@ impl From<Unfit> for ManifestError {
     }
 }
 
+/// Key in [`Manifest::build`]: words for kernel arguments beyond the first version's that the client in
+/// the initrd knows. A client refuses an argument that it does not know, so the tracker has to ask first.
+pub const ARGUMENTS_FACT: &str = "kernel-arguments";
+
+/// What the clients of this version know beyond those of the first.
+pub const ARGUMENTS_KNOWN: &str = "token";
+
 impl Manifest {
+    /// Whether the client in the initrd knows `beeswarm.WORD=`, as far as the packer knew.
+    #[must_use]
+    pub fn takes_argument(&self, word: &str) -> bool {
+        let known = self.build.get(ARGUMENTS_FACT);
+        known.is_some_and(|known| known.split(' ').any(|known| known == word))
+    }
+
     /// Reads `manifest.json`.
     ///
     /// # Errors

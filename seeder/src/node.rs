@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto::boot_record::{BootRecord, BootRecordError};
-use proto::event::EventKind;
+use proto::event::{EventBatch, EventKind};
 use proto::hash::InfoHash;
 use proto::metainfo::Metainfo;
 use swarm::Role;
@@ -249,5 +249,7 @@ impl Prepared {
 fn reporter(record: &BootRecord) -> Option<Reporter> {
     let (base, node) = (record.report.as_deref()?, record.node?);
     let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
-    Some(Reporter::start(base, node, boot_id.trim().to_owned()))
+    let mut about = EventBatch::new(boot_id.trim().to_owned());
+    about.token.clone_from(&record.token);
+    Some(Reporter::start(base, node, about))
 }

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use proto::event::{EVENT_VERSION, Event, EventBatch, EventKind, MAX_BATCH_EVENTS};
+use proto::event::{Event, EventBatch, EventKind, MAX_BATCH_EVENTS};
 use proto::node_id::NodeId;
 use tokio::sync::{Notify, watch};
 use tokio_util::task::TaskTracker;
@@ -43,14 +43,15 @@ struct Queue {
 }
 
 impl Reporter {
-    /// Starts reporting to `base_url` (`http://tracker:6969`) for a node. Needs a tokio runtime.
+    /// Starts reporting to `base_url` (`http://tracker:6969`) for a node; every batch says what `about`
+    /// says of boot and node. Needs a tokio runtime.
     #[must_use]
-    pub fn start(base_url: &str, node: NodeId, boot_id: String) -> Self {
+    pub fn start(base_url: &str, node: NodeId, about: EventBatch) -> Self {
         let url = format!("{}/api/v1/nodes/{node}/events", base_url.trim_end_matches('/'));
         let queue = Queue { events: VecDeque::new(), next_seq: 0, flushing: false };
         let shared = Arc::new(Shared { queue: Mutex::new(queue), wake: Notify::new() });
         let (idle_tx, idle) = watch::channel(true);
-        let task = tasks::spawn(&TaskTracker::new(), run(shared.clone(), url, boot_id, idle_tx));
+        let task = tasks::spawn(&TaskTracker::new(), run(shared.clone(), url, about, idle_tx));
         Self { shared, idle, task }
     }
 
@@ -117,18 +118,17 @@ impl Queue {
     }
 }
 
-async fn run(shared: Arc<Shared>, url: String, boot_id: String, idle: watch::Sender<bool>) {
+async fn run(shared: Arc<Shared>, url: String, mut batch: EventBatch, idle: watch::Sender<bool>) {
     let limits =
         Limits { total: Duration::from_secs(10), max_body: 64 * 1024, ..Limits::default() };
     loop {
-        let events = shared.queue.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if events.is_empty() {
+        batch.events = shared.queue.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if batch.events.is_empty() {
             idle.send_replace(true);
             shared.wake.notified().await;
             continue;
         }
         idle.send_replace(false);
-        let batch = EventBatch { version: EVENT_VERSION, boot_id: boot_id.clone(), events };
         let Ok(body) = serde_json::to_vec(&batch) else { continue };
         let mut backoff = INTERVAL;
         while let Err(error) = http::post_json(&url, body.clone(), limits).await {

@@ -1,25 +1,34 @@
 //! What all requests share.
 //!
-//! Lock order: no two of these locks are ever held together, and none across an `await`. A lock that a
+//! Lock order: no two of these locks are ever held together, and none across an `await`; only the journal's
+//! own is taken inside, so that changes are written in the order in which memory took them. A lock that a
 //! panicking task left poisoned is taken all the same: each table is valid after every single step.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 use std::time::Instant;
 
 use proto::node_id::NodeId;
 use serde::Serialize;
-use store::RevisionRef;
+use store::{Channel, RevisionName, RevisionRef};
 use tokio::sync::broadcast;
 
+use crate::assignments::Assignments;
 use crate::catalog::Catalog;
 use crate::config::Config;
+use crate::inventory::{Inventory, Stored};
 use crate::metrics::Metrics;
 use crate::nodes::{self, Nodes};
+use crate::state::{self, Journal, Moved, NotStored, Op, Place, State, StateError};
+use crate::tokens::BootTokens;
 use crate::torrents::{self, Torrents};
 
 /// Notices that a slow listener may lag behind before it misses some.
 const NOTICES: usize = 1024;
+
+/// Key of the last good inventory, in the state's `meta`.
+const INVENTORY: &str = "inventory";
 
 /// What happened, for `--json`.
 #[derive(Debug, Clone, Serialize)]
@@ -55,14 +64,63 @@ pub(crate) struct App {
     pub(crate) config: Config,
     pub(crate) torrents: Torrents,
     pub(crate) nodes: Mutex<Nodes>,
+    pub(crate) assignments: Mutex<Assignments>,
+    /// What lies on disk; `None`: nothing outlives this process.
+    pub(crate) state: Option<State>,
+    pub(crate) tokens: BootTokens,
     pub(crate) metrics: Metrics,
     pub(crate) started: Instant,
     pub(crate) notices: broadcast::Sender<Notice>,
     catalog: RwLock<Arc<Catalog>>,
+    inventory: RwLock<(Arc<Inventory>, Option<String>)>,
+    channels: Mutex<Channels>,
+}
+
+/// Where channels point.
+type Channels = BTreeMap<(Channel, RevisionName), RevisionRef>;
+
+/// A change that may not be on disk yet.
+#[must_use]
+pub(crate) struct Pending<'a>(Option<(&'a Journal, Result<Place, NotStored>)>);
+
+impl Pending<'_> {
+    /// Waits for the disk, and answers for all that was changed before as well.
+    pub(crate) async fn stored(self) -> Result<(), NotStored> {
+        match self.0 {
+            Some((journal, place)) => journal.stored(place?).await,
+            None => Ok(()),
+        }
+    }
 }
 
 impl App {
-    pub(crate) fn new(config: Config) -> Self {
+    /// Everything as it was when the last tracker ended; also gives the inventory that it knew.
+    ///
+    /// # Errors
+    /// [`StateError`] when the state directory cannot be used.
+    pub(crate) fn open(config: Config) -> Result<(Self, Option<Inventory>), StateError> {
+        let (state, mut loaded) = match &config.state {
+            Some(dir) => State::open(dir).map(|(state, loaded)| (Some(state), loaded))?,
+            None => (None, state::Loaded::default()),
+        };
+        let key = match &state {
+            Some(state) => state.boot_key(&loaded)?,
+            None => state::passing_key()?,
+        };
+        let inventory = loaded.meta.get(INVENTORY).and_then(|stored| Stored::restore(stored));
+        let app = Self::new(config, state, key);
+        if app.state.is_some() {
+            let (nodes, events) =
+                (std::mem::take(&mut loaded.nodes), std::mem::take(&mut loaded.events));
+            let past_boots = app.config.limits.past_boots;
+            lock(&app.nodes).restore(nodes, events, past_boots, loaded.last_row);
+        }
+        *lock(&app.assignments) = Assignments::restore(loaded.assignments);
+        *lock(&app.channels) = loaded.channels.into_iter().collect();
+        Ok((app, inventory))
+    }
+
+    fn new(config: Config, state: Option<State>, key: [u8; state::KEY_LEN]) -> Self {
         let limits = config.limits;
         let torrents = torrents::Limits {
             torrents: limits.torrents,
@@ -74,11 +132,106 @@ impl App {
             config,
             torrents: Torrents::new(torrents),
             nodes: Mutex::new(Nodes::new(nodes)),
+            assignments: Mutex::default(),
+            state,
+            tokens: BootTokens::new(key),
             metrics: Metrics::default(),
             started: Instant::now(),
             notices: broadcast::channel(NOTICES).0,
             catalog: RwLock::default(),
+            inventory: RwLock::default(),
+            channels: Mutex::default(),
         }
+    }
+
+    /// Changes nodes, and queues what has changed for the disk.
+    pub(crate) fn change_nodes<R>(&self, change: impl FnOnce(&mut Nodes) -> R) -> (R, Pending<'_>) {
+        let mut nodes = lock(&self.nodes);
+        let result = change(&mut nodes);
+        let ops = nodes.log.drain();
+        // before the lock is given back: the order on disk is that of memory
+        let pending = self.queue(ops);
+        drop(nodes);
+        (result, pending)
+    }
+
+    /// Changes assignments, and queues what has changed for the disk.
+    pub(crate) fn change_assignments<R>(
+        &self,
+        change: impl FnOnce(&mut Assignments) -> (R, Vec<Op>),
+    ) -> (R, Pending<'_>) {
+        let mut assignments = lock(&self.assignments);
+        let (result, ops) = change(&mut assignments);
+        let pending = self.queue(ops);
+        drop(assignments);
+        (result, pending)
+    }
+
+    fn queue(&self, ops: Vec<Op>) -> Pending<'_> {
+        Pending(self.state.as_ref().map(|state| (&state.journal, state.journal.push(ops))))
+    }
+
+    /// Names and settings of nodes.
+    pub(crate) fn inventory(&self) -> Arc<Inventory> {
+        self.inventory.read().unwrap_or_else(|poisoned| poisoned.into_inner()).0.clone()
+    }
+
+    /// Takes a new inventory, and keeps its text for a start with a wrong one.
+    pub(crate) fn replace_inventory(&self, inventory: Inventory, text: Option<Stored>) {
+        let new = Arc::new(inventory);
+        tracing::info!(nodes = new.entries().len(), "inventory read");
+        lock(&self.nodes).set_inventory(new.clone());
+        *self.inventory.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = (new, None);
+        if let Some(value) = text.and_then(|text| text.to_bytes()) {
+            // not waited for: the file is still there
+            let _ = self.queue(vec![Op::PutMeta { key: INVENTORY, value }]);
+        }
+    }
+
+    /// Notes that the inventory cannot be used; the former one stays.
+    pub(crate) fn inventory_trouble(&self, problem: String) {
+        let mut place = self.inventory.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if place.1.as_ref() != Some(&problem) {
+            tracing::warn!(problem, "the last good inventory stays in force");
+            place.1 = Some(problem);
+        }
+    }
+
+    /// Everything that somebody has to look after, for people.
+    pub(crate) fn problems(&self) -> Vec<String> {
+        let mut problems = self.catalog().problems.clone();
+        let inventory = self.inventory.read().unwrap_or_else(|poisoned| poisoned.into_inner());
+        problems.extend(inventory.1.clone());
+        drop(inventory);
+        let state = self.state.as_ref().and_then(|state| state.journal.trouble());
+        problems.extend(state.map(|trouble| trouble.to_string()));
+        problems
+    }
+
+    /// Notes where channels point now, and what has changed.
+    fn follow_channels(&self, catalog: &Catalog) {
+        if !catalog.problems.is_empty() {
+            // what could not be read has not gone
+            return;
+        }
+        let images = catalog.images.iter();
+        let now: Channels = images
+            .flat_map(|image| {
+                let at = |channel: &Channel| (channel.clone(), image.revision.name.clone());
+                image.channels.iter().map(move |channel| (at(channel), image.revision.clone()))
+            })
+            .collect();
+        let mut known = lock(&self.channels);
+        let places: std::collections::BTreeSet<_> = known.keys().chain(now.keys()).collect();
+        let keep = self.config.limits.history;
+        let moved = places.into_iter().filter(|at| known.get(*at) != now.get(*at)).map(|at| {
+            let (channel, image) = at.clone();
+            let (revision, former) = (now.get(at).cloned(), known.get(at).cloned());
+            Op::Move { moved: Moved { channel, image, revision, former }, keep }
+        });
+        // not waited for: what a kill keeps from the disk is found again at the next start
+        let _ = self.queue(moved.collect());
+        *known = now;
     }
 
     /// The store as it was a moment ago; empty without a store.
@@ -94,6 +247,8 @@ impl App {
             std::mem::replace(&mut *place, new.clone())
         };
         self.torrents.retain(&new.allowed());
+        let ((), _) = self.change_assignments(|table| ((), table.follow(&new.assignments)));
+        self.follow_channels(&new);
         let missing = |from: &Catalog, there: &Catalog| -> Vec<RevisionRef> {
             let known = |r: &RevisionRef| there.images.iter().any(|image| image.revision == *r);
             from.images.iter().map(|i| i.revision.clone()).filter(|r| !known(r)).collect()

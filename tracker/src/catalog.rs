@@ -8,7 +8,6 @@ use std::{fs, io};
 
 use proto::hash::{InfoHash, Sha256Digest};
 use proto::manifest::ArtefactKind;
-use proto::node_id::NodeId;
 use store::{Assignments, Channel, Fingerprint, RevisionName, RevisionRef, Store, StoreError};
 
 use crate::boot::script::Offer;
@@ -30,6 +29,8 @@ pub struct Image {
     pub manifest: Sha256Digest,
     /// Whether it has kernel and initrd.
     pub bootable: bool,
+    /// Whether the client in its initrd knows `beeswarm.token=`: older ones refuse what they do not know.
+    pub takes_token: bool,
 }
 
 /// A snapshot of the store.
@@ -37,7 +38,7 @@ pub struct Image {
 pub struct Catalog {
     /// Published revisions by name and id.
     pub images: Vec<Image>,
-    /// Nodes that boot another revision than their channel's.
+    /// What the store's file says of nodes that boot another revision than their channel's.
     pub assignments: Assignments,
     /// What could not be read, for people.
     pub problems: Vec<String>,
@@ -85,6 +86,7 @@ impl Catalog {
             info_hash: manifest.info_hash,
             length: manifest.artefact(ArtefactKind::Image).map_or(0, |a| a.length),
             bootable: has(ArtefactKind::Kernel) && has(ArtefactKind::Initrd),
+            takes_token: manifest.takes_argument("token"),
             kernel_release: manifest.kernel_release,
             channels,
             manifest: Sha256Digest::of(&bytes),
@@ -103,17 +105,11 @@ impl Catalog {
         self.images.iter().find(|image| image.info_hash == *info_hash)
     }
 
-    /// What `node` boots: what it was told to, or else what its channel says.
+    /// What a node boots that was told to boot `told`.
     ///
     /// # Errors
-    /// The reason, for the node's screen, why there is nothing.
-    pub fn offer_to(
-        &self,
-        node: NodeId,
-        channel: &Channel,
-        name: Option<&RevisionName>,
-    ) -> Result<Offer, String> {
-        let Some(told) = self.assignments.get(node) else { return self.offer(channel, name) };
+    /// The reason, for the node's screen, why that cannot be.
+    pub fn offer_told(&self, told: &RevisionRef) -> Result<Offer, String> {
         let image = self.images.iter().find(|image| image.revision == *told).ok_or_else(|| {
             format!("this node was told to boot {told}, which is not published: publish it")
         })?;
@@ -154,7 +150,8 @@ fn bootable(image: &Image) -> Result<Offer, String> {
             image.revision
         ));
     }
-    Ok(Offer { revision: image.revision.clone(), pin: image.manifest })
+    let takes_token = image.takes_token;
+    Ok(Offer { revision: image.revision.clone(), pin: image.manifest, takes_token })
 }
 
 /// Follows a store on disk.

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
+use crate::config::{EventsWithoutToken, NothingToBoot};
+
 const AFTER_HELP: &str = "\
 Every option can also be set by the environment variable shown, or in the configuration file by its
 name with underscores (image_url = \"…\"). Flag wins over environment, environment over file, file over
@@ -12,7 +14,7 @@ default.
 
 Exit codes:
   0  stopped by SIGTERM or SIGINT
-  1  could not start: the address is in use, the store is not a store, …
+  1  could not start: the address is in use, store, state or inventory cannot be used, …
   2  wrong command line or configuration file";
 
 /// Announce, boot scripts, boot events and the status page of a Beeswarm cluster.
@@ -58,6 +60,25 @@ pub struct Cli {
         allow_hyphen_values = true
     )]
     pub kernel_args: Option<String>,
+
+    /// Directory for what must outlive a restart: nodes, events, assignments; made when it is not there
+    /// [default: $STATE_DIRECTORY, which systemd sets; else nothing is kept]
+    #[arg(long, value_name = "DIR", env = "BEESWARM_TRACKER_STATE")]
+    pub state: Option<PathBuf>,
+
+    /// Names, racks, images and kernel arguments of nodes, TOML or CSV; read again when it changes
+    #[arg(long, value_name = "FILE", env = "BEESWARM_TRACKER_INVENTORY")]
+    pub inventory: Option<PathBuf>,
+
+    /// What a node does for which there is nothing to boot: wait and ask again, or go on to its disk
+    /// [default: wait]
+    #[arg(long, value_name = "WHAT", env = "BEESWARM_TRACKER_NOTHING_TO_BOOT")]
+    pub nothing_to_boot: Option<NothingToBoot>,
+
+    /// Whether boot events are taken that do not carry the token of the node's boot script
+    /// [default: accept, and say so]
+    #[arg(long, value_name = "WHAT", env = "BEESWARM_TRACKER_EVENTS_WITHOUT_TOKEN")]
+    pub events_without_token: Option<EventsWithoutToken>,
 
     /// Print one JSON object per event on standard output
     #[arg(long)]

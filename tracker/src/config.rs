@@ -33,8 +33,38 @@ pub struct Config {
     pub image: Option<RevisionName>,
     /// Further kernel arguments.
     pub kernel_args: KernelArgs,
+    /// Where state is kept; `None`: in memory only.
+    pub state: Option<PathBuf>,
+    /// The inventory, if any.
+    pub inventory: Option<PathBuf>,
+    /// For nodes without an image.
+    pub nothing_to_boot: NothingToBoot,
+    /// For events that anybody may have sent.
+    pub events_without_token: EventsWithoutToken,
     /// Bounds of memory and connections.
     pub limits: Limits,
+}
+
+/// What a node does for which there is nothing to boot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum NothingToBoot {
+    /// Shows the reason and asks again.
+    #[default]
+    Wait,
+    /// Leaves iPXE, so that the firmware goes on to its next device.
+    Disk,
+}
+
+/// What becomes of events without the token of the node's boot script.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum EventsWithoutToken {
+    /// They are taken, and the node is shown as not authenticated.
+    #[default]
+    Accept,
+    /// They are refused with status 403. The node boots all the same, but is not seen.
+    Refuse,
 }
 
 /// The configuration file. Every field may be left out.
@@ -57,6 +87,14 @@ struct File {
     image: Option<String>,
     /// Further kernel arguments for every node, text. Default none.
     kernel_args: Option<String>,
+    /// Directory for what must outlive a restart, text. Default: `$STATE_DIRECTORY`, else none.
+    state: Option<PathBuf>,
+    /// Names and settings of nodes, path of a TOML or CSV file. Default none.
+    inventory: Option<PathBuf>,
+    /// `"wait"` or `"disk"`. Default `"wait"`.
+    nothing_to_boot: Option<NothingToBoot>,
+    /// `"accept"` or `"refuse"`. Default `"accept"`.
+    events_without_token: Option<EventsWithoutToken>,
     /// Bounds of memory and connections.
     #[serde(default)]
     limits: Limits,
@@ -76,6 +114,10 @@ pub struct Limits {
     pub nodes: usize,
     /// Boot events remembered per node, about 150 bytes each. Default 100.
     pub events_per_node: usize,
+    /// Boots that are over, remembered per node on disk, about 500 bytes each. Default 20.
+    pub past_boots: usize,
+    /// Changes of channels remembered on disk. Default 5000.
+    pub history: usize,
     /// Connections open at once; more wait in the kernel's queue. Default 4096.
     pub connections: usize,
     /// Connections open at once from one address, loopback excepted. Default 256.
@@ -90,6 +132,8 @@ impl Default for Limits {
             peers_per_address: 64,
             nodes: 10_000,
             events_per_node: 100,
+            past_boots: 20,
+            history: 5000,
             connections: 4096,
             connections_per_address: 256,
         }
@@ -107,6 +151,10 @@ impl Default for Config {
             channel: Channel::default(),
             image: None,
             kernel_args: KernelArgs::default(),
+            state: None,
+            inventory: None,
+            nothing_to_boot: NothingToBoot::default(),
+            events_without_token: EventsWithoutToken::default(),
             limits: Limits::default(),
         }
     }
@@ -134,6 +182,13 @@ impl Config {
             image: value("image", cli.image.or(file.image), RevisionName::new)?,
             kernel_args: value("kernel_args", cli.kernel_args.or(file.kernel_args), |s| s.parse())?
                 .unwrap_or_default(),
+            state: cli.state.or(file.state).or_else(state_directory),
+            inventory: cli.inventory.or(file.inventory),
+            nothing_to_boot: cli.nothing_to_boot.or(file.nothing_to_boot).unwrap_or_default(),
+            events_without_token: cli
+                .events_without_token
+                .or(file.events_without_token)
+                .unwrap_or_default(),
             limits,
         })
     }
@@ -147,6 +202,8 @@ impl Limits {
             ("peers_per_address", self.peers_per_address),
             ("nodes", self.nodes),
             ("events_per_node", self.events_per_node),
+            ("past_boots", self.past_boots),
+            ("history", self.history),
             ("connections", self.connections),
             ("connections_per_address", self.connections_per_address),
         ];
@@ -155,6 +212,12 @@ impl Limits {
             None => Ok(self),
         }
     }
+}
+
+/// `StateDirectory=` of the unit; of several the first.
+fn state_directory() -> Option<PathBuf> {
+    let given = std::env::var("STATE_DIRECTORY").ok()?;
+    given.split(':').find(|dir| !dir.is_empty()).map(PathBuf::from)
 }
 
 fn value<T, E: std::error::Error + Send + Sync + 'static>(
@@ -214,6 +277,8 @@ mod tests {
             ("image_url = 'ftp://x'", "image_url"),
             ("channel = '../x'", "channel"),
             ("kernel_args = \"a\\nb\"", "kernel_args"),
+            ("nothing_to_boot = 'reboot'", "nothing_to_boot"),
+            ("events_without_token = 1", "events_without_token"),
             ("[limits]\nnodes = 0", "limits.nodes"),
             ("[limits]\nnode = 1", "node"),
         ] {

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use store::StoreError;
 
+use crate::state::StateError;
+
 /// A wrong configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -70,4 +72,10 @@ pub enum BindError {
     /// The store cannot be opened.
     #[error("cannot open the store given by --store")]
     Store(#[source] StoreError),
+    /// The state cannot be opened.
+    #[error("cannot use the state given by --state")]
+    State(#[source] StateError),
+    /// There is no inventory that is right.
+    #[error("cannot use the inventory given by --inventory, and there is no former one: {0}")]
+    Inventory(String),
 }

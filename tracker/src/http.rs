@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Extension, Path, RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use axum::routing::{get, post};
@@ -18,9 +18,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::announce::{Ends, canonical};
 use crate::app::App;
+use crate::state::{NotStored, StateError};
 
+mod access;
 mod announce;
+mod assign;
 mod boot;
+mod events;
 mod metrics;
 mod nodes;
 mod page;
@@ -58,7 +62,11 @@ impl Service {
             .route("/boot/{file}", get(boot::one_node))
             .route("/api/v1/nodes", get(nodes::list))
             .route("/api/v1/nodes/{id}", get(nodes::one))
-            .route("/api/v1/nodes/{id}/events", post(nodes::events))
+            .route("/api/v1/nodes/{id}/events", post(events::events))
+            .route(proto::assign::ASSIGNMENTS_PATH, get(assign::list))
+            .route(proto::assign::ASSIGN_PATH, post(assign::assign))
+            .route(proto::assign::UNASSIGN_PATH, post(assign::unassign))
+            .route("/api/v1/history", get(assign::history))
             .route("/api/v1/swarm", get(nodes::swarm))
             .route(proto::usage::USAGE_PATH, get(usage::usage))
             .route("/healthz", get(metrics::healthz))
@@ -131,6 +139,49 @@ fn json(value: &impl serde::Serialize) -> Response<Body> {
 fn problem(status: StatusCode, message: &str) -> Response<Body> {
     let body = serde_json::json!({ "error": message }).to_string();
     answer(status, "application/json", body)
+}
+
+/// Reads a body; `None` when it is longer than `most` bytes.
+async fn read_body(body: Body, most: usize) -> Result<Option<Bytes>, Response<Body>> {
+    match tokio::time::timeout(BODY_DEADLINE, to_bytes(body, most)).await {
+        Ok(Ok(bytes)) => Ok(Some(bytes)),
+        Ok(Err(error)) if too_long(&error) => Ok(None),
+        Ok(Err(error)) => Err(problem(StatusCode::BAD_REQUEST, &error.to_string())),
+        Err(_) => Err(problem(StatusCode::REQUEST_TIMEOUT, "the body did not come in time")),
+    }
+}
+
+fn too_long(error: &axum::Error) -> bool {
+    let mut cause: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = cause {
+        if error.is::<http_body_util::LengthLimitError>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// Nothing is acknowledged that is not on disk.
+fn unavailable(error: &NotStored) -> Response<Body> {
+    let mut response = problem(StatusCode::SERVICE_UNAVAILABLE, &error.to_string());
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
+    response
+}
+
+/// Asks the disk, on a thread that may wait for it; `None` without state.
+async fn read_state<T: Send + 'static>(
+    app: &Arc<App>,
+    read: impl FnOnce(&crate::state::State) -> Result<T, StateError> + Send + 'static,
+) -> Result<Option<T>, Response<Body>> {
+    let app = app.clone();
+    let asked = tokio::task::spawn_blocking(move || app.state.as_ref().map(read).transpose());
+    let failed = |message: String| problem(StatusCode::INTERNAL_SERVER_ERROR, &message);
+    match asked.await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => Err(failed(crate::catalog::describe(&error))),
+        Err(error) => Err(failed(error.to_string())),
+    }
 }
 
 async fn not_found() -> Response<Body> {

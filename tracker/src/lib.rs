@@ -8,27 +8,33 @@
 //! | [`torrents`] | the peers of each torrent |
 //! | [`catalog`] | what the store offers: tracked torrents, current revisions |
 //! | [`boot`] | what iPXE is told |
-//! | [`nodes`] | what nodes told about their boots |
+//! | [`nodes`] | what nodes told about their boots, and which machine is which |
+//! | [`inventory`] | what the admin says of nodes |
+//! | [`state`] | what outlives the process |
 //! | `http` | routes, and the page |
 //! | `udp` | announces over UDP |
 //! | [`server`] | connections, deadlines, background work |
 //!
-//! Peers and nodes are kept in memory. The tracker can be stopped, killed and started at any moment: peers
-//! are back with their next announce, nodes with their next event, and the store is read again. Nodes that
-//! are fetching go on with the peers they know meanwhile.
+//! Peers are kept in memory, all else also on disk when there is a state directory. The tracker can be
+//! stopped, killed and started at any moment: peers are back with their next announce, and the store is read
+//! again. Nodes that are fetching go on with the peers they know meanwhile.
 
 mod announce;
 mod app;
+mod assignments;
 pub mod boot;
 pub mod catalog;
 pub mod cli;
 pub mod config;
 pub mod error;
 mod http;
+pub mod inventory;
 pub mod metrics;
 pub mod nodes;
 pub mod policy;
 pub mod server;
+pub mod state;
+mod tokens;
 pub mod torrents;
 mod udp;
 

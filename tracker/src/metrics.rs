@@ -22,6 +22,10 @@ pub struct Metrics {
     pub boot_scripts: Counter,
     /// Boot events taken, repeated ones not counted.
     pub events: Counter,
+    /// Batches of events refused because they carry no token.
+    pub events_refused: Counter,
+    /// Orders without the admin's token.
+    pub unauthorized: Counter,
     /// Connections accepted.
     pub connections: Counter,
     /// Connections refused because their address has too many.

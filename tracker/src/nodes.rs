@@ -1,21 +1,28 @@
 //! What the nodes told about their boots. Pure state: the clock comes from outside.
 //!
-//! It lives in memory: after a restart a node is back with its next event, from whichever boot and
-//! stage it is in. At most [`Limits::nodes`] nodes with [`Limits::events_per_node`] events are kept; the
-//! node not heard for the longest time gives way, and of a node's events the oldest progress report.
+//! At most [`Limits::nodes`] nodes with [`Limits::events_per_node`] events are kept; the node not heard for
+//! the longest time gives way, and of a node's events the oldest progress report. What changes is collected
+//! in a log, from which `crate::state` makes it last; [`Nodes::restore`] is the way back.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use proto::event::EventBatch;
 use proto::node_id::NodeId;
-use store::RevisionRef;
 
+mod identity;
+pub(crate) mod log;
 pub mod node;
+mod restore;
 pub mod timeline;
 
-use node::Node;
+use identity::Claim;
+use log::Log;
+use node::{Node, Told};
+
+use crate::inventory::Inventory;
 
 /// How much may be kept.
 #[derive(Debug, Clone, Copy)]
@@ -31,6 +38,10 @@ pub struct Limits {
 pub struct Nodes {
     limits: Limits,
     table: HashMap<NodeId, Node>,
+    /// Every MAC address of every node, and the node's id.
+    homes: HashMap<NodeId, NodeId>,
+    inventory: Arc<Inventory>,
+    pub(crate) log: Log,
 }
 
 /// What a batch changed.
@@ -42,50 +53,73 @@ pub struct Taken {
     pub stage: Option<&'static str>,
 }
 
+/// Who sends a batch.
+#[derive(Debug, Clone, Copy)]
+pub struct Sender {
+    /// Where it came from.
+    pub addr: IpAddr,
+    /// Number of its boot token, if it has one that this tracker gave to this node.
+    pub token: Option<u64>,
+}
+
+impl From<IpAddr> for Sender {
+    fn from(addr: IpAddr) -> Self {
+        Self { addr, token: None }
+    }
+}
+
 impl Nodes {
     /// An empty table.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        Self { limits, table: HashMap::new() }
+        Self {
+            limits,
+            table: HashMap::new(),
+            homes: HashMap::new(),
+            inventory: Arc::default(),
+            log: Log::default(),
+        }
     }
 
     /// Takes a batch; sent twice it changes nothing the second time.
-    pub fn take(&mut self, id: NodeId, addr: IpAddr, batch: EventBatch, now: Instant) -> Taken {
+    pub fn take(
+        &mut self,
+        id: NodeId,
+        sender: impl Into<Sender>,
+        mut batch: EventBatch,
+        now: Instant,
+    ) -> Taken {
         let limit = self.limits.events_per_node;
-        let node = self.node(id, addr, now);
-        let before = node.stage;
-        let events = node.take(batch, limit, now);
+        let sender = sender.into();
+        let token = sender.token.filter(|token| self.fits(id, &batch.boot_id, *token));
+        // who cannot prove that it is this node cannot say which other addresses are this node's
+        let claim = token.and_then(|_| Claim::of(&mut batch, now));
+        let (node, log) = self.enter(id, sender.addr, claim.as_ref(), now);
+        let (before, row) = (node.stage, node.row());
+        let events = node.take(batch, token, limit, now, log);
+        if node.row() != row {
+            log.node(node);
+        }
         Taken { events, stage: (node.stage != before).then_some(node.stage) }
     }
 
-    /// Notes that a node's firmware asked what to boot, and what it was told.
-    pub fn asked(
-        &mut self,
-        id: NodeId,
-        addr: IpAddr,
-        offer: Result<&RevisionRef, &str>,
-        now: Instant,
-    ) {
-        self.node(id, addr, now).asked(offer);
-    }
-
-    fn node(&mut self, id: NodeId, addr: IpAddr, now: Instant) -> &mut Node {
-        if !self.table.contains_key(&id) && self.table.len() >= self.limits.nodes {
-            let oldest = self.table.iter().min_by_key(|(_, node)| node.heard).map(|(id, _)| *id);
-            if let Some(oldest) = oldest {
-                self.table.remove(&oldest);
-            }
-        }
-        let node = self.table.entry(id).or_insert_with(|| Node::new(id, addr, now));
-        node.addr = addr;
-        node.heard = now;
-        node
-    }
-
-    /// One node.
+    /// Whether a token's number fits the boot of a node.
     #[must_use]
-    pub fn get(&self, id: NodeId) -> Option<&Node> {
-        self.table.get(&id)
+    pub fn fits(&self, id: NodeId, boot_id: &str, token: u64) -> bool {
+        self.get(id).is_none_or(|node| node.fits(boot_id, token))
+    }
+
+    /// Notes that a node's firmware asked what to boot, and what it was told.
+    pub fn asked(&mut self, id: NodeId, addr: IpAddr, told: Told<'_>, now: Instant) {
+        let (node, log) = self.enter(id, addr, None, now);
+        node.asked(told, log);
+        log.node(node);
+    }
+
+    /// One node, by any of its addresses.
+    #[must_use]
+    pub fn get(&self, mac: NodeId) -> Option<&Node> {
+        self.table.get(self.homes.get(&mac)?)
     }
 
     /// Every node, by id.

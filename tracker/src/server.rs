@@ -21,6 +21,7 @@ use crate::catalog::{Follower, describe};
 use crate::config::Config;
 use crate::error::BindError;
 use crate::http;
+use crate::inventory::{self, Inventory};
 use crate::udp;
 
 /// Pause after a failed accept(2), which mostly means that descriptors have run out.
@@ -31,6 +32,9 @@ const EXPIRE_EVERY: Duration = Duration::from_secs(1);
 
 /// How often the store is looked at.
 const POLL_STORE_EVERY: Duration = Duration::from_millis(500);
+
+/// How often the inventory is looked at.
+const POLL_INVENTORY_EVERY: Duration = Duration::from_millis(900);
 
 // A change is to be seen within two seconds, also when a look takes a while.
 const _: () = assert!(POLL_STORE_EVERY.as_millis() * 3 < 2000);
@@ -46,9 +50,17 @@ impl Server {
     /// Listens and starts to serve; the port is open when this returns.
     ///
     /// # Errors
-    /// [`BindError`] when the address cannot be listened on, or the store is none.
+    /// [`BindError`] when the address cannot be listened on, or store, state or inventory cannot be used.
     pub async fn bind(config: Config) -> Result<Handle, BindError> {
-        let app = Arc::new(App::new(config));
+        let (app, former) = App::open(config).map_err(BindError::State)?;
+        let app = Arc::new(app);
+        if app.state.is_none() {
+            tracing::warn!("nothing outlives this process: give a directory with --state");
+        }
+        let inventory = match app.config.inventory.as_deref() {
+            Some(path) => Some(open_inventory(&app, path, former)?),
+            None => None,
+        };
         let follower = match app.config.store.as_deref() {
             Some(path) => Some(open_store(&app, path)?),
             None => None,
@@ -68,6 +80,9 @@ impl Server {
         tasks.spawn(expire(app.clone(), stop.clone()));
         if let Some(follower) = follower {
             tasks.spawn(follow(app.clone(), follower, stop.clone()));
+        }
+        if let Some(inventory) = inventory {
+            tasks.spawn(follow_inventory(app.clone(), inventory, stop.clone()));
         }
         tasks.close();
         Ok(Handle { app, local_addr, udp_addr, stop, tasks })
@@ -111,6 +126,12 @@ impl Handle {
     /// Waits until everything has ended.
     pub async fn join(self) {
         self.tasks.wait().await;
+        let app = self.app;
+        // what waits is written before the program ends
+        let close = move || app.state.iter().for_each(|state| state.journal.close());
+        if tokio::task::spawn_blocking(close).await.is_err() {
+            tracing::error!("the state was not closed in order");
+        }
     }
 }
 
@@ -120,6 +141,24 @@ fn open_store(app: &App, path: &Path) -> Result<Follower, BindError> {
         app.replace_catalog(catalog);
     } else {
         tracing::warn!(path = %path.display(), "store is empty so far; waiting for bee-packer");
+    }
+    Ok(follower)
+}
+
+fn open_inventory(
+    app: &App,
+    path: &Path,
+    former: Option<Inventory>,
+) -> Result<inventory::Follower, BindError> {
+    let mut follower = inventory::Follower::new(path);
+    match (follower.poll(), former) {
+        (Ok(Some((inventory, text))), _) => app.replace_inventory(inventory, Some(text)),
+        (Ok(None), _) => {}
+        (Err(error), Some(former)) => {
+            app.replace_inventory(former, None);
+            app.inventory_trouble(describe(&error));
+        }
+        (Err(error), None) => return Err(BindError::Inventory(describe(&error))),
     }
     Ok(follower)
 }
@@ -169,6 +208,29 @@ async fn follow(app: Arc<App>, mut follower: Follower, stop: CancellationToken) 
             Ok(Some(catalog)) => app.replace_catalog(catalog),
             Ok(None) => {}
             Err(error) => app.store_trouble(describe(&error)),
+        }
+    }
+}
+
+async fn follow_inventory(
+    app: Arc<App>,
+    mut follower: inventory::Follower,
+    stop: CancellationToken,
+) {
+    while stop.run_until_cancelled(tokio::time::sleep(POLL_INVENTORY_EVERY)).await.is_some() {
+        let polled = tokio::task::spawn_blocking(move || {
+            let result = follower.poll();
+            (follower, result)
+        });
+        let Ok((back, result)) = polled.await else {
+            tracing::error!("the inventory is no longer followed: restart bee-tracker");
+            return;
+        };
+        follower = back;
+        match result {
+            Ok(Some((inventory, text))) => app.replace_inventory(inventory, Some(text)),
+            Ok(None) => {}
+            Err(error) => app.inventory_trouble(describe(&error)),
         }
     }
 }

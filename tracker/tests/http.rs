@@ -12,6 +12,10 @@ mod boot;
 mod events;
 #[path = "http/hostile.rs"]
 mod hostile;
+#[path = "http/kill.rs"]
+mod kill;
+#[path = "http/lasting.rs"]
+mod lasting;
 #[path = "http/page.rs"]
 mod page;
 #[path = "http/store.rs"]

@@ -129,6 +129,7 @@ impl Mounted {
             torrent: options.torrent().display().to_string(),
             report: report.map(str::to_owned),
             node: self.context.node(),
+            token: args.token.clone(),
             manifest_sha256: self.trusted.manifest_sha256,
             signed_by: self.trusted.signed.as_ref().map(|signed| signed.by.key.to_string()),
             verity: self.guard.record(self.trusted.verity.as_ref()),

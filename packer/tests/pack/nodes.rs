@@ -163,6 +163,85 @@ fn nodes_are_reimaged_one_by_one_or_all() {
     }
 }
 
+/// Takes one order with the token `secret`; gives the request line and the body.
+fn order_taker(answer: &'static str) -> (String, std::sync::mpsc::Receiver<(String, String)>) {
+    let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let origin = format!("http://{}", listener.local_addr().unwrap());
+    let (sender, orders) = std::sync::mpsc::channel();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut reader = BufReader::new(stream.try_clone().unwrap());
+            let mut head = Vec::new();
+            while head.last().is_none_or(|line: &String| line.len() > 2) {
+                let mut line = String::new();
+                reader.read_line(&mut line).unwrap();
+                head.push(line);
+            }
+            let field = |name: &str| {
+                let line = head.iter().find(|line| line.to_ascii_lowercase().starts_with(name));
+                line.map(|line| line.split_once(": ").unwrap().1.trim().to_owned())
+            };
+            let mut body = vec![0; field("content-length").unwrap().parse().unwrap()];
+            std::io::Read::read_exact(&mut reader, &mut body).unwrap();
+            let (status, text) = match field("authorization").as_deref() {
+                Some("Bearer secret") => ("200 OK", answer),
+                _ => ("401 Unauthorized", "{\"error\":\"not the admin's token\"}"),
+            };
+            let length = text.len();
+            write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {length}\r\n\r\n{text}").unwrap();
+            sender.send((head.remove(0), String::from_utf8(body).unwrap())).unwrap();
+        }
+    });
+    (origin, orders)
+}
+
+#[test]
+fn a_tracker_takes_orders_of_who_has_its_token() {
+    let dir = scratch();
+    let (right, wrong) = (dir.path().join("token"), dir.path().join("wrong"));
+    std::fs::write(&right, "secret\n").unwrap();
+    std::fs::write(&wrong, "guess\n").unwrap();
+    let none = dir.path().join("ethers");
+    let answer = r#"{"revision":"debian@0123456789ab","nodes":["52:54:00:00:00:01"]}"#;
+    let (origin, orders) = order_taker(answer);
+    let reimage = |token: &std::path::Path| {
+        packer(&[
+            "reimage",
+            "debian@0123456789ab",
+            "--at-next-boot",
+            "--nodes",
+            "n01,52-54-00-00-00-02",
+            "--ethers",
+            text(&none),
+            "--tracker-url",
+            &origin,
+            "--token-file",
+            text(token),
+            "--kernel-args",
+            "console=ttyS1",
+        ])
+    };
+    let told = said(&reimage(&right));
+    assert!(told.contains("1 nodes boot debian@0123456789ab"), "{told}");
+    let (first, body) = orders.recv().unwrap();
+    assert_eq!(first.trim(), "POST /api/v1/assign HTTP/1.1");
+    let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(body["nodes"], serde_json::json!(["52:54:00:00:00:02", "n01"]));
+    assert_eq!(body["kernel_args"], "console=ttyS1");
+    let refused = reimage(&wrong);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(stderr(&refused).contains("(401): not the admin's token"), "{}", stderr(&refused));
+    let missing = reimage(&dir.path().join("nothing"));
+    assert!(stderr(&missing).contains("name it with --token-file"), "{}", stderr(&missing));
+
+    let (origin, orders) = order_taker(r#"{"nodes":["52:54:00:00:00:07"]}"#);
+    let all = ["unassign", "--all", "--tracker-url", &origin, "--token-file", text(&right)];
+    let freed = said(&packer(&all));
+    assert!(freed.contains("1 nodes follow their channel"), "{freed}");
+    assert_eq!(orders.recv().unwrap().1, r#"{"nodes":null}"#);
+}
+
 #[test]
 fn two_packers_at_once_each_leave_a_whole_revision() {
     let dir = scratch();

@@ -13,6 +13,7 @@ use proto::hash_range::HashRange;
 use proto::lsd::{self as lsd_codec, Announcement};
 use proto::manifest::{Artefact, ArtefactKind, Manifest};
 use proto::metainfo::{Info, Metainfo};
+use proto::node_id::NodeId;
 use proto::pex::{Contact, PexMessage};
 use proto::udp_tracker;
 use proto::wire::{Features, Handshake, Message};
@@ -246,7 +247,13 @@ fn events() -> Vec<u8> {
         EventKind::Failed { message: "m".into(), refused: None },
     ];
     let events = (1..).zip(kinds).map(|(seq, kind)| Event { seq, uptime_ms: seq, kind }).collect();
-    let batch = EventBatch { version: 1, boot_id: "b".into(), events };
+    let batch = EventBatch {
+        token: Some("00ff".into()),
+        macs: vec![NodeId([2; 6])],
+        uuid: Some("4c4c4544-0042-3510-8052-b4c04f4a3332".into()),
+        events,
+        ..EventBatch::new("b".into())
+    };
     serde_json::to_vec(&batch).unwrap()
 }
 

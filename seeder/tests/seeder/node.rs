@@ -68,6 +68,7 @@ impl Node {
             trackers: Vec::new(),
             report: None,
             node: None,
+            token: None,
             manifest_sha256: None,
             signed_by: None,
             verity: None,

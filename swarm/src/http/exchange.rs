@@ -43,6 +43,10 @@ impl<'a> Exchange<'a> {
         let mut head = RequestHead::new(query.method, self.target.path())
             .field("host", self.target.authority())
             .field("user-agent", AGENT);
+        #[cfg(feature = "token")]
+        if let Some(token) = query.token {
+            head = head.field("authorization", format_args!("Bearer {token}"));
+        }
         if let Some((first, last)) = query.range {
             head = head.field("range", format_args!("bytes={first}-{last}"));
         }

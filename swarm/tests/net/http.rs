@@ -217,7 +217,7 @@ async fn events_arrive_once_in_order_although_the_server_fails_first() {
         }
     });
     let node: NodeId = "52:54:00:12:34:56".parse().unwrap();
-    let reporter = Reporter::start(&url, node, "boot-1".to_owned());
+    let reporter = Reporter::start(&url, node, EventBatch::new("boot-1".to_owned()));
     for number in 0..5 {
         reporter.send(EventKind::Attach { device: format!("/dev/loop{number}") });
     }
@@ -229,7 +229,8 @@ async fn events_arrive_once_in_order_although_the_server_fails_first() {
 
 #[tokio::test]
 async fn a_dead_tracker_does_not_hold_up_a_flush() {
-    let reporter = Reporter::start("http://127.0.0.1:1", NodeId([2; 6]), "boot-2".to_owned());
+    let reporter =
+        Reporter::start("http://127.0.0.1:1", NodeId([2; 6]), EventBatch::new("boot-2".to_owned()));
     reporter.send(EventKind::Failed { message: "x".to_owned(), refused: None });
     let started = std::time::Instant::now();
     reporter.flush(Duration::from_millis(300)).await;

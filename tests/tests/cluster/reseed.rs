@@ -50,6 +50,7 @@ fn service(cluster: &Cluster, node: &Node, revision: &Revision, device: &Loop) -
         trackers: metainfo.trackers,
         report: Some(format!("http://{ADMIN}:6969")),
         node: Some(node.mac().parse().unwrap()),
+        token: None,
         manifest_sha256: None,
         signed_by: None,
         verity: None,

@@ -34,6 +34,8 @@ pub struct Offer {
     pub revision: RevisionRef,
     /// SHA-256 of its `manifest.json`.
     pub pin: Sha256Digest,
+    /// Whether its initrd knows `beeswarm.token=`.
+    pub takes_token: bool,
 }
 
 /// Where the node reached us, and what the admin adds.
@@ -43,8 +45,10 @@ pub struct Site {
     pub tracker: Authority,
     /// The seeder's HTTP.
     pub images: BaseUrl,
-    /// Further kernel arguments.
+    /// Further kernel arguments, of all nodes and of this one.
     pub kernel_args: KernelArgs,
+    /// The node's token for this boot: hexadecimal digits.
+    pub token: String,
 }
 
 /// The script for any node: finds its MAC address and asks for its own.
@@ -67,7 +71,7 @@ pub fn any_node(tracker: &Authority, choice: &Choice) -> String {
 /// The script of one node for which there is something to boot.
 #[must_use]
 pub fn boot(node: NodeId, offer: &Offer, site: &Site, choice: &Choice) -> String {
-    let Site { tracker, images, kernel_args } = site;
+    let Site { tracker, images, kernel_args, token } = site;
     let RevisionNames { name, id } = names(&offer.revision);
     let pin = offer.pin;
     let bootif = hyphens(node);
@@ -76,6 +80,10 @@ pub fn boot(node: NodeId, offer: &Offer, site: &Site, choice: &Choice) -> String
          beeswarm.tracker=http://{tracker}/announce beeswarm.node={node} BOOTIF=01-{bootif} \
          rd.neednet=1"
     );
+    if offer.takes_token {
+        args.push_str(" beeswarm.token=");
+        args.push_str(token);
+    }
     let extra = kernel_args.to_string();
     if !extra.is_empty() {
         args.push(' ');
@@ -112,6 +120,18 @@ pub fn wait(node: NodeId, reason: &str, tracker: &Authority, choice: &Choice) ->
          :failed\n\
          echo Beeswarm: {node} waits: ${{what}}. Next try in {PAUSE} s.\n\
          {again}"
+    )
+}
+
+/// The script of a node that goes on to the next device of its firmware, and why.
+#[must_use]
+pub fn disk(node: NodeId, reason: &str) -> String {
+    let reason = printable(reason);
+    format!(
+        "#!ipxe\n\
+         # Beeswarm: node {node} does not boot by network\n\
+         echo Beeswarm: {node} goes on to its disk: {reason}\n\
+         exit\n"
     )
 }
 
@@ -156,6 +176,7 @@ mod tests {
             tracker: "10.0.0.1:6969".parse().unwrap(),
             images: "http://10.0.0.1:8080".parse().unwrap(),
             kernel_args: "console=ttyS0".parse().unwrap(),
+            token: "00ff".to_owned(),
         }
     }
 
@@ -185,6 +206,7 @@ goto ask
         let offer = Offer {
             revision: "debian@0123456789ab".parse().unwrap(),
             pin: Sha256Digest([0xab; 32]),
+            takes_token: true,
         };
         let expected = format!(
             "#!ipxe
@@ -192,7 +214,7 @@ goto ask
 set base http://10.0.0.1:8080/revisions/debian/0123456789ab
 echo Beeswarm: 52:54:00:12:34:56 boots debian 0123456789ab
 set what ${{base}}/vmlinuz
-kernel ${{what}} initrd=initrd.img root=beeswarm:${{base}}/ beeswarm.pin=sha256:{} beeswarm.tracker=http://10.0.0.1:6969/announce beeswarm.node=52:54:00:12:34:56 BOOTIF=01-52-54-00-12-34-56 rd.neednet=1 console=ttyS0 || goto failed
+kernel ${{what}} initrd=initrd.img root=beeswarm:${{base}}/ beeswarm.pin=sha256:{} beeswarm.tracker=http://10.0.0.1:6969/announce beeswarm.node=52:54:00:12:34:56 BOOTIF=01-52-54-00-12-34-56 rd.neednet=1 beeswarm.token=00ff console=ttyS0 || goto failed
 set what ${{base}}/initrd.img
 initrd ${{what}} || goto failed
 set what the start of ${{base}}/vmlinuz
@@ -208,6 +230,9 @@ goto failed
             "ab".repeat(32)
         );
         assert_eq!(boot(node(), &offer, &site(), &Choice::default()), expected);
+        let older = Offer { takes_token: false, ..offer };
+        let expected = expected.replace(" beeswarm.token=00ff", "");
+        assert_eq!(boot(node(), &older, &site(), &Choice::default()), expected);
     }
 
     /// What iPXE makes of the kernel line is what the client's parser expects.
@@ -217,6 +242,7 @@ goto failed
         let offer = Offer {
             revision: "debian@0123456789ab".parse().unwrap(),
             pin: Sha256Digest([0xab; 32]),
+            takes_token: true,
         };
         let script = boot(node(), &offer, &site(), &Choice::default());
         let base = "http://10.0.0.1:8080/revisions/debian/0123456789ab";
@@ -227,6 +253,7 @@ goto failed
         assert_eq!(args.pin, Some(Pin::Manifest(Sha256Digest([0xab; 32]))));
         assert_eq!(args.trackers, ["http://10.0.0.1:6969/announce"]);
         assert_eq!(args.node, Some(node()));
+        assert_eq!(args.token.as_deref(), Some("00ff"));
     }
 
     #[test]
@@ -236,5 +263,8 @@ goto failed
         assert_eq!(script.lines().count(), 9, "{script}");
         let line = script.lines().nth(2).unwrap();
         assert_eq!(line, "set what nothing in \"x\"?shell ?? ?{y} ?? ??");
+        let script = disk(node(), reason);
+        assert_eq!(script.lines().count(), 4, "{script}");
+        assert!(script.ends_with(": nothing in \"x\"?shell ?? ?{y} ?? ??\nexit\n"), "{script}");
     }
 }

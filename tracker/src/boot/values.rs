@@ -143,6 +143,17 @@ impl FromStr for KernelArgs {
     }
 }
 
+impl KernelArgs {
+    /// Several, one behind the other; for most arguments the last one counts.
+    ///
+    /// # Errors
+    /// [`ValueError::ArgsTooLong`].
+    pub fn joined(all: &[&Self]) -> Result<Self, ValueError> {
+        let all: Vec<&str> = all.iter().map(|args| args.0.as_str()).collect();
+        all.join(" ").parse()
+    }
+}
+
 impl fmt::Display for KernelArgs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

@@ -9,9 +9,11 @@ use store::{Channel, RevisionName};
 use super::*;
 use crate::app::{Notice, lock};
 use crate::boot::IMAGE_PORT;
-use crate::boot::script::{self, Choice, Site};
-use crate::boot::values::Authority;
-use crate::nodes::node::NETBOOT;
+use crate::boot::script::{self, Choice, Offer, Site};
+use crate::boot::values::{Authority, KernelArgs};
+use crate::config::NothingToBoot;
+use crate::inventory::BootFrom;
+use crate::nodes::node::{NETBOOT, Told};
 
 /// `GET /boot.ipxe[?mac=MAC][&channel=NAME][&image=NAME]`
 pub(super) async fn any_node(
@@ -57,27 +59,88 @@ fn node_script(
     choice: &Choice,
 ) -> Response<Body> {
     let tracker = reached(headers, ends);
-    let config = &app.config;
-    let channel = choice.channel.as_ref().unwrap_or(&config.channel);
-    let image = choice.image.as_ref().or(config.image.as_ref());
-    let offer = match config.store {
-        Some(_) => app.catalog().offer_to(node, channel, image),
-        None => Err("bee-tracker runs without --store, so it has nothing to boot".to_owned()),
-    };
+    let plan = Plan::of(app, node, choice);
     app.metrics.boot_scripts.add(1);
     if from_firmware(headers) {
-        let told = offer.as_ref().map(|offer| &offer.revision).map_err(String::as_str);
+        let told = match &plan {
+            Plan::Boot(offer, _) => Told::Boot(&offer.revision),
+            Plan::Wait(reason) => Told::Wait(reason),
+            Plan::Disk(_) => Told::Disk,
+        };
         let address = ends.peer.ip();
-        lock(&app.nodes).asked(node, address, told, Instant::now());
-        app.notify(Notice::Node { node, address, stage: NETBOOT });
+        let now = Instant::now();
+        // a boot waits for no disk: what is lost here is told again by the node's first event
+        let (stage, _) = app.change_nodes(|nodes| {
+            nodes.asked(node, address, told, now);
+            nodes.get(node).map_or(NETBOOT, |node| node.stage)
+        });
+        app.notify(Notice::Node { node, address, stage });
     }
-    match offer {
-        Ok(offer) => {
-            let images = config.image_url.clone().unwrap_or_else(|| tracker.base_url(IMAGE_PORT));
-            let site = Site { tracker, images, kernel_args: config.kernel_args.clone() };
-            script(script::boot(node, &offer, &site, choice))
+    match plan {
+        Plan::Boot(offer, kernel_args) => {
+            let image_url = app.config.image_url.clone();
+            let images = image_url.unwrap_or_else(|| tracker.base_url(IMAGE_PORT));
+            let token = app.tokens.issue(node);
+            script(script::boot(
+                node,
+                &offer,
+                &Site { tracker, images, kernel_args, token },
+                choice,
+            ))
         }
-        Err(reason) => script(script::wait(node, &reason, &tracker, choice)),
+        Plan::Wait(reason) => script(script::wait(node, &reason, &tracker, choice)),
+        Plan::Disk(reason) => script(script::disk(node, &reason)),
+    }
+}
+
+/// What a node is to do.
+enum Plan {
+    Boot(Offer, KernelArgs),
+    Wait(String),
+    Disk(String),
+}
+
+impl Plan {
+    /// What the node was told, else what the inventory says of it, else its channel.
+    fn of(app: &App, node: NodeId, choice: &Choice) -> Self {
+        let config = &app.config;
+        let inventory = app.inventory();
+        let entry = inventory.of(node);
+        let mut macs = vec![node];
+        macs.extend(entry.map(|entry| entry.macs.as_slice()).unwrap_or_default());
+        macs.extend(lock(&app.nodes).get(node).map(|node| node.macs.clone()).unwrap_or_default());
+        let told = lock(&app.assignments).find(&macs);
+        if told.is_none() && entry.is_some_and(|entry| entry.boot == BootFrom::Disk) {
+            return Self::Disk("the inventory says so".to_owned());
+        }
+        let offer = match &told {
+            Some(told) => app.catalog().offer_told(&told.revision),
+            None if config.store.is_none() => {
+                Err("bee-tracker runs without --store, so it has nothing to boot".to_owned())
+            }
+            None => {
+                let listed = entry.and_then(|entry| entry.channel.as_ref());
+                let channel = listed.or(choice.channel.as_ref()).unwrap_or(&config.channel);
+                let listed = entry.and_then(|entry| entry.image.as_ref());
+                let image = listed.or(choice.image.as_ref()).or(config.image.as_ref());
+                app.catalog().offer(channel, image)
+            }
+        };
+        let none = KernelArgs::default();
+        let args = KernelArgs::joined(&[
+            &config.kernel_args,
+            entry.map_or(&none, |entry| &entry.kernel_args),
+            told.as_ref().map_or(&none, |told| &told.kernel_args),
+        ]);
+        match (offer, args) {
+            (Ok(offer), Ok(args)) => Self::Boot(offer, args),
+            (Ok(_), Err(error)) => Self::Wait(error.to_string()),
+            // a node that was told to boot something is not to boot something else
+            (Err(reason), _) => match config.nothing_to_boot {
+                NothingToBoot::Disk if told.is_none() => Self::Disk(reason),
+                _ => Self::Wait(reason),
+            },
+        }
     }
 }
 

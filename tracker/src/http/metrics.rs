@@ -10,7 +10,7 @@ use crate::nodes::node::STAGES;
 
 /// `GET /healthz`: the process answers. Trouble with the store is told, but is no reason to restart it.
 pub(super) async fn healthz(State(app): State<Arc<App>>) -> Response<Body> {
-    let problems = app.catalog().problems.clone();
+    let problems = app.problems();
     json(&serde_json::json!({
         "status": if problems.is_empty() { "ok" } else { "degraded" },
         "version": env!("CARGO_PKG_VERSION"),
@@ -47,6 +47,8 @@ fn counters(app: &App, out: &mut Exposition) {
         ("datagrams_dropped_total", "Datagrams without an answer.", &m.datagrams_dropped),
         ("boot_scripts_total", "Boot scripts handed to nodes.", &m.boot_scripts),
         ("events_total", "Boot events taken, repeated ones not counted.", &m.events),
+        ("events_refused_total", "Batches of events without a token.", &m.events_refused),
+        ("unauthorized_total", "Orders without the admin's token.", &m.unauthorized),
         ("connections_total", "Connections accepted.", &m.connections),
         ("connections_refused_total", "Connections over the limit.", &m.connections_refused),
     ];

@@ -1,23 +1,32 @@
-//! `/api/v1/nodes`, `/api/v1/nodes/{id}`, its events, and `/api/v1/swarm`.
+//! `/api/v1/nodes`, `/api/v1/nodes/{id}`, and `/api/v1/swarm`.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use axum::body::to_bytes;
-use proto::event::{Event, EventBatch, EventError, MAX_BATCH_LEN, Sources, Stall};
+use proto::event::{Event, Sources, Stall};
 use proto::hash::InfoHash;
 use proto::node_id::NodeId;
 use serde::Serialize;
 use store::RevisionRef;
 
 use super::*;
-use crate::app::{Notice, lock};
-use crate::nodes::node::Node;
+use crate::app::lock;
+use crate::inventory::{Inventory, Word};
+use crate::nodes::node::{Node, Trust};
+use crate::state::EndedBoot;
 
 /// A node in the list. Rates are bytes per second, times milliseconds.
 #[derive(Serialize)]
 struct NodeView<'a> {
     id: NodeId,
+    /// Name, rack and group of the inventory.
+    name: Option<&'a str>,
+    rack: Option<&'a str>,
+    group: Option<&'a str>,
+    macs: &'a [NodeId],
+    uuid: Option<&'a str>,
+    /// Whether the events of this boot carry its token; null before the first one.
+    authenticated: Option<bool>,
     address: IpAddr,
     boot_id: Option<&'a str>,
     stage: &'static str,
@@ -49,6 +58,8 @@ struct TimelineView<'a> {
     #[serde(flatten)]
     node: NodeView<'a>,
     events: Vec<EventView<'a>>,
+    /// Newest first; empty without a state directory.
+    past_boots: Vec<EndedBoot>,
 }
 
 #[derive(Serialize)]
@@ -62,10 +73,20 @@ fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn view(node: &Node, now: Instant) -> NodeView<'_> {
+fn view<'a>(node: &'a Node, inventory: &'a Inventory, now: Instant) -> NodeView<'a> {
     let revision: Option<&RevisionRef> = node.revision.as_ref();
+    let entry = inventory.of(node.id);
     NodeView {
         id: node.id,
+        name: entry.map(|entry| entry.name.as_str()),
+        rack: entry.and_then(|entry| entry.rack.as_ref()).map(Word::as_str),
+        group: entry.and_then(|entry| entry.group.as_ref()).map(Word::as_str),
+        macs: &node.macs,
+        uuid: node.uuid.as_deref(),
+        authenticated: match node.trust {
+            Trust::Silent => None,
+            trust => Some(trust == Trust::Token),
+        },
         address: node.addr,
         boot_id: node.boot_id.as_deref(),
         stage: node.stage,
@@ -92,20 +113,37 @@ fn view(node: &Node, now: Instant) -> NodeView<'_> {
 
 /// `GET /api/v1/nodes`
 pub(super) async fn list(State(app): State<Arc<App>>) -> Response<Body> {
+    let inventory = app.inventory();
     let nodes = lock(&app.nodes);
     let now = Instant::now();
-    let list: Vec<_> = nodes.all().into_iter().map(|node| view(node, now)).collect();
+    let list: Vec<_> = nodes.all().into_iter().map(|node| view(node, &inventory, now)).collect();
     json(&list)
 }
 
-/// `GET /api/v1/nodes/{id}`
+/// `GET /api/v1/nodes/{id}`: by any address of the node, or its name in the inventory.
 pub(super) async fn one(State(app): State<Arc<App>>, Path(id): Path<String>) -> Response<Body> {
-    let id: NodeId = match id.parse() {
-        Ok(id) => id,
-        Err(error) => return problem(StatusCode::BAD_REQUEST, &format!("{error}")),
+    let inventory = app.inventory();
+    let macs = match (id.parse::<NodeId>(), inventory.named(&id)) {
+        (Ok(mac), _) => vec![mac],
+        (_, Some(entry)) => entry.macs.clone(),
+        (Err(error), None) => {
+            let message = format!("{error}, nor a name in the inventory");
+            return problem(StatusCode::BAD_REQUEST, &message);
+        }
+    };
+    let home = {
+        let nodes = lock(&app.nodes);
+        macs.iter().find_map(|mac| nodes.get(*mac)).map(|node| node.id)
+    };
+    let Some(home) = home else {
+        return problem(StatusCode::NOT_FOUND, &format!("node {id} was not heard"));
+    };
+    let past_boots = match read_state(&app, move |state| state.past_boots(home)).await {
+        Ok(boots) => boots.unwrap_or_default(),
+        Err(response) => return response,
     };
     let nodes = lock(&app.nodes);
-    let Some(node) = nodes.get(id) else {
+    let Some(node) = nodes.get(home) else {
         return problem(StatusCode::NOT_FOUND, &format!("node {id} was not heard"));
     };
     let now = Instant::now();
@@ -113,56 +151,8 @@ pub(super) async fn one(State(app): State<Arc<App>>, Path(id): Path<String>) -> 
         event: &entry.event,
         received_ms_ago: milliseconds(now.saturating_duration_since(entry.received)),
     });
-    json(&TimelineView { node: view(node, now), events: events.collect() })
-}
-
-/// `POST /api/v1/nodes/{id}/events`: 204, also for what is known already.
-pub(super) async fn events(
-    State(app): State<Arc<App>>,
-    Extension(ends): Extension<Ends>,
-    Path(id): Path<String>,
-    body: Body,
-) -> Response<Body> {
-    let node: NodeId = match id.parse() {
-        Ok(node) => node,
-        Err(error) => return problem(StatusCode::BAD_REQUEST, &format!("{error}")),
-    };
-    let bytes = match tokio::time::timeout(BODY_DEADLINE, to_bytes(body, MAX_BATCH_LEN)).await {
-        Ok(Ok(bytes)) => bytes,
-        Ok(Err(error)) if too_long(&error) => {
-            return problem(StatusCode::PAYLOAD_TOO_LARGE, &EventError::TooLarge.to_string());
-        }
-        Ok(Err(error)) => return problem(StatusCode::BAD_REQUEST, &error.to_string()),
-        Err(_) => return problem(StatusCode::REQUEST_TIMEOUT, "the body did not come in time"),
-    };
-    let batch = match EventBatch::parse(&bytes) {
-        Ok(batch) => batch,
-        Err(EventError::TooLarge) => {
-            return problem(StatusCode::PAYLOAD_TOO_LARGE, &EventError::TooLarge.to_string());
-        }
-        Err(error) => return problem(StatusCode::BAD_REQUEST, &error.to_string()),
-    };
-    let address = ends.peer.ip();
-    let taken = lock(&app.nodes).take(node, address, batch, Instant::now());
-    app.metrics.events.add(u64::try_from(taken.events).unwrap_or(u64::MAX));
-    if let Some(stage) = taken.stage {
-        tracing::debug!(%node, stage, "node entered stage");
-        app.notify(Notice::Node { node, address, stage });
-    }
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::NO_CONTENT;
-    response
-}
-
-fn too_long(error: &axum::Error) -> bool {
-    let mut cause: Option<&dyn std::error::Error> = Some(error);
-    while let Some(error) = cause {
-        if error.is::<http_body_util::LengthLimitError>() {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
+    let node = view(node, &inventory, now);
+    json(&TimelineView { node, events: events.collect(), past_boots })
 }
 
 #[derive(Serialize)]

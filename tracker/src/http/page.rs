@@ -10,7 +10,8 @@ use store::RevisionRef;
 use super::*;
 use crate::app::lock;
 use crate::catalog::Catalog;
-use crate::nodes::node::Node;
+use crate::inventory::Inventory;
+use crate::nodes::node::{Node, Trust};
 use crate::torrents::Counts;
 
 mod html;
@@ -34,12 +35,16 @@ struct View {
     rows: Vec<Row>,
     torrents: Vec<TorrentRow>,
     catalog: Arc<Catalog>,
+    problems: Vec<String>,
     has_store: bool,
 }
 
 /// One node.
 struct Row {
     id: NodeId,
+    name: Option<String>,
+    /// Its events carry no token.
+    unproved: bool,
     address: String,
     stage: &'static str,
     percent: f64,
@@ -88,8 +93,10 @@ fn gather(app: &App, tracker: String) -> View {
         rows: Vec::new(),
         torrents: torrents(app),
         catalog: app.catalog(),
+        problems: app.problems(),
         has_store: app.config.store.is_some(),
     };
+    let inventory = app.inventory();
     {
         let nodes = lock(&app.nodes);
         let mut all = nodes.all();
@@ -106,12 +113,12 @@ fn gather(app: &App, tracker: String) -> View {
             view.sources.web = view.sources.web.saturating_add(node.sources.web);
         }
         all.sort_by_key(|node| !node.troubled(now));
-        view.rows = all.into_iter().take(MAX_ROWS).map(|node| row(node, now)).collect();
+        view.rows = all.into_iter().take(MAX_ROWS).map(|node| row(node, &inventory, now)).collect();
     }
     view
 }
 
-fn row(node: &Node, now: Instant) -> Row {
+fn row(node: &Node, inventory: &Inventory, now: Instant) -> Row {
     let stalled = node.stall.as_ref().map(|stall| {
         let cause = serde_json::to_value(stall.cause).ok();
         let cause = cause.as_ref().and_then(|cause| cause.as_str()).unwrap_or("stalled");
@@ -121,6 +128,8 @@ fn row(node: &Node, now: Instant) -> Row {
     let failed = node.failed.as_ref().map(|message| format!("failed: {message}"));
     Row {
         id: node.id,
+        name: inventory.of(node.id).map(|entry| entry.name.to_string()),
+        unproved: node.trust == Trust::Without,
         address: node.addr.to_string(),
         stage: node.stage,
         percent: node.percent,

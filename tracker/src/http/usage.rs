@@ -34,14 +34,14 @@ fn gather(app: &App) -> Usage {
     let mut runs = BTreeMap::new();
     for node in lock(&app.nodes).all() {
         let Some(reference) = &node.revision else { continue };
-        runs.insert(node.id, reference.clone());
+        runs.extend(node.macs.iter().map(|mac| (*mac, reference.clone())));
         let up = UP.contains(&node.stage);
         at(reference, &|row| {
             row.nodes += 1;
             row.up += u32::from(up);
         });
     }
-    for (node, reference) in catalog.assignments.iter() {
+    for (node, reference, _) in lock(&app.assignments).iter() {
         let pending = runs.get(&node) != Some(reference);
         at(reference, &|row| {
             row.assigned += 1;

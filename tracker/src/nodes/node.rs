@@ -7,23 +7,116 @@ use proto::event::{EventBatch, EventKind, FetchProgress, Sources, Stall};
 use proto::node_id::NodeId;
 use store::RevisionRef;
 
-use super::timeline::Timeline;
+use super::log::Log;
+use super::timeline::{Entry, Inserted, Timeline};
+use crate::state::{PastBoot, StageTime};
 
 /// Stage of a node whose firmware asked for its boot script and was not heard since.
 pub const NETBOOT: &str = "netboot";
 
+/// Stage of a node that was sent on to its disk: nothing more is to be heard of it.
+pub const DISK: &str = "disk";
+
 /// Stages in the order a boot goes through them.
-pub const STAGES: [&str; 9] =
-    [NETBOOT, "discover", "fetch", "verify", "attach", "mount", "handover", "seeding", "failed"];
+pub const STAGES: [&str; 10] = [
+    DISK, NETBOOT, "discover", "fetch", "verify", "attach", "mount", "handover", "seeding",
+    "failed",
+];
 
 /// Boots whose late events are recognised as such.
 const FORMER_BOOTS: usize = 4;
 
+/// How a boot began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Asked {
+    /// With an event: the firmware asked nobody, or another tracker.
+    #[default]
+    No,
+    /// With a question of the firmware, which got an image or was told to wait.
+    Netboot,
+    /// With a question of the firmware, which was sent on to the disk.
+    Disk,
+}
+
+impl Asked {
+    /// As it is stored.
+    pub(crate) fn number(self) -> u8 {
+        match self {
+            Self::No => 0,
+            Self::Netboot => 1,
+            Self::Disk => 2,
+        }
+    }
+
+    pub(crate) fn of_number(number: u8) -> Self {
+        match number {
+            1 => Self::Netboot,
+            2 => Self::Disk,
+            _ => Self::No,
+        }
+    }
+
+    /// The stage that it leaves a node in.
+    pub(super) fn stage(self) -> &'static str {
+        match self {
+            Self::No => "unknown",
+            Self::Netboot => NETBOOT,
+            Self::Disk => DISK,
+        }
+    }
+}
+
+/// What a node's firmware was told.
+#[derive(Debug, Clone, Copy)]
+pub enum Told<'a> {
+    /// To boot this.
+    Boot(&'a RevisionRef),
+    /// To ask again, for this reason.
+    Wait(&'a str),
+    /// To go on to its disk.
+    Disk,
+}
+
+/// Whether what a node says of a boot carries the token that its boot script gave it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Trust {
+    /// Some of it does not: anybody may have said it.
+    Without,
+    /// All of it does.
+    Token,
+    /// It said nothing yet.
+    #[default]
+    Silent,
+}
+
+impl Trust {
+    /// As it is stored.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Without => "without",
+            Self::Token => "token",
+            Self::Silent => "silent",
+        }
+    }
+
+    pub(crate) fn of_word(word: &str) -> Self {
+        match word {
+            "token" => Self::Token,
+            "silent" => Self::Silent,
+            _ => Self::Without,
+        }
+    }
+}
+
 /// A node, as its last event left it.
 #[derive(Debug)]
 pub struct Node {
-    /// Its MAC address.
+    /// The MAC address that it was first heard with.
     pub id: NodeId,
+    /// All MAC addresses that are known to be its, in order; [`Node::id`] is one of them.
+    pub macs: Vec<NodeId>,
+    /// What its board calls itself (SMBIOS), if known.
+    pub uuid: Option<String>,
     /// Where its last message came from.
     pub addr: IpAddr,
     /// The boot it is in; `None` before its first event.
@@ -48,9 +141,17 @@ pub struct Node {
     pub timeline: Timeline,
     /// How many boots were seen.
     pub boots: u32,
+    /// Whether its events of this boot carry a token.
+    pub trust: Trust,
     /// When it was last heard.
     pub heard: Instant,
-    former: Vec<String>,
+    /// Number of the boot that it is in, with questions of the firmware.
+    pub(crate) boot: u32,
+    /// How the boot that it is in began.
+    pub(crate) asked: Asked,
+    /// Number of the newest token that it used.
+    pub(crate) bound: Option<u64>,
+    pub(crate) former: Vec<String>,
 }
 
 impl Node {
@@ -59,6 +160,8 @@ impl Node {
     pub fn new(id: NodeId, addr: IpAddr, now: Instant) -> Self {
         Self {
             id,
+            macs: vec![id],
+            uuid: None,
             addr,
             boot_id: None,
             stage: "unknown",
@@ -71,7 +174,11 @@ impl Node {
             revision: None,
             timeline: Timeline::default(),
             boots: 0,
+            trust: Trust::Silent,
             heard: now,
+            boot: 0,
+            asked: Asked::No,
+            bound: None,
             former: Vec::new(),
         }
     }
@@ -106,55 +213,127 @@ impl Node {
         if fetches { self.progress.rate } else { 0 }
     }
 
-    fn restart(&mut self, boot_id: Option<String>) {
-        if let Some(former) = std::mem::replace(&mut self.boot_id, boot_id) {
-            self.former.push(former);
-            if self.former.len() > FORMER_BOOTS {
-                self.former.remove(0);
-            }
+    /// Ends the boot that it is in.
+    pub(super) fn restart(&mut self, boot_id: Option<String>, log: &mut Log) {
+        if self.boot_id.is_some() {
+            log.end_boot(self.id, || self.summary());
         }
+        log.dead(self.timeline.rows());
+        if let Some(former) = std::mem::replace(&mut self.boot_id, boot_id) {
+            self.remember(former);
+        }
+        self.boot += 1;
+        self.stage = "unknown";
         self.percent = 0.0;
         self.progress = FetchProgress::default();
         self.sources = Sources::default();
         (self.stall, self.waits, self.failed) = (None, None, None);
+        (self.asked, self.trust) = (Asked::No, Trust::Silent);
         self.timeline = Timeline::default();
     }
 
-    /// The firmware asked for a boot script: a new boot begins.
-    pub fn asked(&mut self, offer: Result<&RevisionRef, &str>) {
-        self.restart(None);
-        self.stage = NETBOOT;
-        self.revision = offer.ok().cloned();
-        self.waits = offer.err().map(str::to_owned);
+    /// Keeps a boot that is over, to tell its late events from a new boot.
+    pub(super) fn remember(&mut self, boot_id: String) {
+        self.former.push(boot_id);
+        if self.former.len() > FORMER_BOOTS {
+            self.former.remove(0);
+        }
     }
 
-    /// Takes the events of a batch; returns how many were new.
-    pub fn take(&mut self, batch: EventBatch, limit: usize, now: Instant) -> usize {
+    fn summary(&self) -> PastBoot {
+        let stall = self.stall.as_ref().map(|stall| stall.detail.clone());
+        let times = self.timeline.stage_times();
+        PastBoot {
+            boot_id: self.boot_id.clone(),
+            stage: self.stage.to_owned(),
+            percent: self.percent,
+            revision: self.revision.clone(),
+            trouble: self.failed.clone().or(stall).or_else(|| self.waits.clone()),
+            authenticated: self.trust == Trust::Token,
+            stage_times: times
+                .into_iter()
+                .map(|(stage, uptime_ms)| StageTime { stage: stage.to_owned(), uptime_ms })
+                .collect(),
+        }
+    }
+
+    /// The firmware asked for a boot script: a new boot begins.
+    pub(super) fn asked(&mut self, told: Told<'_>, log: &mut Log) {
+        self.restart(None, log);
+        self.asked = if matches!(told, Told::Disk) { Asked::Disk } else { Asked::Netboot };
+        self.stage = self.asked.stage();
+        (self.revision, self.waits) = match told {
+            Told::Boot(revision) => (Some(revision.clone()), None),
+            Told::Wait(reason) => (None, Some(reason.to_owned())),
+            Told::Disk => (None, None),
+        };
+    }
+
+    /// Whether a token's number fits the boot: that of the current one, or newer than all before. So one
+    /// that was read from a former boot's kernel arguments is worth nothing.
+    #[must_use]
+    pub(super) fn fits(&self, boot_id: &str, token: u64) -> bool {
+        let current = self.trust == Trust::Token && self.boot_id.as_deref() == Some(boot_id);
+        match self.bound {
+            Some(bound) if current => bound == token,
+            Some(bound) => token > bound,
+            None => true,
+        }
+    }
+
+    /// Takes the events of a batch; returns how many were new. `token` is the number of a token that fits.
+    pub(super) fn take(
+        &mut self,
+        batch: EventBatch,
+        token: Option<u64>,
+        limit: usize,
+        now: Instant,
+        log: &mut Log,
+    ) -> usize {
         if self.former.contains(&batch.boot_id) {
             return 0;
         }
         if self.boot_id.as_ref() != Some(&batch.boot_id) {
             if self.boot_id.is_some() || self.stage == "unknown" {
-                self.restart(Some(batch.boot_id));
+                self.restart(Some(batch.boot_id), log);
             } else {
                 self.waits = None;
                 self.boot_id = Some(batch.boot_id);
             }
             self.boots += 1;
         }
+        let trust = if token.is_some() { Trust::Token } else { Trust::Without };
+        self.trust = self.trust.min(trust);
+        self.bound = self.bound.max(token);
         let mut new = 0;
         for event in batch.events {
-            // A batch that was delayed belongs into the history, but does not turn the node back.
-            let current = self.timeline.last_uptime_ms().is_none_or(|at| event.uptime_ms >= at);
-            let kind = event.kind.clone();
-            if self.timeline.insert(event, limit, now) {
-                new += 1;
-                if current {
-                    self.apply(kind);
+            if self.timeline.contains(&event) {
+                continue;
+            }
+            let row = log.event(self.id, self.boot, &event);
+            match self.put(Entry { event, received: now, row }, limit) {
+                Inserted::Known => {}
+                Inserted::New => new += 1,
+                Inserted::Instead(victim) => {
+                    new += usize::from(victim != row || row == 0);
+                    log.dead([victim]);
                 }
             }
         }
         new
+    }
+
+    /// Adds an event and does what it says.
+    pub(super) fn put(&mut self, entry: Entry, limit: usize) -> Inserted {
+        // A batch that was delayed belongs into the history, but does not turn the node back.
+        let at = entry.event.uptime_ms;
+        let current = self.timeline.last_uptime_ms().is_none_or(|last| at >= last);
+        let kind = entry.event.kind.clone();
+        let inserted = self.timeline.insert(entry, limit);
+        if current && inserted != Inserted::Known {
+            self.apply(kind);
+        }
+        inserted
     }
 
     fn apply(&mut self, kind: EventKind) {

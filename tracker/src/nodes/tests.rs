@@ -23,7 +23,7 @@ fn fetch(bytes: u64) -> EventKind {
 fn batch(boot: &str, events: Vec<(u64, u64, EventKind)>) -> EventBatch {
     let events =
         events.into_iter().map(|(seq, uptime_ms, kind)| Event { seq, uptime_ms, kind }).collect();
-    EventBatch { version: proto::event::EVENT_VERSION, boot_id: boot.to_owned(), events }
+    EventBatch { events, ..EventBatch::new(boot.to_owned()) }
 }
 
 fn stalled() -> EventKind {
@@ -102,11 +102,11 @@ fn a_stall_lasts_until_the_next_progress() {
 fn firmware_comes_first() {
     let mut table = nodes(10, 100);
     let now = Instant::now();
-    table.asked(id(1), ADDR, Err("nothing is published"), now);
+    table.asked(id(1), ADDR, Told::Wait("nothing is published"), now);
     let node = table.get(id(1)).unwrap();
     assert_eq!((node.stage, node.waits.as_deref()), ("netboot", Some("nothing is published")));
-    let revision: RevisionRef = "debian@0123456789ab".parse().unwrap();
-    table.asked(id(1), ADDR, Ok(&revision), now);
+    let revision: store::RevisionRef = "debian@0123456789ab".parse().unwrap();
+    table.asked(id(1), ADDR, Told::Boot(&revision), now);
     let source = "http://a:8080/revisions/debian/0123456789ac/manifest.json".to_owned();
     table.take(id(1), ADDR, batch("b", vec![(0, 1, EventKind::Discover { source })]), now);
     let node = table.get(id(1)).unwrap();

@@ -11,6 +11,19 @@ pub struct Entry {
     pub event: Event,
     /// When it arrived here.
     pub received: Instant,
+    /// Its row on disk.
+    pub(crate) row: i64,
+}
+
+/// What became of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Inserted {
+    /// It is there already.
+    Known,
+    /// It is there now.
+    New,
+    /// It is there now, and another one had to go, whose row this is; or it went itself.
+    Instead(i64),
 }
 
 /// Events by the time the node gave them.
@@ -26,27 +39,56 @@ fn place(event: &Event) -> (u64, u64) {
 }
 
 impl Timeline {
-    /// Adds an event; `false` when it is there already. Beyond `limit` the oldest progress report goes,
-    /// or else the oldest event.
-    pub fn insert(&mut self, event: Event, limit: usize, now: Instant) -> bool {
-        let key = place(&event);
-        let Err(at) = self.0.binary_search_by_key(&key, |entry| place(&entry.event)) else {
-            return false;
-        };
-        self.0.insert(at, Entry { event, received: now });
-        if self.0.len() > limit {
-            let progress = |entry: &Entry| matches!(entry.event.kind, EventKind::Fetch(_));
-            let victim = self.0.iter().position(progress).unwrap_or(0);
-            self.0.remove(victim);
-            return victim != at;
+    /// Whether an event is there.
+    #[must_use]
+    pub fn contains(&self, event: &Event) -> bool {
+        self.find(event).is_ok()
+    }
+
+    fn find(&self, event: &Event) -> Result<usize, usize> {
+        let key = place(event);
+        self.0.binary_search_by_key(&key, |entry| place(&entry.event))
+    }
+
+    /// Adds an event. Beyond `limit` the oldest progress report goes, or else the oldest event whose stage
+    /// is reported again later: the last one of each stage says what the node does.
+    pub fn insert(&mut self, entry: Entry, limit: usize) -> Inserted {
+        let Err(at) = self.find(&entry.event) else { return Inserted::Known };
+        self.0.insert(at, entry);
+        if self.0.len() <= limit {
+            return Inserted::New;
         }
-        true
+        let victim = self.victim();
+        Inserted::Instead(self.0.remove(victim).row)
+    }
+
+    fn victim(&self) -> usize {
+        let progress = |entry: &Entry| matches!(entry.event.kind, EventKind::Fetch(_));
+        let mut reports = self.0.iter().enumerate().filter(|(_, entry)| progress(entry));
+        if let (Some((oldest, _)), Some(_)) = (reports.next(), reports.next()) {
+            return oldest;
+        }
+        let (mut later, mut victim) = (Vec::new(), 0);
+        for (at, entry) in self.0.iter().enumerate().rev() {
+            let stage = entry.event.kind.stage();
+            if later.contains(&stage) {
+                victim = at;
+            } else {
+                later.push(stage);
+            }
+        }
+        victim
     }
 
     /// The events, oldest first.
     #[must_use]
     pub fn entries(&self) -> &[Entry] {
         &self.0
+    }
+
+    /// The rows of all events.
+    pub(crate) fn rows(&self) -> impl Iterator<Item = i64> {
+        self.0.iter().map(|entry| entry.row)
     }
 
     /// The time of the last event, in milliseconds since the node's kernel started.

@@ -35,7 +35,7 @@ fn write_page(out: &mut String, view: &View) -> fmt::Result {
     out.write_str("</main>\n")?;
     writeln!(
         out,
-        "<footer>bee-tracker {} on {} · up for {} · in memory since then · machines read \
+        "<footer>bee-tracker {} on {} · up for {} · machines read \
          <a href=\"/api/v1/nodes\">nodes</a>, <a href=\"/api/v1/swarm\">swarm</a>, \
          <a href=\"/metrics\">metrics</a></footer></body></html>",
         env!("CARGO_PKG_VERSION"),
@@ -77,8 +77,8 @@ fn stages(out: &mut String, view: &View) -> fmt::Result {
 }
 
 fn problems(out: &mut String, view: &View) -> fmt::Result {
-    for problem in &view.catalog.problems {
-        writeln!(out, "<p class=\"problem\">Store: {}</p>", Esc(problem))?;
+    for problem in &view.problems {
+        writeln!(out, "<p class=\"problem\">{}</p>", Esc(problem))?;
     }
     Ok(())
 }
@@ -117,9 +117,11 @@ fn node(out: &mut String, row: &Row) -> fmt::Result {
     let class = if row.trouble.is_some() { " class=\"trouble\"" } else { "" };
     write!(
         out,
-        "<tr{class}><td><a href=\"/api/v1/nodes/{}\"><code>{0}</code></a><small>{}</small>",
+        "<tr{class}><td><a href=\"/api/v1/nodes/{}\"><code>{}</code></a><small>{}{}</small>",
         Esc(row.id),
-        Esc(&row.address)
+        Esc(row.name.clone().unwrap_or_else(|| row.id.to_string())),
+        Esc(&row.address),
+        if row.unproved { " · not authenticated" } else { "" }
     )?;
     write!(
         out,
