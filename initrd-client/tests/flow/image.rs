@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use proto::geometry::Geometry;
-use proto::hash::PieceHash;
+use proto::hash::{PieceHash, Sha256Digest};
 use proto::manifest::{Artefact, ArtefactKind, HybridHashes, MANIFEST_VERSION, Manifest};
 use proto::merkle;
 use proto::metainfo::{Info, Metainfo};
