@@ -19,6 +19,7 @@ use super::book::Book;
 use super::digests;
 use super::pex::Exchange;
 use super::stall::Trouble;
+use super::tiers::Tiers;
 use crate::config::SessionConfig;
 use crate::core::{self, Action, Check, CloseReason, Control, Identity, Moment, PeerKey};
 use crate::log;
@@ -75,6 +76,7 @@ pub(crate) struct State {
     /// Wrong pieces of whose blocks a peer was asked for the digests.
     held: BTreeMap<PieceIndex, Vec<u8>>,
     pub(crate) book: Book,
+    pub(crate) tiers: Tiers,
     pub(crate) trouble: Trouble,
     /// When fetching began.
     pub(crate) started: Moment,
@@ -103,6 +105,7 @@ impl State {
             evidence: BTreeMap::new(),
             held: BTreeMap::new(),
             book: Book::default(),
+            tiers: Tiers::default(),
             trouble: Trouble::default(),
             started: Moment::ZERO,
         }
