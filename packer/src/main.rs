@@ -27,6 +27,7 @@ mod reimage;
 mod run;
 mod show;
 mod status;
+mod unsigned;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();

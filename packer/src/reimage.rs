@@ -10,7 +10,7 @@ use store::{Channel, RevisionRef, Store};
 use crate::cli::StoreArg;
 use crate::manage::newest;
 use crate::node_list;
-use crate::output;
+use crate::{output, unsigned};
 
 /// Some nodes, or all.
 #[derive(Debug, Args)]
@@ -65,6 +65,7 @@ pub(crate) fn reimage(args: &ReimageArgs, json: bool) -> anyhow::Result<ExitCode
     let store = Store::open(&*args.store.store)?;
     let reference = newest(&store, &args.revision)?;
     let RevisionRef { name, id } = &reference;
+    unsigned::warn(&store, &reference, json)?;
     let Some(list) = &args.which.nodes else {
         // the channel first: a node that boots in between takes the new revision in either case
         let published = store.publish(&reference, &args.channel)?;

@@ -1,7 +1,7 @@
 //! `cargo xtask test`: everything there is to prove, in one command.
 //!
 //! The checks, then one build of all programs and tests, then each crate's tests, the documents'
-//! examples, the labs, and the boot test (`cargo xtask demo`). A step that fails does not stop the
+//! examples, the size of the initrd's client, the labs, and the boot test (`cargo xtask demo`). A step that fails does not stop the
 //! others, and the last line says how many passed.
 
 use std::process::{Command, Stdio};
@@ -14,6 +14,7 @@ use lab::tool::Tool;
 use crate::check;
 use crate::check::tools::{self, Program};
 use crate::demo::packages::NEEDS;
+use crate::dist::size;
 use crate::rqbit;
 use crate::steps::{Outcome, Steps};
 use crate::workspace::say;
@@ -45,6 +46,12 @@ const CALLED_BY_TESTS: &[Program] = &[
         "signatures that others make and check",
         "minisign",
         "minisign",
+    )),
+    Program::System(Tool::new(
+        "veritysetup",
+        "dm-verity trees to compare with",
+        "cryptsetup-bin",
+        "veritysetup",
     )),
     Program::System(Tool::new("losetup", "loop devices", "mount", "util-linux")),
     Program::System(Tool::new("tar", "roots that come as an archive", "tar", "tar")),
@@ -164,6 +171,7 @@ fn run_tests(args: &Args, programs: &[Executable], steps: &mut Steps) {
     if args.quick {
         return;
     }
+    steps.run("size of the initrd client", size::step);
     for folder in labs {
         steps.run("labs", || {
             anyhow::ensure!(

@@ -226,6 +226,7 @@ fn manifest() -> Vec<u8> {
         artefacts: ArtefactKind::ALL.map(|kind| (kind, artefact)).into(),
         info_hash: InfoHash([7; 20]),
         v2: None,
+        verity: None,
         kernel_release: Some("6.1.0-1-amd64".into()),
         build: [("packer".to_owned(), "0.1.0".to_owned())].into(),
     };

@@ -10,6 +10,7 @@ use proto::event::{Stall, StallCause};
 use super::book::jittered;
 use super::dial;
 use super::stall;
+use super::tasks;
 use super::tiers::{Crowd, HEAD_START, Health, MAX_TRACKERS, Turn};
 use super::torrent::Shared;
 use super::udp_tracker::{self, UdpTracker};
@@ -37,10 +38,10 @@ pub(crate) fn start(shared: &Arc<Shared>) {
     for (tier, url) in all.take(MAX_TRACKERS) {
         let number = shared.lock().tiers.add(tier);
         let (shared, url) = (shared.clone(), url.clone());
-        let tasks = shared.tasks.clone();
+        let pool = shared.tasks.clone();
         let announcer =
             Announcer { key, shared, tier, number, url, udp: None, told_complete: false };
-        tasks.spawn(announcer.run());
+        tasks::spawn(&pool, announcer.run());
     }
     if shared.lock().tiers.is_empty() {
         log::warn!(info_hash = %shared.metainfo.info_hash, "the torrent names no tracker");

@@ -151,6 +151,7 @@ pub(crate) fn add_revision(
         artefacts,
         info_hash,
         v2: None,
+        verity: None,
         kernel_release: Some("6.1.0-<b>".to_owned()),
         build: BTreeMap::new(),
     };
