@@ -31,4 +31,5 @@ pub mod storage;
 pub use config::{InitialHave, Role, SessionConfig, TorrentSpec, Verify};
 pub use net::handle::Torrent;
 pub use net::session::{Session, SessionError};
+pub use net::tiers::Crowd;
 pub use progress::{Completed, PeerStat, Phase, Progress, TorrentError};

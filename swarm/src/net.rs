@@ -26,6 +26,7 @@ pub(crate) mod session;
 mod stall;
 mod state;
 pub(crate) mod tasks;
+pub(crate) mod tiers;
 mod torrent;
 mod udp_tracker;
 mod webseed;

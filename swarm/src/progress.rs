@@ -9,6 +9,7 @@ use proto::event::{Sources, Stall};
 use proto::hash::PeerId;
 
 use crate::core::Downlink;
+use crate::net::tiers::Crowd;
 
 /// Where a torrent stands.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -49,6 +50,8 @@ pub struct Progress {
     pub peers_connected: u32,
     /// Known peer addresses.
     pub peers_known: u32,
+    /// How large the crowd is, as a tracker said last.
+    pub crowd: Option<Crowd>,
     /// Bytes of pieces received per second.
     pub down_rate: u64,
     /// Bytes of pieces sent per second.

@@ -36,6 +36,7 @@ mod stats;
 mod summary;
 mod svg;
 mod swarm;
+mod tracker;
 mod warm;
 
 /// Arguments of `cargo xtask bench`.
@@ -55,6 +56,8 @@ enum What {
     Pair(pair::PairArgs),
     /// One admin host to many nodes over HTTP and the peer protocol, beside nginx
     Serve(serve::ServeArgs),
+    /// Announces per second and memory of the tracker, beside opentracker and aquatic
+    Tracker(tracker::TrackerArgs),
     /// Packing an image, beside mksquashfs and tar2sqfs
     Pack(pack::PackArgs),
     /// Runs a program and tells what it used, for the benchmark's own use
@@ -77,6 +80,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         What::Sim(args) => sim::run(&args),
         What::Pair(args) => pair::run(&args),
         What::Serve(args) => serve::run(&args),
+        What::Tracker(args) => tracker::run(&args),
         What::Pack(args) => pack::run(&args),
         What::Measure(args) => pack::measure(&args),
         What::Flame(args) => flame::run(&args),

@@ -1,4 +1,4 @@
-//! Tells trackers about us and learns of peers: tiers as in BEP 12, over HTTP and UDP.
+//! Tells trackers about us and learns of peers, over HTTP and UDP: a task for each tracker.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,6 +10,8 @@ use proto::event::{Stall, StallCause};
 use super::book::jittered;
 use super::dial;
 use super::stall;
+use super::tasks;
+use super::tiers::{Crowd, HEAD_START, Health, MAX_TRACKERS, Turn};
 use super::torrent::Shared;
 use super::udp_tracker::{self, UdpTracker};
 use crate::config::Role;
@@ -28,52 +30,77 @@ const MAX_RETRY_SEEDING: Duration = Duration::from_secs(60);
 const HUNGRY: usize = 5;
 const HUNGRY_WAIT: Duration = Duration::from_millis(250);
 
-/// Announces until the torrent stops, and `stopped` then.
-pub(crate) async fn run(shared: Arc<Shared>) {
-    let mut tiers = shared.trackers.clone();
-    for tier in &mut tiers {
-        fastrand::shuffle(tier);
-    }
-    if tiers.iter().all(Vec::is_empty) {
-        log::warn!(info_hash = %shared.metainfo.info_hash, "the torrent names no tracker");
-        return;
-    }
+/// Starts to announce to every tracker, until the torrent stops, and `stopped` then.
+pub(crate) fn start(shared: &Arc<Shared>) {
     let key = fastrand::u32(..);
-    let mut announcer = Announcer { key, shared, tiers, udp: Vec::new(), told_complete: false };
-    announcer.run().await;
-    announcer.stopped().await;
+    let tiers = shared.trackers.iter().enumerate();
+    let all = tiers.flat_map(|(tier, urls)| urls.iter().map(move |url| (tier, url)));
+    for (tier, url) in all.take(MAX_TRACKERS) {
+        let number = shared.lock().tiers.add(tier);
+        let (shared, url) = (shared.clone(), url.clone());
+        let pool = shared.tasks.clone();
+        let announcer =
+            Announcer { key, shared, tier, number, url, udp: None, told_complete: false };
+        tasks::spawn(&pool, announcer.run());
+    }
+    if shared.lock().tiers.is_empty() {
+        log::warn!(info_hash = %shared.metainfo.info_hash, "the torrent names no tracker");
+        let detail = "the torrent names no tracker".to_owned();
+        let stall = Stall { cause: StallCause::TrackerUnreachable, detail };
+        shared.lock().trouble.announce = Some(stall);
+    }
 }
 
+/// Talks to one tracker.
 struct Announcer {
     shared: Arc<Shared>,
-    tiers: Vec<Vec<String>>,
-    /// UDP trackers, with their connections.
-    udp: Vec<UdpTracker>,
+    tier: usize,
+    /// In [`Tiers`](super::tiers::Tiers).
+    number: usize,
+    url: String,
+    /// Its connection, when it is a UDP tracker.
+    udp: Option<UdpTracker>,
     key: u32,
     /// The tracker knows that we are complete, or we were from the start.
     told_complete: bool,
 }
 
 impl Announcer {
-    async fn run(&mut self) {
+    async fn run(mut self) {
+        self.announce_until_cancelled().await;
+        self.stopped().await;
+    }
+
+    async fn announce_until_cancelled(&mut self) {
         let shared = self.shared.clone();
         let mut event = Some(AnnounceEvent::Started);
         let (mut failures, mut hungry) = (0u32, 0u32);
         self.told_complete = shared.is_done();
         loop {
+            if !self.our_turn().await {
+                return;
+            }
+            let number = self.number;
             let result = {
                 let announce = self.announce(event);
                 tokio::pin!(announce);
-                tokio::select! {
-                    result = &mut announce => Some(result),
-                    // this one counts: it is not left half done
-                    () = shared.cancel.cancelled() => match event {
-                        Some(AnnounceEvent::Completed) => {
-                            let limit = shared.session.config.stop_timeout / 2;
-                            tokio::time::timeout(limit, announce).await.ok()
+                let late = tokio::time::sleep(HEAD_START);
+                tokio::pin!(late);
+                loop {
+                    tokio::select! {
+                        result = &mut announce => break Some(result),
+                        () = &mut late, if !late.is_elapsed() => {
+                            set_health(&shared, number, Health::Fails);
                         }
-                        _ => None,
-                    },
+                        // this one counts: it is not left half done
+                        () = shared.cancel.cancelled() => break match event {
+                            Some(AnnounceEvent::Completed) => {
+                                let limit = shared.session.config.stop_timeout / 2;
+                                tokio::time::timeout(limit, announce).await.ok()
+                            }
+                            _ => None,
+                        },
+                    }
                 }
             };
             let Some(result) = result else { return };
@@ -89,12 +116,14 @@ impl Announcer {
                 Err(stall) => {
                     failures = (failures + 1).min(8);
                     log::debug!(detail = %stall.detail, "announce failed");
-                    shared.lock().trouble.announce = Some(stall);
+                    set_health(&shared, number, Health::Fails);
+                    self.tell_trouble(stall);
                     let most =
                         if shared.is_done() { MAX_RETRY_SEEDING } else { MAX_RETRY_FETCHING };
                     jittered((Duration::from_millis(500) * 2u32.pow(failures)).min(most))
                 }
             };
+            let completed = shared.completed_wake.notified();
             if !self.told_complete && shared.is_done() {
                 // it completed while the announce was under way
                 if event.is_none() {
@@ -105,11 +134,50 @@ impl Announcer {
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = shared.cancel.cancelled() => return,
-                () = shared.completed_wake.notified(), if !self.told_complete => {
+                () = completed, if !self.told_complete => {
                     if event.is_none() {
                         event = Some(AnnounceEvent::Completed);
                     }
                 }
+            }
+        }
+    }
+
+    /// The reason to show while no tracker answers; that of the first tier, if it has one.
+    fn tell_trouble(&self, stall: Stall) {
+        let mut state = self.shared.lock();
+        let known = state.trouble.announce.is_some() && self.tier > 0;
+        if !state.tiers.any_answers() && !known {
+            state.trouble.announce = Some(stall);
+        }
+    }
+
+    /// Waits while a tier before ours answers, or may answer soon; whether to go on at all.
+    async fn our_turn(&mut self) -> bool {
+        let shared = self.shared.clone();
+        let tier = u32::try_from(self.tier).unwrap_or(u32::MAX);
+        let soon = tokio::time::Instant::now() + HEAD_START.saturating_mul(tier);
+        loop {
+            let news = shared.tier_wake.notified();
+            let turn = shared.lock().tiers.turn(self.tier);
+            let until = match turn {
+                Turn::Now => return true,
+                Turn::Soon => Some(soon),
+                Turn::Later => {
+                    set_health(&shared, self.number, Health::Unknown);
+                    None
+                }
+            };
+            let waited = async {
+                match until {
+                    Some(until) => tokio::time::sleep_until(until).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = news => {}
+                () = waited => return true,
+                () = shared.cancel.cancelled() => return false,
             }
         }
     }
@@ -124,40 +192,25 @@ impl Announcer {
         jittered(HUNGRY_WAIT * 2u32.pow(hungry)).min(interval)
     }
 
-    /// One announce: the first tracker that answers, by tiers; it moves to the front of its tier.
     async fn announce(&mut self, event: Option<AnnounceEvent>) -> Result<AnnouncePeers, Stall> {
         let request = self.request(event);
         let waits = if self.shared.is_done() { udp_tracker::PATIENT } else { udp_tracker::HURRIED };
-        let mut first_error = None;
-        for tier in 0..self.tiers.len() {
-            for at in 0..self.tiers[tier].len() {
-                let url = self.tiers[tier][at].clone();
-                match self.ask(&url, &request, Limits::default(), waits).await {
-                    Ok(reply) => {
-                        let winner = self.tiers[tier].remove(at);
-                        self.tiers[tier].insert(0, winner);
-                        self.learn(&url, &reply);
-                        return Ok(reply);
-                    }
-                    Err(stall) => {
-                        first_error.get_or_insert(stall);
-                    }
-                }
-            }
-        }
-        Err(first_error.unwrap_or(Stall {
-            cause: StallCause::TrackerUnreachable,
-            detail: "the torrent names no tracker".to_owned(),
-        }))
+        let reply = self.ask(&request, Limits::default(), waits).await?;
+        self.learn(&reply);
+        Ok(reply)
     }
 
-    fn learn(&self, url: &str, reply: &AnnouncePeers) {
+    fn learn(&self, reply: &AnnouncePeers) {
+        let url = &self.url;
         if let Some(warning) = &reply.warning {
             log::warn!(%url, %warning, "the tracker warns");
         }
         let addresses: Vec<SocketAddr> = reply.peers.iter().map(|p| p.address).collect();
         let now = self.shared.now();
+        set_health(&self.shared, self.number, Health::Answers);
         let mut state = self.shared.lock();
+        let (complete, incomplete) = (reply.complete, reply.incomplete);
+        state.tiers.crowd = Some(Crowd { complete, incomplete });
         for address in &addresses {
             state.book.add(*address);
         }
@@ -174,22 +227,17 @@ impl Announcer {
 
     async fn ask(
         &mut self,
-        url: &str,
         request: &AnnounceRequest,
         limits: Limits,
         waits: &[Duration],
     ) -> Result<AnnouncePeers, Stall> {
-        let at = match self.udp.iter().position(|tracker| tracker.is(url)) {
-            Some(at) => at,
-            None => match UdpTracker::of(url) {
-                Some(tracker) => {
-                    self.udp.push(tracker?);
-                    self.udp.len() - 1
-                }
-                None => return ask(url, &request.to_query(), limits).await,
-            },
-        };
-        self.udp[at].announce(request, self.key, waits).await
+        if self.udp.is_none() {
+            self.udp = UdpTracker::of(&self.url).transpose()?;
+        }
+        match &mut self.udp {
+            Some(tracker) => tracker.announce(request, self.key, waits).await,
+            None => ask(&self.url, &request.to_query(), limits).await,
+        }
     }
 
     fn request(&self, event: Option<AnnounceEvent>) -> AnnounceRequest {
@@ -199,6 +247,7 @@ impl Announcer {
             Some(core) => (core.totals(), shared.bytes_of(core.have()), core.is_done()),
             None => Default::default(),
         };
+        let failed = if done { Vec::new() } else { state.book.unreachable() };
         drop(state);
         let numwant = match (event, done, shared.session.config.role) {
             (Some(AnnounceEvent::Stopped), ..) => 0,
@@ -219,13 +268,22 @@ impl Announcer {
             no_peer_id: true,
             key: Some(format!("{:08x}", self.key)),
             ip: None,
-            failed: Vec::new(),
+            failed,
         }
     }
 
-    /// Says good-bye, in bounded time, to the tracker that answered last; a fetch that completed
-    /// just now is told first.
+    /// Says good-bye, in bounded time, unless the tracker does not answer; a fetch that completed just
+    /// now is told first.
     async fn stopped(&mut self) {
+        let unheard = match self.shared.lock().tiers.health(self.number) {
+            Health::Answers => false,
+            // an announce was under way, perhaps
+            Health::Unknown => self.tier > 0,
+            Health::Fails => true,
+        };
+        if unheard {
+            return;
+        }
         let limit = self.shared.session.config.stop_timeout;
         let limits = Limits { connect: limit, idle: limit, total: limit, ..Limits::default() };
         let completed =
@@ -233,21 +291,21 @@ impl Announcer {
         let both = async {
             for event in completed.into_iter().chain([AnnounceEvent::Stopped]) {
                 let request = self.request(Some(event));
-                let urls: Vec<String> =
-                    self.tiers.iter().filter_map(|tier| tier.first().cloned()).collect();
-                for url in urls {
-                    match self.ask(&url, &request, limits, &[limit / 4; 4]).await {
-                        Ok(_) => break,
-                        Err(stall) => {
-                            log::debug!(detail = %stall.detail, "last announce failed")
-                        }
-                    }
+                if let Err(stall) = self.ask(&request, limits, &[limit / 4; 4]).await {
+                    log::debug!(detail = %stall.detail, "last announce failed");
                 }
             }
         };
         if tokio::time::timeout(limit, both).await.is_err() {
             log::debug!("no time left to tell the tracker that we stop");
         }
+    }
+}
+
+/// Notes whether a tracker answers; whoever waits for its turn looks again.
+fn set_health(shared: &Shared, number: usize, health: Health) {
+    if shared.lock().tiers.set(number, health) {
+        shared.tier_wake.notify_waiters();
     }
 }
 

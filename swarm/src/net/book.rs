@@ -3,6 +3,8 @@
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::time::Duration;
 
+use proto::announce::MAX_FAILED;
+
 use super::segment;
 use crate::core::{Moment, PeerKey};
 use crate::sorted::SortedMap;
@@ -71,6 +73,8 @@ struct Entry {
     state: State,
     origin: Origin,
     failures: u32,
+    /// Dials in a row that did not even connect.
+    unreached: u32,
     complete_at: Option<Moment>,
 }
 
@@ -115,7 +119,8 @@ impl Book {
 
     fn insert(&mut self, address: SocketAddr, origin: Origin) {
         let state = State::Idle { again_at: Moment::ZERO };
-        self.entries.insert(address, Entry { state, origin, failures: 0, complete_at: None });
+        self.entries
+            .insert(address, Entry { state, origin, failures: 0, unreached: 0, complete_at: None });
     }
 
     /// Adds an address that only a peer vouches for, within bounds; whether it is new.
@@ -208,9 +213,28 @@ impl Book {
         }
     }
 
+    /// The dial that failed did not even connect.
+    pub(crate) fn not_reached(&mut self, address: SocketAddr) {
+        if let Some(entry) = self.entries.get_mut(&canonical(address)) {
+            entry.unreached += 1;
+        }
+    }
+
+    /// Some of those that trackers named and that were dialled twice or more in vain, for a report.
+    pub(crate) fn unreachable(&self) -> Vec<SocketAddr> {
+        let reported = |e: &Entry| e.unreached >= 2 && e.origin == Origin::Told;
+        let all = self.entries.iter().filter(|(_, entry)| reported(entry));
+        let mut all: Vec<_> = all.map(|(address, _)| *address).collect();
+        fastrand::shuffle(&mut all);
+        all.truncate(MAX_FAILED);
+        all
+    }
+
     /// A connection to the address is up.
     pub(crate) fn connected(&mut self, address: SocketAddr, key: PeerKey) {
-        self.leave_dialing(canonical(address), State::Connected(key));
+        if let Some(entry) = self.leave_dialing(canonical(address), State::Connected(key)) {
+            entry.unreached = 0;
+        }
     }
 
     /// Who is connected says that it listens at this address of its own.
@@ -309,6 +333,22 @@ mod tests {
         // a quarter of jitter either way: two doublings always show
         assert!(waits.windows(3).take(4).all(|w| w[2] > w[0]), "{waits:?}");
         assert!(waits[7] <= MAX_WAIT * 5 / 4);
+    }
+
+    #[test]
+    fn who_was_never_reached_is_reported_until_it_is() {
+        let mut book = Book::default();
+        (1..=20).for_each(|port| book.add(address(port)));
+        for port in 1..=20 {
+            book.not_reached(address(port));
+        }
+        assert_eq!(book.unreachable(), [], "once happens");
+        book.not_reached(address(3));
+        assert_eq!(book.unreachable(), [address(3)]);
+        (1..=20).for_each(|port| book.not_reached(address(port)));
+        assert_eq!(book.unreachable().len(), MAX_FAILED);
+        (1..=20).for_each(|port| book.connected(address(port), PeerKey(port.into())));
+        assert_eq!(book.unreachable(), []);
     }
 
     #[test]

@@ -50,6 +50,9 @@ pub(crate) fn dial_more(shared: &Arc<Shared>) {
                     let now = shared.now();
                     let mut state = shared.lock();
                     state.book.failed(address, now);
+                    if error.is_unreachable() {
+                        state.book.not_reached(address);
+                    }
                     state.trouble.dial = Some(text);
                 }
             }

@@ -50,6 +50,8 @@ impl Hello {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HandshakeError {
     #[error("connection failed")]
+    Connect(#[source] io::Error),
+    #[error("connection lost")]
     Io(#[source] io::Error),
     #[error("no answer within {0:?}")]
     Timeout(Duration),
@@ -59,6 +61,20 @@ pub(crate) enum HandshakeError {
     OtherTorrent,
 }
 
+impl HandshakeError {
+    /// Whether it is the peer that nobody reaches: it may also be full, or the network be ours.
+    pub(crate) fn is_unreachable(&self) -> bool {
+        use io::ErrorKind::{ConnectionRefused, HostUnreachable, TimedOut};
+        match self {
+            Self::Connect(error) => {
+                matches!(error.kind(), ConnectionRefused | HostUnreachable | TimedOut)
+            }
+            Self::Timeout(_) => true,
+            _ => false,
+        }
+    }
+}
+
 /// Dials and shakes hands.
 pub(crate) async fn dial(
     address: std::net::SocketAddr,
@@ -66,7 +82,7 @@ pub(crate) async fn dial(
     limit: Duration,
 ) -> Result<(TcpStream, Handshake), HandshakeError> {
     let both = async {
-        let mut stream = TcpStream::connect(address).await.map_err(HandshakeError::Io)?;
+        let mut stream = TcpStream::connect(address).await.map_err(HandshakeError::Connect)?;
         prepare(&stream);
         stream.write_all(&hello.offer()).await.map_err(HandshakeError::Io)?;
         let theirs = read(&mut stream).await?;

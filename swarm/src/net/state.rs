@@ -19,6 +19,7 @@ use super::book::Book;
 use super::digests;
 use super::pex::Exchange;
 use super::stall::Trouble;
+use super::tiers::Tiers;
 use crate::config::SessionConfig;
 use crate::core::{self, Action, Check, CloseReason, Control, Identity, Moment, PeerKey};
 use crate::log;
@@ -76,6 +77,7 @@ pub(crate) struct State {
     /// Wrong pieces of whose blocks a peer was asked for the digests.
     held: SortedMap<PieceIndex, Vec<u8>>,
     pub(crate) book: Book,
+    pub(crate) tiers: Tiers,
     pub(crate) trouble: Trouble,
     /// When fetching began.
     pub(crate) started: Moment,
@@ -104,6 +106,7 @@ impl State {
             evidence: SortedMap::new(),
             held: SortedMap::new(),
             book: Book::default(),
+            tiers: Tiers::default(),
             trouble: Trouble::default(),
             started: Moment::ZERO,
         }

@@ -38,8 +38,10 @@ pub(crate) struct Shared {
     pub(crate) trackers: Vec<Vec<String>>,
     pub(crate) cancel: CancellationToken,
     pub(crate) tasks: TaskTracker,
-    /// Wakes the announcer when the fetch completes.
+    /// Wakes the announcers when the fetch completes.
     pub(crate) completed_wake: Notify,
+    /// Wakes the announcers when a tracker begins or ceases to answer.
+    pub(crate) tier_wake: Notify,
     /// Wakes the timer task: there may be somebody to dial.
     pub(crate) ticker: Notify,
     pub(crate) finished: CancellationToken,
@@ -70,6 +72,7 @@ impl Shared {
             trackers,
             tasks: TaskTracker::new(),
             completed_wake: Notify::new(),
+            tier_wake: Notify::new(),
             ticker: Notify::new(),
             finished: CancellationToken::new(),
             state: Mutex::new(State::new(geometry)),
@@ -147,7 +150,7 @@ impl Shared {
             elapsed_ms = completed.elapsed.as_millis(), "image complete");
         self.publish();
         self.completed.send_replace(Some(completed));
-        self.completed_wake.notify_one();
+        self.completed_wake.notify_waiters();
     }
 
     /// A connection ended.
@@ -181,7 +184,7 @@ impl Shared {
         }
         if !self.cancel.is_cancelled() {
             self.session.lsd_wake.notify_one();
-            tasks::spawn(&self.tasks, announce::run(self.clone()));
+            announce::start(&self);
             if self.web_seeds && !self.metainfo.web_seeds.is_empty() {
                 tasks::spawn(&self.tasks, webseed::run(self.clone()));
             }
@@ -324,6 +327,7 @@ impl Shared {
         let (known, connected) = (state.book.len(), state.links.len());
         let view = View { known, connected, useful, hash_failures: totals.hash_failures };
         let stall = if done { None } else { state.trouble.stall(now, view) };
+        let crowd = state.tiers.crowd;
         drop(state);
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         let fresh = Progress {
@@ -338,6 +342,7 @@ impl Shared {
             hash_failures: totals.hash_failures,
             peers_connected: count(connected),
             peers_known: count(known),
+            crowd,
             down_rate,
             up_rate,
             stall,

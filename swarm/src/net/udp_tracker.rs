@@ -2,13 +2,13 @@
 //!
 //! A request goes out again when nothing comes back. BEP 15 waits 15·2ⁿ seconds; a node that boots
 //! cannot, so a fetch waits 1, 2, 4 and 8 seconds, and a seeder 15 and 30. The steps beyond that
-//! are the announcer's own growing pauses, in which other trackers get their turn.
+//! are the announcer's own growing pauses.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use proto::announce::{AnnouncePeers, AnnounceRequest};
+use proto::announce::{AnnouncePeers, AnnounceRequest, failed};
 use proto::event::{Stall, StallCause};
 use proto::udp_tracker::{self as codec, Family, MAX_REPLY_LEN, Reply};
 use tokio::net::UdpSocket;
@@ -52,11 +52,6 @@ struct Connection {
 }
 
 impl UdpTracker {
-    /// Whether it is the one of this URL.
-    pub(crate) fn is(&self, url: &str) -> bool {
-        self.url == url
-    }
-
     /// A tracker, when the URL is one of UDP; `Err` when it is not usable.
     pub(crate) fn of(url: &str) -> Option<Result<Self, Stall>> {
         let rest = url.strip_prefix("udp://")?;
@@ -82,6 +77,7 @@ impl UdpTracker {
         key: u32,
         waits: &[Duration],
     ) -> Result<AnnouncePeers, Stall> {
+        let path = self.path_with(&request.failed);
         loop {
             let known = self.connection.take().filter(|c| c.since.elapsed() < CONNECTION_AGE);
             let (connection, known) = match known {
@@ -90,7 +86,7 @@ impl UdpTracker {
             };
             // a tracker that was started again does not know the id, and says so or nothing
             let waits = if known { &waits[..waits.len().min(1)] } else { waits };
-            let encode = |id| codec::announce(connection.id, id, request, key, &self.path);
+            let encode = |id| codec::announce(connection.id, id, request, key, &path);
             match self.ask(&connection, waits, &encode).await {
                 Ok(Reply::Peers(reply)) => {
                     self.connection = Some(connection);
@@ -104,6 +100,13 @@ impl UdpTracker {
                 Err(stall) => return Err(stall),
             }
         }
+    }
+
+    /// The path with a report of failed dials, as an HTTP announce has it in its query.
+    fn path_with(&self, unreached: &[SocketAddr]) -> String {
+        let report = failed::to_query(unreached);
+        let at = usize::from(!self.path.contains('?') && !report.is_empty());
+        format!("{}{}{}", self.path, &"?"[..at], &report[at..])
     }
 
     /// Connects to the first address of the tracker that answers.
@@ -210,6 +213,15 @@ mod tests {
         ] {
             let tracker = UdpTracker::of(url).unwrap().unwrap();
             assert_eq!((&*tracker.authority, &*tracker.path), (authority, path), "{url}");
+        }
+        let dead = [SocketAddr::from(([10, 0, 0, 1], 80))];
+        for (url, path) in [
+            ("udp://h:1", "?failed=%0A%00%00%01%00P"),
+            ("udp://h:1/a?x=1", "/a?x=1&failed=%0A%00%00%01%00P"),
+        ] {
+            let tracker = UdpTracker::of(url).unwrap().unwrap();
+            assert_eq!(tracker.path_with(&dead), path);
+            assert_eq!(tracker.path_with(&[]), tracker.path);
         }
         assert!(UdpTracker::of("http://h:1/announce").is_none());
         for bad in ["udp://", "udp://h", "udp://h/announce", "udp://h:0/", "udp://h:x/"] {

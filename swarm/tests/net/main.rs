@@ -11,5 +11,6 @@ mod http;
 mod hybrid;
 mod siege;
 mod support;
+mod tiers;
 mod trouble;
 mod udp;

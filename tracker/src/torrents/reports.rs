@@ -6,7 +6,7 @@
 //! * only a peer of the torrent can report, by the address that its announce came from: over TCP and over
 //!   UDP, with its connection ids, that address is proved;
 //! * a peer is demoted when [`QUORUM`] addresses reported it within [`MEMORY`]: one liar demotes nobody;
-//! * an address has [`BUDGET`] reports per [`MEMORY`]: three liars who report everybody demote sixteen;
+//! * an address may report [`BUDGET`] peers per [`MEMORY`]: three liars who report everybody demote sixteen;
 //! * at most half of the peers are demoted: if more cannot be reached, the network is at fault;
 //! * demoted is not removed: such a peer is named after all others, and still named where there are few. It is
 //!   over [`MEMORY`] after the last report that was believed, or when the client starts anew.
@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 /// Addresses that have to agree.
 pub const QUORUM: usize = 3;
 
-/// Reports that an address may make per [`MEMORY`].
+/// Peers that an address may report per [`MEMORY`].
 pub const BUDGET: u8 = 16;
 
 /// How long a report counts.
@@ -49,6 +49,12 @@ impl Reports {
     /// Takes a report about a peer that is there; whether enough agree now.
     pub fn vote(&mut self, reporter: IpAddr, target: SocketAddr, now: Instant) -> bool {
         let recent = |at: Instant| now.saturating_duration_since(at) < MEMORY;
+        let votes = self.about.get_mut(&target).map(|suspicion| &mut suspicion.votes);
+        let repeated = votes.and_then(|votes| votes.iter_mut().find(|(by, _)| *by == reporter));
+        if let Some((_, at)) = repeated.filter(|(_, at)| recent(*at)) {
+            *at = now;
+            return self.agree(&target, now);
+        }
         let (spent, since) = self.spent.entry(reporter).or_insert((0, now));
         if !recent(*since) {
             (*spent, *since) = (0, now);
@@ -63,7 +69,13 @@ impl Reports {
             votes.remove(0);
         }
         votes.push((reporter, now));
-        votes.len() >= QUORUM
+        self.agree(&target, now)
+    }
+
+    fn agree(&self, target: &SocketAddr, now: Instant) -> bool {
+        let recent = |at: Instant| now.saturating_duration_since(at) < MEMORY;
+        let votes = self.about.get(target).map_or(&[][..], |suspicion| &suspicion.votes);
+        votes.iter().filter(|(_, at)| recent(*at)).count() >= QUORUM
     }
 
     pub(super) fn demote(&mut self, target: &SocketAddr) {
@@ -89,7 +101,7 @@ impl Reports {
         self.spent.retain(|_, (_, since)| recent(*since));
         let mut cleared = Vec::new();
         self.about.retain(|target, suspicion| {
-            let stays = suspicion.votes.last().is_some_and(|(_, at)| recent(*at));
+            let stays = suspicion.votes.iter().any(|(_, at)| recent(*at));
             if !stays && suspicion.demoted {
                 cleared.push(*target);
             }

@@ -1,0 +1,321 @@
+//! `cargo xtask bench tracker`: announces per second and memory, beside opentracker and aquatic.
+//!
+//! Each tracker has processor 0 for itself, the load has the others, and all are measured in turn in one
+//! run. What is compared is answers per second of the tracker's *own processor time*: that is what one core
+//! could do, and it stays nearly the same when something else runs on the machine or the load is the
+//! slower side; answers per second by the clock are told, too.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::ensure;
+use clap::Parser;
+use proto::event::{EVENT_VERSION, Event, EventBatch, EventKind, FetchProgress};
+use proto::units::ByteSize;
+use serde::Serialize;
+
+use super::facts::Facts;
+use super::places::Places;
+use super::{publish, report, stats};
+use crate::workspace;
+
+mod contender;
+mod load;
+
+use contender::{Contender, Running};
+use load::{Crowd, Timetable, Until, Way};
+
+/// Goals of the project.
+const HTTP_GOAL: f64 = 0.5;
+const UDP_GOAL: f64 = 0.5;
+const P99_GOAL: f64 = 0.010;
+
+/// The crowd of the second part: nodes, seconds between announces and between events of each.
+const NODES: usize = 10_000;
+const ANNOUNCE_EVERY: f64 = 3.0;
+const EVENT_EVERY: f64 = 2.0;
+
+/// Arguments of `cargo xtask bench tracker`.
+#[derive(Debug, Parser)]
+pub(crate) struct TrackerArgs {
+    /// Peers, all torrents together
+    #[arg(long, default_value_t = 100_000)]
+    peers: usize,
+    /// Torrents, 1000 at most
+    #[arg(long, default_value_t = 100)]
+    torrents: usize,
+    /// Seconds of each measurement
+    #[arg(long, default_value_t = 3.0)]
+    seconds: f64,
+    /// Measurements of each tracker, in turn; the result has the medians
+    #[arg(long, default_value_t = 3)]
+    runs: u32,
+    /// Leaves aquatic out, which is built by cargo the first time
+    #[arg(long)]
+    without_aquatic: bool,
+    /// Where the programs of Beeswarm are; built in release mode when not given
+    #[arg(long)]
+    programs: Option<PathBuf>,
+    /// Folder for logs and results
+    #[arg(long, default_value = "target/bench/tracker")]
+    output: PathBuf,
+    /// Keeps the results as docs/bench/NAME
+    #[arg(long, value_name = "NAME")]
+    publish: Option<String>,
+}
+
+/// One measurement.
+#[derive(Debug, Clone, Serialize)]
+struct Run {
+    tracker: Contender,
+    way: Way,
+    /// Answers per second by the clock.
+    rate: f64,
+    /// Answers per second of the tracker's processor time.
+    per_core: f64,
+    /// Share of a processor that the tracker used.
+    busy: f64,
+    /// Peers per answer.
+    peers: f64,
+    /// Questions without an answer, of a thousand.
+    lost: f64,
+    /// Resident memory after everybody has announced, and before anybody, in bytes.
+    memory: u64,
+    memory_before: u64,
+}
+
+/// A crowd of nodes, at the rate that they have.
+#[derive(Debug, Clone, Serialize)]
+struct Crowded {
+    nodes: usize,
+    /// Share of a processor that the tracker used.
+    busy: f64,
+    announces: Delays,
+    events: Delays,
+}
+
+/// From the moment a question is due to its answer, in seconds.
+#[derive(Debug, Clone, Copy, Serialize)]
+struct Delays {
+    count: usize,
+    median: f64,
+    p99: f64,
+    longest: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct Results {
+    runs: Vec<Run>,
+    crowd: Crowded,
+    left_out: Vec<String>,
+}
+
+/// Measures.
+pub(crate) fn run(args: &TrackerArgs) -> anyhow::Result<()> {
+    ensure!(
+        (1..=1000).contains(&args.torrents) && args.peers / args.torrents < 60_000,
+        "--torrents is from 1 to 1000, and each has fewer than 60000 of the --peers: one per port"
+    );
+    ensure!(args.runs > 0 && args.seconds > 0.0, "--runs and --seconds must be more than 0");
+    let places = Places::prepare(args.programs.as_deref(), &args.output, args.publish.as_deref())?;
+    let mut facts = Facts::gather();
+    let (mut programs, mut left_out) = (Vec::new(), Vec::new());
+    for contender in Contender::ALL {
+        let aquatic = !matches!(contender, Contender::Beeswarm | Contender::Opentracker);
+        if aquatic && args.without_aquatic {
+            left_out.push(format!("{}: --without-aquatic", contender.name()));
+            continue;
+        }
+        match contender.program(&places.programs) {
+            Ok(program) => programs.push((contender, program)),
+            Err(error) => left_out.push(format!("{}: {error:#}", contender.name())),
+        }
+    }
+    let mut runs = Vec::new();
+    for number in 1..=args.runs {
+        for (contender, program) in &programs {
+            for way in contender.ways() {
+                let running = Running::start(*contender, program, &places.output)?;
+                facts.programs.note(
+                    contender.name(),
+                    std::slice::from_ref(&running.command),
+                    &places.aliases(),
+                );
+                let run = measure(args, *contender, &running, *way)?;
+                report::progress(&format!(
+                    "{number} {:<12} {way:?}: {:.0}/s, {:.0} per core second, {:.0} % busy",
+                    contender.name(),
+                    run.rate,
+                    run.per_core,
+                    run.busy * 100.0
+                ));
+                runs.push(run);
+            }
+        }
+    }
+    let running = Running::start(Contender::Beeswarm, &programs[0].1, &places.output)?;
+    let crowd = crowded(&running, Duration::from_secs_f64(args.seconds * 3.0))?;
+    drop(running);
+    let results = Results { runs, crowd, left_out };
+    let table = table(&results);
+    workspace::say(format_args!("\n{table}"));
+    for folder in places.results() {
+        publish::write(folder, "The tracker", &facts, &results, &table, &[])?;
+        workspace::say(format_args!("results: {}", folder.display()));
+    }
+    Ok(())
+}
+
+fn measure(
+    args: &TrackerArgs,
+    tracker: Contender,
+    running: &Running,
+    way: Way,
+) -> anyhow::Result<Run> {
+    let crowd = Crowd { torrents: args.torrents, peers: args.peers };
+    let memory_before = running.memory()?;
+    // everybody once, the quickest way it has
+    let fill = if tracker.ways().contains(&Way::Udp) { Way::Udp } else { way };
+    load::flat_out(running.address, fill, crowd, Until::Once)?;
+    let memory = running.memory()?;
+    let (begin, used) = (Instant::now(), running.processor_time()?);
+    let end = begin + Duration::from_secs_f64(args.seconds);
+    let tally = load::flat_out(running.address, way, crowd, Until::Moment(end))?;
+    let seconds = begin.elapsed().as_secs_f64();
+    let used = running.processor_time()? - used;
+    ensure!(tally.answers > 0, "{} answers nothing", tracker.name());
+    let answers = tally.answers as f64;
+    Ok(Run {
+        tracker,
+        way,
+        rate: answers / seconds,
+        per_core: answers / used.max(1e-9),
+        busy: used / seconds,
+        peers: tally.peers as f64 / answers,
+        lost: tally.lost as f64 * 1000.0 / (answers + tally.lost as f64),
+        memory,
+        memory_before,
+    })
+}
+
+/// Nodes that announce and report, each on a connection of its own, as ours do.
+fn crowded(running: &Running, length: Duration) -> anyhow::Result<Crowded> {
+    let crowd = Crowd { torrents: 1, peers: NODES };
+    load::flat_out(running.address, Way::Udp, crowd, Until::Once)?;
+    let table = |every: f64| Timetable { per_second: NODES as f64 / every, threads: 32, length };
+    let used = running.processor_time()?;
+    let begin = Instant::now();
+    let address = running.address;
+    let (announces, events) = std::thread::scope(|scope| {
+        let events = scope.spawn(|| load::at_a_rate(address, table(EVENT_EVERY), event));
+        let announces =
+            load::at_a_rate(address, table(ANNOUNCE_EVERY), |n| load::node_announce(crowd, n));
+        let events = events.join().map_err(|_| anyhow::anyhow!("a sender panicked"))?;
+        anyhow::Ok((announces?, events?))
+    })?;
+    let busy = (running.processor_time()? - used) / begin.elapsed().as_secs_f64();
+    Ok(Crowded { nodes: NODES, busy, announces: delays(&announces), events: delays(&events) })
+}
+
+/// A node's report, as the client in the initrd sends it.
+fn event(number: usize) -> Vec<u8> {
+    let node = number % NODES;
+    let seq = u64::try_from(number / NODES).unwrap_or(u64::MAX);
+    let kind = EventKind::Fetch(FetchProgress::default());
+    let batch = EventBatch {
+        version: EVENT_VERSION,
+        boot_id: format!("bench-{node}"),
+        events: vec![Event { seq, uptime_ms: seq * 2000, kind }],
+    };
+    let body = serde_json::to_string(&batch).unwrap_or_default();
+    let [.., a, b] = node.to_be_bytes();
+    format!(
+        "POST /api/v1/nodes/52:54:00:00:{a:02x}:{b:02x}/events HTTP/1.1\r\nHost: localhost\r\n\
+         Connection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
+}
+
+fn delays(sorted: &[f64]) -> Delays {
+    let at = |part: f64| {
+        let position = (sorted.len() as f64 * part) as usize;
+        sorted.get(position.min(sorted.len().saturating_sub(1))).copied().unwrap_or(f64::NAN)
+    };
+    Delays { count: sorted.len(), median: at(0.5), p99: at(0.99), longest: at(1.0) }
+}
+
+/// The median of a figure of a tracker on a way.
+fn median(runs: &[Run], tracker: Contender, way: Way, figure: impl Fn(&Run) -> f64) -> Option<f64> {
+    let measured = runs.iter().filter(|run| run.tracker == tracker && run.way == way);
+    stats::median(measured.map(figure))
+}
+
+fn table(results: &Results) -> String {
+    let runs = &results.runs;
+    let mut text = String::from(
+        "Announces per second of the tracker's own processor time, medians; 30 peers wanted.\n\n\
+         | tracker | way | per core second | by the clock | busy | peers | lost | memory |\n\
+         |---|---|---|---|---|---|---|---|\n",
+    );
+    for tracker in Contender::ALL {
+        for way in tracker.ways() {
+            let figure = |figure: fn(&Run) -> f64| median(runs, tracker, *way, figure);
+            let Some(per_core) = figure(|run| run.per_core) else { continue };
+            let other = |of: fn(&Run) -> f64| figure(of).unwrap_or(f64::NAN);
+            // writing to a String cannot fail
+            let _ = writeln!(
+                text,
+                "| {} | {} | {per_core:.0} | {:.0} | {:.0} % | {:.1} | {:.1} ‰ | {} (before: {}) |",
+                tracker.name(),
+                match way {
+                    Way::KeepAlive => "HTTP, keep-alive",
+                    Way::Connection => "HTTP, a connection each",
+                    Way::Udp => "UDP",
+                },
+                other(|run| run.rate),
+                other(|run| run.busy * 100.0),
+                other(|run| run.peers),
+                other(|run| run.lost),
+                ByteSize(other(|run| run.memory as f64) as u64),
+                ByteSize(other(|run| run.memory_before as f64) as u64),
+            );
+        }
+    }
+    text.push('\n');
+    let ours = |way| median(runs, Contender::Beeswarm, way, |run| run.per_core);
+    for (way, other, goal) in [
+        (Way::KeepAlive, Contender::Opentracker, HTTP_GOAL),
+        (Way::Connection, Contender::Opentracker, HTTP_GOAL),
+        (Way::Udp, Contender::AquaticUdp, UDP_GOAL),
+        (Way::Udp, Contender::Opentracker, UDP_GOAL),
+    ] {
+        if let (Some(ours), Some(theirs)) =
+            (ours(way), median(runs, other, way, |run| run.per_core))
+        {
+            let ratio = ours / theirs;
+            let verdict = if ratio >= goal { "reached" } else { "MISSED" };
+            let name = other.name();
+            let _ = writeln!(text, "- {way:?}: {ratio:.2} × {name}; goal {goal} {verdict}");
+        }
+    }
+    let Crowded { nodes, busy, announces, events } = &results.crowd;
+    let good = *busy < 1.0 && announces.p99 < P99_GOAL;
+    let _ = writeln!(
+        text,
+        "- {nodes} nodes that announce every {ANNOUNCE_EVERY} s and report every {EVENT_EVERY} s, a \
+         connection each: {:.2} of a core; announces p99 {:.1} ms (median {:.1}), events p99 {:.1} ms; \
+         goal: less than one core, announces below {:.0} ms: {}",
+        busy,
+        announces.p99 * 1e3,
+        announces.median * 1e3,
+        events.p99 * 1e3,
+        P99_GOAL * 1e3,
+        if good { "reached" } else { "MISSED" }
+    );
+    for reason in &results.left_out {
+        let _ = writeln!(text, "- left out: {reason}");
+    }
+    text
+}
