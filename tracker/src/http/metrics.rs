@@ -39,7 +39,7 @@ fn plain(value: f64) -> [(String, f64); 1] {
 
 fn counters(app: &App, out: &mut Exposition) {
     let m = &app.metrics;
-    let all: [(&str, &str, &Counter); 9] = [
+    let all: [(&str, &str, &Counter); 11] = [
         ("announces_total", "Announces answered with peers.", &m.announces),
         ("announce_failures_total", "Announces answered with a failure.", &m.announce_failures),
         ("scrapes_total", "Scrapes.", &m.scrapes),

@@ -226,6 +226,9 @@ fn event(number: usize) -> Vec<u8> {
     let batch = EventBatch {
         version: EVENT_VERSION,
         boot_id: format!("bench-{node}"),
+        token: None,
+        macs: Vec::new(),
+        uuid: None,
         events: vec![Event { seq, uptime_ms: seq * 2000, kind }],
     };
     let body = serde_json::to_string(&batch).unwrap_or_default();
