@@ -33,6 +33,7 @@ install:
 	  $(DESTDIR)$(SYSCONFDIR)/beeswarm
 	install -m 755 $(BUILT)/bee-packer $(BUILT)/bee-tracker $(BUILT)/bee-seeder \
 	  $(BUILT_INITRD)/bee-initrd-client $(DESTDIR)$(PREFIX)/bin
+	ln -sf bee-seeder $(DESTDIR)$(PREFIX)/bin/bee-record-order
 	install -m 644 systemd/*.service $(UNITDIR)
 	sed -i 's|/usr/bin/bee-|$(PREFIX)/bin/bee-|' $(UNITDIR)/*.service
 	install -m 644 systemd/sysusers.d/*.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d

@@ -1,10 +1,10 @@
 //! `boot`: from kernel arguments to a root file system, once, in the initrd.
 //!
 //! ```text
-//!  Discover ──▶ Fetch ──▶ Verify ──▶ Attach ──▶ Mount ──▶ Handover ──▶ (switch_root)
-//!   torrent      tmpfs     every      loop       squashfs   boot.json
-//!   + pin        + swarm   piece      device     + overlay
-//!   + memory                                     on NEWROOT
+//!  Discover ──▶ Fetch ──▶ Verify ──▶ Attach ──▶ Guard ────▶ Mount ──▶ Handover ──▶ (switch_root)
+//!   torrent      tmpfs     every      loop       dm-verity,   image      boot.json
+//!   + pin        + swarm   piece      device     if the image + overlay
+//!   + memory                                     has a tree   on NEWROOT
 //! ```
 //!
 //! Each state is a type, and each step takes the state and gives the next: a root is never mounted
@@ -20,6 +20,7 @@
 
 mod assemble;
 mod error;
+mod verity;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -30,6 +31,7 @@ use proto::node_id::NodeId;
 use proto::trust_policy::TRUST_POLICY_PATH;
 use swarm::storage::FileStorage;
 use swarm::{Completed, InitialHave};
+use sys::device_mapper;
 use sys::memory::{MachineMemory, ProcessMemory};
 use sys::mount::{self, TmpfsOptions};
 
@@ -60,6 +62,8 @@ pub struct BootOptions {
     pub meminfo: Option<PathBuf>,
     /// Which signatures are demanded; without this file none.
     pub trust: PathBuf,
+    /// Where device-mapper listens.
+    pub mapper: PathBuf,
 }
 
 impl Default for BootOptions {
@@ -70,6 +74,7 @@ impl Default for BootOptions {
             run: "/run/beeswarm".into(),
             meminfo: None,
             trust: TRUST_POLICY_PATH.into(),
+            mapper: device_mapper::CONTROL.into(),
         }
     }
 }
@@ -139,8 +144,8 @@ pub async fn run(options: BootOptions, narrator: &mut Narrator) -> Result<(), Bo
     let verified = reserved.fetch(narrator).await?;
     let attached = verified.attach()?;
     narrator.tell(EventKind::Attach { device: attached.device() });
-    let mounted = attached.mount()?;
-    narrator.tell(EventKind::Mount { root: mounted.root() });
+    let mounted = attached.guard()?.mount()?;
+    narrator.tell(EventKind::Mount { root: mounted.root(), verity: mounted.verity() });
     mounted.hand_over()?;
     let peak_memory = ProcessMemory::read().map_or(0, |memory| memory.peak);
     narrator.tell(EventKind::Handover { peak_memory });

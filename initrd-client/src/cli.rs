@@ -51,7 +51,8 @@ pub const HELP: &str = "\
 bee-initrd-client: fetches a node's image from the swarm
 
 Usage:
-  bee-initrd-client boot  [--root DIR] [--run DIR] [--trust FILE] [--cmdline FILE] [--meminfo FILE] [--json]
+  bee-initrd-client boot  [--root DIR] [--run DIR] [--trust FILE] [--cmdline FILE] [--meminfo FILE]
+                         [--mapper FILE] [--json]
   bee-initrd-client fetch --torrent FILE|URL --output PATH [options]
 
 boot: what the initrd runs. Reads the kernel arguments, fetches the image into memory, verifies
@@ -62,6 +63,7 @@ every piece, mounts it with a writable layer as the new root, and writes /run/be
   --cmdline FILE        read kernel arguments from FILE instead of /etc/cmdline.d/*.conf,
                         /etc/cmdline and /proc/cmdline; no kernel log (for tests)
   --meminfo FILE        read FILE instead of /proc/meminfo (for tests)
+  --mapper FILE         use FILE instead of /dev/mapper/control (for tests)
   --json                one event per line on standard output
 
 Kernel arguments:
@@ -78,6 +80,9 @@ Kernel arguments:
   beeswarm.upload_limit=RATE    most that is sent to peers, such as 800Mbit
   beeswarm.download_limit=RATE  most that is received from peers and web seeds
   beeswarm.listen=ADDR:PORT     where peers connect to                [[::]:6881]
+  beeswarm.verity=auto|require|off
+                                check each block that is read by dm-verity: where image and kernel
+                                can, or boot only then, or never      [auto]
   beeswarm.lsd=on|off           look for peers on this network by multicast [on]
 
 fetch: an image into a file. A file that exists is checked, and what fits is kept.
@@ -132,6 +137,7 @@ fn boot(parser: &mut lexopt::Parser) -> Result<(Command, Style), CliError> {
             Long("cmdline") => options.cmdline = Some(parser.value()?.into()),
             Long("trust") => options.trust = parser.value()?.into(),
             Long("meminfo") => options.meminfo = Some(parser.value()?.into()),
+            Long("mapper") => options.mapper = parser.value()?.into(),
             Long("json") => style = Style::Json,
             Short('h') | Long("help") => return Ok((Command::Help, style)),
             other => return Err(other.unexpected().into()),

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::folder;
+
 /// A source of kernel arguments could not be read.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read the kernel arguments from {}", path.display())]
@@ -18,13 +20,8 @@ pub struct CmdlineError {
 /// built with, then what the boot loader says. Those that do not exist are skipped.
 #[must_use]
 pub fn dracut_files(root: &Path) -> Vec<PathBuf> {
-    let mut baked: Vec<PathBuf> = std::fs::read_dir(root.join("etc/cmdline.d"))
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|extension| extension == "conf"))
-        .collect();
-    baked.sort();
+    let mut baked = folder::entries(&root.join("etc/cmdline.d"));
+    baked.retain(|path| path.extension().is_some_and(|extension| extension == "conf"));
     baked.push(root.join("etc/cmdline"));
     baked.push(root.join("proc/cmdline"));
     baked.retain(|path| path.exists());

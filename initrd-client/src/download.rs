@@ -120,7 +120,7 @@ impl Download {
         }
         let session = Session::bind(config).await.map_err(DownloadError::Session)?;
         // each piece of a hybrid torrent is compared by SHA-256 when it comes, all together are the image
-        let hybrid = swarm::SHA256 && plan.metainfo.info.tree().is_some();
+        let hybrid = plan.metainfo.info.tree().is_some();
         let whole = plan.signed.filter(|_| !hybrid);
         let spec = TorrentSpec {
             have,

@@ -34,6 +34,8 @@ pub enum Exit {
     TooOld = 12,
     /// The trust policy cannot be used, or does not let the kernel arguments name their key.
     Policy = 13,
+    /// dm-verity is demanded, and image or kernel cannot do it.
+    Unchecked = 14,
 }
 
 impl Exit {
@@ -54,6 +56,7 @@ Exit codes:
   11  refused: the image is not the one that the manifest names
   12  refused: signed before the time that the trust policy names, or without a time
   13  the trust policy cannot be used, or does not let beeswarm.key= name another key
+  14  beeswarm.verity=require, and the image has no dm-verity tree or the kernel no dm-verity
 Network trouble is never a reason to exit: the cause is printed and everything is tried again.
 ";
 
@@ -69,6 +72,7 @@ Network trouble is never a reason to exit: the cause is printed and everything i
             Self::WrongImage => Some(Refusal::WrongImage),
             Self::TooOld => Some(Refusal::TooOld),
             Self::Policy => Some(Refusal::Policy),
+            Self::Unchecked => Some(Refusal::Unchecked),
             _ => None,
         }
     }
@@ -101,6 +105,7 @@ mod tests {
             Exit::WrongImage,
             Exit::TooOld,
             Exit::Policy,
+            Exit::Unchecked,
         ] {
             assert!(Exit::HELP.contains(&format!("\n  {}  ", exit as u8)), "{exit:?}");
         }

@@ -19,6 +19,7 @@ pub mod discover;
 pub mod download;
 pub mod exit;
 pub mod fetch;
+mod folder;
 pub mod image;
 pub mod narrator;
 pub mod network;

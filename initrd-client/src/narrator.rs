@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use proto::event::{EventBatch, EventKind, FetchProgress, Stall, StallCause};
 use proto::node_id::NodeId;
 use serde_json::{Value, json};
-use swarm::core::{DownCause, Spell};
 use swarm::report::Reporter;
 use swarm::{Completed, Progress};
 use sys::kmsg::{Level, LineWriter};
@@ -99,9 +98,11 @@ impl Narrator {
     /// A step of the boot.
     pub fn tell(&mut self, kind: EventKind) {
         let (level, text) = text::describe(&kind);
-        let mut object = serde_json::to_value(&kind).unwrap_or_default();
-        if let Some(map) = object.as_object_mut() {
-            map.remove("stage");
+        let mut object = json!({});
+        if let Ok(Value::Object(fields)) = serde_json::to_value(&kind) {
+            for (name, value) in fields.into_iter().filter(|(name, _)| name != "stage") {
+                object[name] = value;
+            }
         }
         self.line(kind.stage(), object, level, &text);
         self.report(kind);
@@ -286,11 +287,12 @@ fn is_due(last: &mut Option<Instant>, interval: Duration) -> bool {
 
 /// Where the time of the fetch went: `{cause: [milliseconds, bytes that arrived meanwhile]}`.
 fn downlink(completed: &Completed) -> Value {
-    let spell = |(cause, spell): (DownCause, Spell)| {
+    let mut object = json!({});
+    for (cause, spell) in completed.downlink.spells() {
         let millis = u64::try_from(spell.time.as_millis()).unwrap_or(u64::MAX);
-        (cause.name().to_owned(), json!([millis, spell.bytes]))
-    };
-    Value::Object(completed.downlink.spells().map(spell).collect())
+        object[cause.name()] = json!([millis, spell.bytes]);
+    }
+    object
 }
 
 fn memory() -> Value {

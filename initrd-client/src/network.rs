@@ -7,6 +7,8 @@ use std::path::Path;
 use proto::event::{Stall, StallCause};
 use proto::node_id::NodeId;
 
+use crate::folder;
+
 /// `ARPHRD_ETHER` and `ARPHRD_INFINIBAND` in `/sys/class/net/*/type` (`linux/if_arp.h`).
 const CARD_TYPES: [u32; 2] = [1, 32];
 
@@ -26,13 +28,7 @@ pub struct Card {
 /// Every Ethernet or InfiniBand interface below `net` (`/sys/class/net`), by name.
 #[must_use]
 pub fn cards(net: &Path) -> Vec<Card> {
-    let mut cards: Vec<Card> = std::fs::read_dir(net)
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| card(&entry.ok()?.path()))
-        .collect();
-    cards.sort_by(|a, b| a.name.cmp(&b.name));
-    cards
+    folder::entries(net).iter().filter_map(|path| card(path)).collect()
 }
 
 fn card(dir: &Path) -> Option<Card> {

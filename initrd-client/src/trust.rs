@@ -13,6 +13,7 @@ use proto::metainfo::{Metainfo, MetainfoError};
 use proto::signature::{self, KeyIds, SignatureError, Signed};
 use proto::trust_policy::TrustPolicy;
 use proto::unix_time::UnixTime;
+use proto::verity::Verity;
 
 use crate::exit::Exit;
 
@@ -198,6 +199,8 @@ pub struct Trusted {
     pub manifest_sha256: Option<Sha256Digest>,
     /// What a signature vouches for, when one was demanded.
     pub signed: Option<SignedImage>,
+    /// The dm-verity tree that the manifest names.
+    pub verity: Option<Verity>,
 }
 
 /// What a trusted key vouches for.
@@ -314,8 +317,9 @@ pub fn torrent(
             Err(TrustError::InfoHashPin { wanted, got: metainfo.info_hash })
         }
         _ => {
-            let manifest_sha256 = accepted.map(|accepted| accepted.digest);
-            Ok(Trusted { metainfo, torrent: bytes, manifest_sha256, signed })
+            let manifest_sha256 = accepted.as_ref().map(|accepted| accepted.digest);
+            let verity = accepted.and_then(|accepted| accepted.manifest.verity);
+            Ok(Trusted { metainfo, torrent: bytes, manifest_sha256, signed, verity })
         }
     }
 }

@@ -291,7 +291,7 @@ mod tests {
         let line = "bee-packer pack --source /r --name debian --store /s --tracker http://a:1 \
                     --tracker http://b:1 --web-seed http://c/ --kernel /k --kver 6.1.0 \
                     --nodes 30 --dracut-module /m --client /c --dracut-arg --add=x \
-                    --compression xz --format erofs --level 3 --block-size 64K --publish --json --sign-key /k.key --password-file /p \
+                    --compression xz --format erofs --level 3 --block-size 64K --order /l --publish --json --sign-key /k.key --password-file /p \
                     --trust-key RWQ --allow-key-override --oldest debian@0123456789ab --exclude usr/share/doc/* --overlay /o --overlay /p \
                     --overlay-owner root --authorized-key /a.pub --build-fact TICKET=42 \
                     --allow-secret /etc/ssl/private/*";

@@ -13,6 +13,12 @@ use crate::tool::Tool;
 /// What every initrd needs. The dracut module reads the same file when it is used by hand.
 const ALWAYS: &str = include_str!("../../dracut-module/55beeswarm/modules.list");
 
+/// What an image with a dm-verity tree needs; device-mapper comes with it.
+const VERITY: &str = "dm_verity";
+
+/// SHA-256 for it: built into most kernels, and faster with the processor's instructions.
+const VERITY_HASHES: [&str; 2] = ["sha256_generic", "sha256_ssse3"];
+
 /// The cards that are found without being asked for.
 const CARDS: &str = include_str!("../../dracut-module/55beeswarm/drivers.list");
 
@@ -37,12 +43,16 @@ pub(crate) struct Drivers {
     pub(crate) lacking: Vec<&'static str>,
 }
 
-/// Finds the modules for `options` with everything they depend on.
+/// Finds the modules for `options`, and those of dm-verity if wanted, with everything they depend on.
 ///
 /// # Errors
 /// [`InitrdError::Hardware`], [`InitrdError::NoDriver`], [`InitrdError::NoCard`];
 /// [`PackError::Read`]; a missing modprobe.
-pub(crate) fn find(kernel: &Kernel, options: &DriverOptions) -> Result<Drivers, PackError> {
+pub(crate) fn find(
+    kernel: &Kernel,
+    options: &DriverOptions,
+    verity: bool,
+) -> Result<Drivers, PackError> {
     let mut found = BTreeMap::new();
     let mut drivers = Drivers::default();
     let mut add = |name: &str| -> Result<bool, PackError> {
@@ -54,6 +64,15 @@ pub(crate) fn find(kernel: &Kernel, options: &DriverOptions) -> Result<Drivers, 
     for name in names(ALWAYS) {
         if !add(name)? {
             drivers.lacking.push(name);
+        }
+    }
+    if verity {
+        if !add(VERITY)? {
+            let release = kernel.release.clone();
+            return Err(PackError::Initrd(InitrdError::NoVerity { release }));
+        }
+        for name in VERITY_HASHES {
+            add(name)?;
         }
     }
     match &options.hardware {

@@ -10,6 +10,7 @@ pub use crate::archive::ArchiveError;
 use crate::format::FormatError;
 use crate::initrd_error::InitrdError;
 pub use crate::oci::OciError;
+pub use crate::order::{LineError, OrderError};
 pub use crate::recipe::RecipeError;
 use crate::secrets::{self, Finding};
 use crate::signing::SignError;
@@ -186,6 +187,9 @@ pub enum PackError {
         /// Why.
         source: FormatError,
     },
+    /// `--order` names no usable list.
+    #[error(transparent)]
+    Order(OrderError),
     /// The kernel cannot mount such an image.
     #[error(
         "kernel {release} cannot read {image} images ({option} is not set in its \

@@ -18,6 +18,8 @@ pub enum Stage {
     Secrets,
     /// The image is compressed.
     Image,
+    /// The dm-verity tree is made.
+    Verity,
     /// The image is hashed.
     Hash,
     /// The initrd is made.
@@ -36,6 +38,7 @@ impl Stage {
             Self::Contents => "preparing the contents",
             Self::Secrets => "looking for secrets",
             Self::Image => "compressing the image",
+            Self::Verity => "making the dm-verity tree",
             Self::Hash => "hashing the image",
             Self::Initrd => "making the initrd",
             Self::Store => "writing the revision to disk",
@@ -58,7 +61,7 @@ pub enum Event {
         stage: Stage,
         /// 0 to 100.
         percent: u8,
-        /// Bytes that are done: of the source for [`Stage::Image`], of the image for [`Stage::Hash`].
+        /// Bytes that are done: of the source for [`Stage::Image`], else of the image.
         bytes: u64,
         /// Bytes per second since the step began.
         rate: u64,

@@ -80,6 +80,12 @@ pub enum FormatError {
         /// What there is.
         range: Levels,
     },
+    /// `--order` for EROFS.
+    #[error(
+        "mkfs.erofs lays files out by their paths and takes no list: leave --order out, or use \
+         --format squashfs"
+    )]
+    NoOrder,
     /// No power of two, or out of range.
     #[error("a block of {bytes} bytes is not possible: give a power of two from 4K to 1M")]
     BlockSize {

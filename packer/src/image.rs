@@ -17,7 +17,7 @@ pub(crate) const ALIGNMENT: u64 = 4096;
 /// Directories that are mounted over on a running system: they stay, empty.
 pub(crate) const EMPTIED: [&str; 5] = ["proc", "sys", "dev", "run", "tmp"];
 
-/// Makes `image` of the tree at `root`.
+/// Makes `image` of the tree at `root`. `sort_file` is for mksquashfs alone.
 ///
 /// # Errors
 /// [`PackError::ToolFailed`], [`PackError::ToolMissing`], [`PackError::DiskFull`].
@@ -25,6 +25,7 @@ pub(crate) fn make(
     root: &Path,
     image: &Path,
     format: ImageFormat,
+    sort_file: Option<&Path>,
     place: &Place<'_>,
     observe: Observer<'_>,
 ) -> Result<(), PackError> {
@@ -32,7 +33,8 @@ pub(crate) fn make(
     let mut meter = Meter::new(observe, Stage::Image, census.bytes);
     match format.filesystem() {
         Filesystem::Squashfs => {
-            squashfs::make(root, image, format, &EMPTIED, place, observe, &mut meter)?;
+            let job = squashfs::Job { root, image, format, emptied: &EMPTIED, sort_file };
+            squashfs::make(&job, place, observe, &mut meter)?;
         }
         Filesystem::Erofs => {
             erofs::make(root, image, format, &EMPTIED, place, census.entries, &mut meter)?;

@@ -1,8 +1,11 @@
 //! Flags of `bee-packer pack` that say what kind of image is made.
 
+use std::path::PathBuf;
+
 use clap::{Args, ValueEnum};
 use packer::PackError;
 use packer::format::{Compression, Filesystem, ImageFormat};
+use packer::pack::Order;
 use proto::units::ByteSize;
 
 /// `--format` and what belongs to it.
@@ -22,6 +25,14 @@ pub(crate) struct ImageArgs {
     /// [default: 128K for squashfs, 64K for erofs]
     #[arg(long, value_name = "SIZE")]
     pub(crate) block_size: Option<ByteSize>,
+    /// Append a dm-verity tree: nodes then check each block of the image whenever they read it. Puts
+    /// the kernel modules for it into the initrd, too
+    #[arg(long)]
+    pub(crate) verity: bool,
+    /// List of files whose data lies first in the image, in this order: one path per line, # begins a
+    /// comment. `bee-seeder record-order` on a node writes one. squashfs only
+    #[arg(long, value_name = "FILE")]
+    pub(crate) order: Option<PathBuf>,
 }
 
 impl ImageArgs {
@@ -38,6 +49,11 @@ impl ImageArgs {
         });
         ImageFormat::new(filesystem, compression, self.level, self.block_size)
             .map_err(|source| PackError::Format { source })
+    }
+
+    /// What `--order` names.
+    pub(crate) fn order(&self) -> Result<Option<Order>, PackError> {
+        self.order.as_deref().map(Order::read).transpose().map_err(PackError::Order)
     }
 }
 

@@ -44,6 +44,8 @@ pub struct InitrdOptions {
     pub no_microcode: bool,
     /// Which signatures nodes demand; `None`: none.
     pub trust: Option<TrustPolicy>,
+    /// With the modules of dm-verity.
+    pub verity: bool,
 }
 
 /// What goes into the initrd, found before the long work begins.
@@ -97,7 +99,7 @@ pub(crate) fn make(
         fs::write(&path, bytes).map_err(|e| place.write_error(path.clone(), e))?;
         trust = Some(path);
     }
-    let drivers = drivers::find(kernel, &options.drivers)?;
+    let drivers = drivers::find(kernel, &options.drivers, options.verity)?;
     let files = kernel_files::lay_out(root, kernel, &drivers, &work.join("kernel"), &place)?;
     warn(kernel, &drivers.lacking, &files, observe);
     let (module, client, trust) = (&*parts.module, &*parts.client, trust.as_deref());

@@ -90,6 +90,9 @@ pub(crate) struct MakeArgs {
     /// Further argument for dracut, after ours; repeatable
     #[arg(long = "dracut-arg", value_name = "ARG", allow_hyphen_values = true)]
     dracut_args: Vec<String>,
+    /// With the kernel modules for images that have a dm-verity tree
+    #[arg(long)]
+    verity: bool,
     #[command(flatten)]
     initrd: InitrdArgs,
 }
@@ -122,6 +125,7 @@ fn make(args: &MakeArgs, json: bool) -> anyhow::Result<ExitCode> {
         client: args.client.clone(),
         dracut_module: args.dracut_module.clone(),
         dracut_args: args.dracut_args.clone(),
+        verity: args.verity,
         ..args.initrd.options()
     };
     let observe = |event: Event| progress.event(&event);

@@ -41,6 +41,15 @@ pub enum InitrdError {
         /// Kernel release.
         release: String,
     },
+    /// The kernel cannot check an image by its tree.
+    #[error(
+        "--verity: kernel {release} has no dm-verity (CONFIG_DM_VERITY): leave --verity out, or \
+         install another kernel in the root"
+    )]
+    NoVerity {
+        /// Kernel release.
+        release: String,
+    },
     /// `--initrd-tool initramfs-tools`, and the root does not have it.
     #[error(
         "{root} has no {missing}: install initramfs-tools-core and zstd in it, or use \

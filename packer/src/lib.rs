@@ -45,6 +45,7 @@ mod log_tail;
 mod meter;
 mod microcode;
 mod oci;
+mod order;
 mod overlay;
 mod pattern;
 mod recipe;
@@ -54,6 +55,7 @@ mod squashfs;
 mod tool;
 mod torrent;
 mod tree;
+mod verity;
 mod view;
 
 pub use error::PackError;

@@ -16,18 +16,19 @@ mod cli;
 mod cluster;
 mod content_args;
 mod diff;
+mod dispatch;
 mod image_args;
 mod initrd_cli;
 mod keys;
 mod manage;
 mod node_list;
-mod order;
 mod output;
 mod prune;
 mod reimage;
 mod run;
 mod show;
 mod status;
+mod unsigned;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();

@@ -6,7 +6,7 @@ use serde_json::json;
 use store::{Channel, Published, RevisionName, RevisionRef, Store, StoreError};
 
 use crate::cli::{PublishArgs, RevisionArgs, RollbackArgs};
-use crate::output;
+use crate::{output, unsigned};
 
 /// The revision that NAME@REV or NAME (then its newest) says.
 pub(crate) fn newest(store: &Store, text: &str) -> anyhow::Result<RevisionRef> {
@@ -21,6 +21,7 @@ pub(crate) fn newest(store: &Store, text: &str) -> anyhow::Result<RevisionRef> {
 pub(crate) fn publish(args: &PublishArgs, json: bool) -> anyhow::Result<ExitCode> {
     let store = Store::open(&*args.store.store)?;
     let reference = newest(&store, &args.revision)?;
+    unsigned::warn(&store, &reference, json)?;
     let published = store.publish(&reference, &args.channel)?;
     report(&published, &args.channel, json);
     Ok(ExitCode::SUCCESS)
@@ -29,6 +30,7 @@ pub(crate) fn publish(args: &PublishArgs, json: bool) -> anyhow::Result<ExitCode
 pub(crate) fn rollback(args: &RollbackArgs, json: bool) -> anyhow::Result<ExitCode> {
     let store = Store::open(&*args.store.store)?;
     let published = store.rollback(&args.name, &args.channel)?;
+    unsigned::warn(&store, &published.current, json)?;
     report(&published, &args.channel, json);
     Ok(ExitCode::SUCCESS)
 }

@@ -11,8 +11,9 @@ use proto::manifest::{
     Manifest,
 };
 use proto::metainfo::Metainfo;
-use proto::signature::SIGNATURE_FILE;
+use proto::signature::{KeyIds, SIGNATURE_FILE};
 use proto::unix_time::UnixTime;
+use proto::verity::Verity;
 use store::{Draft, RevisionDir, RevisionId, RevisionName, Store, StoreError};
 
 pub use crate::contents::ContentOptions;
@@ -20,16 +21,22 @@ use crate::contents::Plan;
 pub use crate::drivers::DriverOptions;
 use crate::error::PackError;
 use crate::event::{Event, Observer, Stage};
-use crate::format::ImageFormat;
+use crate::format::{Filesystem, FormatError, ImageFormat};
 pub use crate::initrd::{InitrdOptions, InitrdTool};
+use crate::initrd_error::InitrdError;
 use crate::kernel::{self, Kernel};
 use crate::meter::Meter;
 pub use crate::oci::{Format, Platform};
+pub use crate::order::Order;
 use crate::signing::SigningKey;
 pub use crate::source::Source;
 use crate::tool::Place;
 pub use crate::torrent::TorrentFormat;
-use crate::{digest, image, initrd, initrd_files, piece_length, source, torrent};
+use crate::{digest, image, initrd, initrd_files, piece_length, source, torrent, verity};
+
+/// Key in the manifest's build facts: ids of the keys, one of which must have signed what nodes with this
+/// revision's initrd boot.
+pub const TRUSTED_KEYS: &str = "trusted-keys";
 
 /// What to pack, and how.
 #[derive(Debug, Clone)]
@@ -54,6 +61,10 @@ pub struct Options {
     pub nodes: u32,
     /// What kind of image.
     pub image: ImageFormat,
+    /// With a dm-verity tree behind the image.
+    pub verity: bool,
+    /// Which files lie first in it.
+    pub order: Option<Order>,
     /// What to change of the source, and what it may hold.
     pub contents: ContentOptions,
     /// Kernel and initrd.
@@ -122,6 +133,9 @@ pub fn pack(options: &Options, observe: Observer<'_>) -> Result<Packed, PackErro
     for url in &options.web_seeds {
         torrent::web_url(url, "web seed")?;
     }
+    if options.order.is_some() && options.image.filesystem() == Filesystem::Erofs {
+        return Err(PackError::Format { source: FormatError::NoOrder });
+    }
     let plan = Plan::new(&options.contents, observe)?;
     // before the store is made: a wrong path must not leave one behind
     let wanted = source::examine(&options.source, &options.platform)?;
@@ -155,10 +169,14 @@ pub fn pack(options: &Options, observe: Observer<'_>) -> Result<Packed, PackErro
         };
         contents.gate(initrd.as_deref())
     })?;
-    let metainfo =
+    let (metainfo, verity) =
         image_and_torrent(options, contents.root(), &draft, &steps, &trackers, &mut artefacts)?;
     contents.unchanged()?;
     let mut facts = options.image.facts();
+    facts.extend(options.order.as_ref().map(|order| ("order", order.digest().to_string())));
+    if let Boot::Made { initrd: InitrdOptions { trust: Some(policy), .. }, .. } = &options.boot {
+        facts.push((TRUSTED_KEYS, KeyIds::of(&policy.keys).to_string()));
+    }
     facts.push(("packer", concat!("bee-packer ", env!("CARGO_PKG_VERSION")).to_owned()));
     if matches!(options.boot, Boot::Made { .. }) {
         facts.push((ARGUMENTS_FACT, ARGUMENTS_KNOWN.to_owned()));
@@ -170,6 +188,7 @@ pub fn pack(options: &Options, observe: Observer<'_>) -> Result<Packed, PackErro
         artefacts,
         info_hash: metainfo.info_hash,
         v2: HybridHashes::of(&metainfo),
+        verity,
         kernel_release: release,
         build: facts.map(|(key, value)| (key.to_owned(), value)).chain(said).collect(),
     };
@@ -200,7 +219,7 @@ fn sign(
 
 type Artefacts = BTreeMap<ArtefactKind, Artefact>;
 
-/// Image and torrent.
+/// Image, with its dm-verity tree if it is to have one, and torrent.
 fn image_and_torrent(
     options: &Options,
     root: &Path,
@@ -208,10 +227,23 @@ fn image_and_torrent(
     steps: &Steps<'_>,
     trackers: &[String],
     artefacts: &mut Artefacts,
-) -> Result<Metainfo, PackError> {
+) -> Result<(Metainfo, Option<Verity>), PackError> {
     let path = draft.dir().join(ArtefactKind::Image.file_name());
-    steps
-        .run(Stage::Image, |place| image::make(root, &path, options.image, place, steps.observe))?;
+    steps.run(Stage::Image, |place| {
+        let format = options.image;
+        let sort = options.order.as_ref().map(|order| {
+            let file = draft.work().join("sort");
+            let size = format.block_size();
+            order.write_sort_file(root, &image::EMPTIED, size, &file, place, steps.observe)?;
+            Ok(file)
+        });
+        let sort = sort.transpose()?;
+        image::make(root, &path, format, sort.as_deref(), place, steps.observe)
+    })?;
+    let verity = match options.verity {
+        true => Some(steps.run(Stage::Verity, |place| add_tree(&path, place, steps.observe))?),
+        false => None,
+    };
     let read_error = |source| PackError::Read { path: path.clone(), source };
     let length = fs::metadata(&path).map_err(read_error)?.len();
     let piece_length = piece_length::choose(length, options.nodes);
@@ -226,7 +258,14 @@ fn image_and_torrent(
     let file = draft.dir().join(ArtefactKind::Torrent.file_name());
     fs::write(&file, &bytes).map_err(|e| steps.place(Stage::Hash).write_error(file.clone(), e))?;
     artefacts.insert(ArtefactKind::Torrent, add(&file)?);
-    Ok(metainfo)
+    Ok((metainfo, verity))
+}
+
+/// Appends the dm-verity tree to the image.
+fn add_tree(path: &Path, place: &Place<'_>, observe: Observer<'_>) -> Result<Verity, PackError> {
+    let error = |e| place.write_error(path.to_owned(), e);
+    let mut meter = Meter::new(observe, Stage::Verity, fs::metadata(path).map_err(error)?.len());
+    verity::append(path, |done| meter.bytes(done)).map_err(error)
 }
 
 /// Kernel and initrd; returns the kernel's release.
@@ -281,8 +320,12 @@ fn boot(
 
 /// Refuses an image that its own kernel cannot mount.
 fn check_kernel(options: &Options, root: &Path, kernel: &Kernel) -> Result<(), PackError> {
-    let mut wanted = options.image.kernel_options().iter();
-    match wanted.find(|option| kernel::lacks_option(root, &kernel.release, option)) {
+    let lacks = |option: &str| kernel::lacks_option(root, &kernel.release, option);
+    if options.verity && lacks("CONFIG_DM_VERITY") {
+        let release = kernel.release.clone();
+        return Err(PackError::Initrd(InitrdError::NoVerity { release }));
+    }
+    match options.image.kernel_options().iter().find(|option| lacks(option)) {
         Some(option) => Err(PackError::KernelLacks {
             release: kernel.release.clone(),
             image: options.image.to_string(),

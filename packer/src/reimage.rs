@@ -9,10 +9,10 @@ use proto::node_id::NodeId;
 use serde_json::json;
 use store::{Channel, RevisionRef, Store};
 
+use crate::dispatch::{Target, TargetArgs};
 use crate::manage::newest;
 use crate::node_list;
-use crate::order::{Target, TargetArgs};
-use crate::output;
+use crate::{output, unsigned};
 
 /// Some nodes, or all.
 #[derive(Debug, Args)]
@@ -74,6 +74,7 @@ pub(crate) fn reimage(args: &ReimageArgs, json: bool) -> anyhow::Result<ExitCode
                 bail!("--kernel-args are kept by the tracker: give --tracker-url and --token-file");
             }
             let reference = newest(&store, &args.revision)?;
+            unsigned::warn(&store, &reference, json)?;
             let nodes = node_list::read(list, &args.ethers.ethers)?;
             store.assign(&reference, &nodes)?;
             told(&reference, &nodes, json);
@@ -96,6 +97,7 @@ pub(crate) fn reimage(args: &ReimageArgs, json: bool) -> anyhow::Result<ExitCode
 fn all(args: &ReimageArgs, store: &Store, json: bool) -> anyhow::Result<ExitCode> {
     let reference = newest(store, &args.revision)?;
     let RevisionRef { name, id } = &reference;
+    unsigned::warn(store, &reference, json)?;
     // the channel first: a node that boots in between takes the new revision in either case
     let published = store.publish(&reference, &args.channel)?;
     let freed = store.unassign(None)?;

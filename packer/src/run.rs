@@ -14,8 +14,8 @@ use serde_json::json;
 use store::Store;
 
 use crate::cli::PackArgs;
-use crate::keys;
 use crate::output::{self, Progress};
+use crate::{keys, unsigned};
 
 /// Packs, and publishes if asked to.
 pub(crate) fn pack(args: &PackArgs, json: bool) -> anyhow::Result<ExitCode> {
@@ -29,6 +29,11 @@ pub(crate) fn pack(args: &PackArgs, json: bool) -> anyhow::Result<ExitCode> {
             "the public key goes into no initrd, since none is made: the nodes' own must have it";
         progress.event(&Event::Warning { text: text.to_owned() });
     }
+    if args.image.verity && args.keep_initrd.is_some() {
+        let text = "--verity: the initrd that was given must have the kernel module dm_verity; nodes \
+                    without it say so, and read the image unchecked unless beeswarm.verity=require";
+        progress.event(&Event::Warning { text: text.to_owned() });
+    }
     let options = options(args, key.clone(), policy)?;
     let packed = packer::pack(&options, &|event| progress.event(&event))?;
     if args.publish {
@@ -36,6 +41,7 @@ pub(crate) fn pack(args: &PackArgs, json: bool) -> anyhow::Result<ExitCode> {
         store
             .publish(packed.revision.reference(), &args.channel)
             .context("packed, but not published")?;
+        unsigned::warn(&store, packed.revision.reference(), json)?;
     }
     let key = key.map(|key| key.public().id().to_string());
     report(&packed, args, key.as_deref(), json);
@@ -57,6 +63,7 @@ fn options(
                 dracut_module: args.dracut_module.clone(),
                 dracut_args: args.dracut_args.clone(),
                 trust,
+                verity: args.image.verity,
                 ..args.initrd.options()
             };
             Boot::Made { kernel, release, initrd }
@@ -73,6 +80,8 @@ fn options(
         torrent: args.torrent.into(),
         nodes: args.nodes,
         image: args.image.format()?,
+        verity: args.image.verity,
+        order: args.image.order()?,
         contents: args.contents.options()?,
         boot,
         sign: key.map(|key| Signing { key, time: keys::now() }),
@@ -99,6 +108,7 @@ fn report(packed: &Packed, args: &PackArgs, key: Option<&str>, json: bool) {
             "pieces": pieces,
             "kernel_bytes": length(ArtefactKind::Kernel),
             "initrd_bytes": length(ArtefactKind::Initrd),
+            "verity": manifest.verity,
             "channel": channel,
             "signed_by": key,
         }));
@@ -108,6 +118,9 @@ fn report(packed: &Packed, args: &PackArgs, key: Option<&str>, json: bool) {
     output::line(&format!("  info-hash  {}", manifest.info_hash));
     let piece = ByteSize(packed.piece_length.into());
     output::line(&format!("  image      {} in {pieces} pieces of {piece}", ByteSize(image)));
+    if let Some(verity) = &manifest.verity {
+        output::line(&format!("  verity     {}", verity.root_hash));
+    }
     let release = manifest.kernel_release.as_deref().unwrap_or("none");
     output::line(&format!("  kernel     {release}, {}", size(ArtefactKind::Kernel)));
     output::line(&format!("  initrd     {}", size(ArtefactKind::Initrd)));

@@ -101,6 +101,9 @@ fn show_manifest(manifest: &Manifest, json: bool) {
         output::line(&format!("v2 hash    {}", v2.info_hash));
         output::line(&format!("root       {}", v2.pieces_root));
     }
+    if let Some(verity) = &manifest.verity {
+        output::line(&format!("verity     {}", verity.root_hash));
+    }
     output::line(&format!("kernel     {}", manifest.kernel_release.as_deref().unwrap_or("none")));
     for (kind, artefact) in &manifest.artefacts {
         let (size, digest) = (ByteSize(artefact.length), artefact.sha256);

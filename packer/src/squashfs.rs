@@ -8,8 +8,19 @@ use crate::format::{Compression, ImageFormat};
 use crate::meter::Meter;
 use crate::tool::{MKSQUASHFS, Place};
 
-/// Makes `image` of the tree at `root`, without what lies in `emptied`; the same tree gives the same
-/// bytes.
+/// What to make.
+#[derive(Debug)]
+pub(crate) struct Job<'a> {
+    pub(crate) root: &'a Path,
+    pub(crate) image: &'a Path,
+    pub(crate) format: ImageFormat,
+    /// Directories whose contents are left out.
+    pub(crate) emptied: &'a [&'a str],
+    /// Which data comes first, see [`crate::order`].
+    pub(crate) sort_file: Option<&'a Path>,
+}
+
+/// Makes an image of a tree; the same tree gives the same bytes.
 ///
 /// Kept: owners, modes, times, hard links, device nodes, extended attributes (file capabilities
 /// and SELinux labels are such). Not kept, because squashfs cannot: POSIX ACLs; a warning says so.
@@ -17,16 +28,14 @@ use crate::tool::{MKSQUASHFS, Place};
 /// # Errors
 /// [`PackError::ToolFailed`], [`PackError::ToolMissing`], [`PackError::DiskFull`].
 pub(crate) fn make(
-    root: &Path,
-    image: &Path,
-    format: ImageFormat,
-    emptied: &[&str],
+    job: &Job<'_>,
     place: &Place<'_>,
     observe: Observer<'_>,
     meter: &mut Meter<'_>,
 ) -> Result<(), PackError> {
+    let format = job.format;
     let mut command = MKSQUASHFS.command();
-    command.arg(root).arg(image);
+    command.arg(job.root).arg(job.image);
     command.args(["-comp", format.compression().name()]).args(level(format));
     command.args(["-b", &format.block_size().to_string()]);
     command.args(["-noappend", "-progress", "-no-recovery"]);
@@ -39,11 +48,14 @@ pub(crate) fn make(
     if knows("-root-time")? {
         command.args(["-root-time", "0"]);
     }
+    if let Some(file) = job.sort_file {
+        command.arg("-sort").arg(file);
+    }
     command.args(["-wildcards", "-e"]);
     // as in a shell, `*` does not stand for hidden files
     command
-        .args(emptied.iter().map(|dir| format!("{dir}/*")))
-        .args(emptied.iter().map(|dir| format!("{dir}/.*")));
+        .args(job.emptied.iter().map(|dir| format!("{dir}/*")))
+        .args(job.emptied.iter().map(|dir| format!("{dir}/.*")));
     let output = MKSQUASHFS.run(command, |bytes| {
         if let Some(percent) = last_percent(bytes) {
             meter.percent(percent);

@@ -39,8 +39,10 @@ impl Tree {
 
     fn at(&self, relative: &Path, flags: OFlag) -> io::Result<Option<File>> {
         let relative = if relative.as_os_str().is_empty() { Path::new(".") } else { relative };
+        // a pipe in the tree must hold nobody up; what opens only a path never does
+        let wait = if flags.contains(OFlag::O_PATH) { OFlag::empty() } else { OFlag::O_NONBLOCK };
         let how = OpenHow::new()
-            .flags(flags | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)
+            .flags(flags | OFlag::O_CLOEXEC | wait)
             .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
         match openat2(&self.0, relative, how) {
             Ok(fd) => Ok(Some(File::from(fd))),
@@ -55,6 +57,22 @@ impl Tree {
     /// Those of openat2(2).
     pub(crate) fn dir(&self, relative: &Path) -> io::Result<Option<Dir>> {
         Ok(self.at(relative, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?.map(Dir))
+    }
+
+    /// The regular file at `relative`, links followed: its path in the tree without any link, and what
+    /// it is; `None` when there is none.
+    ///
+    /// # Errors
+    /// Those of openat2(2).
+    pub(crate) fn file(&self, relative: &Path) -> io::Result<Option<(PathBuf, fs::Metadata)>> {
+        let Some(file) = self.at(relative, OFlag::O_PATH)? else { return Ok(None) };
+        let meta = file.metadata()?;
+        if !meta.is_file() {
+            return Ok(None);
+        }
+        let path = |file: &File| fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()));
+        let inside = path(&file)?.strip_prefix(path(&self.0)?).map(Path::to_owned);
+        Ok(inside.ok().map(|path| (path, meta)))
     }
 
     /// What is in the file at `relative`, links followed; `None` when there is none.

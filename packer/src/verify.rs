@@ -12,7 +12,7 @@ use store::{RevisionDir, StoreError};
 use crate::event::{Event, Observer, Stage};
 use crate::meter::Meter;
 use crate::torrent::Hashes;
-use crate::{digest, torrent};
+use crate::{digest, torrent, verity};
 
 /// Something that is not as the manifest says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,6 +80,16 @@ fn image(revision: &RevisionDir, manifest: &Manifest, observe: Observer<'_>) -> 
         found.extend(compare_pieces(metainfo, hashes));
     }
     found.extend(compare(ArtefactKind::Image, &expected, hashed.map(|hashes| hashes.whole)));
+    if let Some(verity) = &manifest.verity {
+        let path = revision.image();
+        // what cannot be read was told above
+        if verity::fits(&path, verity).is_ok_and(|fits| !fits) {
+            found.push(damage(
+                ArtefactKind::Image.file_name(),
+                "its dm-verity tree is not the manifest's",
+            ));
+        }
+    }
     found
 }
 

@@ -8,6 +8,11 @@ use crate::bencode::{BencodeError, Value};
 use crate::hash::{InfoHash, PeerId};
 use crate::{peers, query};
 
+pub mod failed;
+
+#[doc(inline)]
+pub use failed::MAX_FAILED;
+
 /// Longest announce query accepted, in bytes.
 pub const MAX_QUERY_LEN: usize = 2048;
 
@@ -61,6 +66,9 @@ pub struct AnnounceRequest {
     pub key: Option<String>,
     /// Address the client states for itself; trackers mostly ignore it.
     pub ip: Option<IpAddr>,
+    /// Peers named by the tracker that could not be reached, [`MAX_FAILED`] at most. An extension of
+    /// ours (`failed`, and `failed6`: lists as in BEP 23 and BEP 7); other trackers ignore it.
+    pub failed: Vec<SocketAddr>,
 }
 
 /// Why an announce or scrape query was refused; its text goes into `failure reason`.
@@ -78,6 +86,26 @@ pub enum QueryError {
 }
 
 impl AnnounceRequest {
+    /// The announce of a peer that has moved no bytes and asks for a compact list.
+    #[must_use]
+    pub fn new(info_hash: InfoHash, peer_id: PeerId, port: u16) -> Self {
+        Self {
+            info_hash,
+            peer_id,
+            port,
+            uploaded: 0,
+            downloaded: 0,
+            left: u64::MAX,
+            event: None,
+            numwant: None,
+            compact: true,
+            no_peer_id: true,
+            key: None,
+            ip: None,
+            failed: Vec::new(),
+        }
+    }
+
     /// The query string, without `?`.
     #[must_use]
     pub fn to_query(&self) -> String {
@@ -109,7 +137,7 @@ impl AnnounceRequest {
         if let Some(ip) = self.ip {
             add("ip", &ip.to_string());
         }
-        text
+        text + &failed::to_query(&self.failed)
     }
 
     /// Reads a query string, without `?`. Unknown parameters are ignored.
@@ -121,20 +149,8 @@ impl AnnounceRequest {
             return Err(QueryError::TooLong);
         }
         let (mut info_hash, mut peer_id, mut port) = (None, None, None);
-        let mut request = Self {
-            info_hash: InfoHash([0; 20]),
-            peer_id: PeerId([0; 20]),
-            port: 0,
-            uploaded: 0,
-            downloaded: 0,
-            left: 0,
-            event: None,
-            numwant: None,
-            compact: true,
-            no_peer_id: false,
-            key: None,
-            ip: None,
-        };
+        let mut request = Self::new(InfoHash([0; 20]), PeerId([0; 20]), 0);
+        request.no_peer_id = false;
         let mut left = None;
         for (key, value) in query::pairs(text) {
             match key {
@@ -164,13 +180,14 @@ impl AnnounceRequest {
                         _ => None,
                     };
                 }
-                _ => {}
+                key => failed::read(key, value, &mut request.failed),
             }
         }
         request.info_hash = InfoHash(info_hash.ok_or(QueryError::Missing("info_hash"))?);
         request.peer_id = PeerId(peer_id.ok_or(QueryError::Missing("peer_id"))?);
         request.port = port.ok_or(QueryError::Missing("port"))?;
         request.left = left.unwrap_or(u64::MAX);
+        request.failed.sort_unstable();
         Ok(request)
     }
 }
@@ -392,89 +409,5 @@ pub fn encode_scrape(entries: &[ScrapeEntry]) -> Result<Vec<u8>, EncodeError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn request() -> AnnounceRequest {
-        AnnounceRequest {
-            info_hash: InfoHash(*b"\0\x01%&=+ \xff\xfe01234567890"),
-            peer_id: PeerId(*b"-BN0100-abc+%&=?/\x00\x7f\xff"),
-            port: 6881,
-            uploaded: 1,
-            downloaded: 2,
-            left: 3,
-            event: Some(AnnounceEvent::Started),
-            numwant: Some(50),
-            compact: false,
-            no_peer_id: true,
-            key: Some("a b".into()),
-            ip: Some("10.0.0.1".parse().unwrap()),
-        }
-    }
-
-    #[test]
-    fn query_round_trip() {
-        assert_eq!(AnnounceRequest::parse(&request().to_query()).unwrap(), request());
-    }
-
-    #[test]
-    fn query_errors_name_the_parameter() {
-        assert_eq!(AnnounceRequest::parse(""), Err(QueryError::Missing("info_hash")));
-        assert_eq!(AnnounceRequest::parse("info_hash=abc"), Err(QueryError::Invalid("info_hash")));
-        let port0 = request().to_query().replace("port=6881", "port=0");
-        assert_eq!(AnnounceRequest::parse(&port0), Err(QueryError::Invalid("port")));
-        assert_eq!(AnnounceRequest::parse(&"a".repeat(5000)), Err(QueryError::TooLong));
-    }
-
-    #[test]
-    fn reply_round_trip_in_both_forms() {
-        let peers = |ids: bool| {
-            ["10.0.0.1:1", "[fd00::1]:2"]
-                .map(|a| PeerEntry {
-                    address: a.parse().unwrap(),
-                    peer_id: ids.then_some(PeerId(*b"-BN0100-aaaaaaaaaaaa")),
-                })
-                .to_vec()
-        };
-        for (compact, ids) in [(true, false), (false, true), (false, false)] {
-            let reply = AnnounceResponse::Peers(AnnouncePeers {
-                interval: 5,
-                min_interval: Some(1),
-                complete: 2,
-                incomplete: 3,
-                peers: peers(ids),
-                warning: Some("careful".into()),
-            });
-            let bytes = reply.encode(compact).unwrap();
-            assert_eq!(AnnounceResponse::parse(&bytes).unwrap(), reply);
-        }
-        let failure = AnnounceResponse::Failure("no such torrent".into());
-        assert_eq!(AnnounceResponse::parse(&failure.encode(true).unwrap()).unwrap(), failure);
-    }
-
-    #[test]
-    fn reply_errors() {
-        assert!(matches!(AnnounceResponse::parse(b"<html>"), Err(ResponseError::Bencode(_))));
-        assert_eq!(AnnounceResponse::parse(b"de"), Err(ResponseError::Field("interval")));
-        assert!(matches!(
-            AnnounceResponse::parse(b"d8:intervali1e5:peers5:abcdee"),
-            Err(ResponseError::Compact(_))
-        ));
-    }
-
-    #[test]
-    fn scrape_reply_is_sorted() {
-        let entry = |n| ScrapeEntry {
-            info_hash: InfoHash([n; 20]),
-            complete: 1,
-            downloaded: 2,
-            incomplete: 3,
-        };
-        let bytes = encode_scrape(&[entry(9), entry(1), entry(9)]).unwrap();
-        let root = Value::parse(&bytes).unwrap();
-        assert_eq!(
-            root.get(b"files").unwrap().get(&[9; 20]).unwrap().get(b"downloaded"),
-            Some(&Value::Integer(2))
-        );
-    }
-}
+#[path = "announce/tests.rs"]
+mod tests;

@@ -45,6 +45,9 @@ pub struct BootRecord {
     /// Id of the key that signed the manifest, when a signature was demanded.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub signed_by: Option<String>,
+    /// The device that checks what is read of the image, when there is one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub verity: Option<VerityRecord>,
     /// What `root=` named.
     pub source: String,
     /// Upload limit in bytes per second.
@@ -55,6 +58,15 @@ pub struct BootRecord {
     pub no_lsd: bool,
     /// Where the bytes came from.
     pub sources: Sources,
+}
+
+/// dm-verity in front of the image. Who reads the tree, too, reads [`BootRecord::device`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerityRecord {
+    /// Block device that the root is mounted from, such as `/dev/dm-0`.
+    pub mapped: String,
+    /// What its blocks are checked against.
+    pub root_hash: Sha256Digest,
 }
 
 /// Why a record was refused.
@@ -110,6 +122,10 @@ mod tests {
             token: Some("00ff".into()),
             manifest_sha256: Some(Sha256Digest([2; 32])),
             signed_by: Some("E7620F1842B4E81F".into()),
+            verity: Some(VerityRecord {
+                mapped: "/dev/dm-0".into(),
+                root_hash: Sha256Digest([4; 32]),
+            }),
             source: "http://10.0.0.1:8080/revisions/demo/0123456789ab/".into(),
             upload_limit: Some(ByteRate(1000)),
             no_lsd: true,

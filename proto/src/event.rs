@@ -89,6 +89,9 @@ pub enum EventKind {
     Mount {
         /// Where the new root is.
         root: String,
+        /// Whether dm-verity checks what is read of the image; `None`: the image has no tree.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        verity: Option<VerityUse>,
     },
     /// The initrd's part is done.
     Handover {
@@ -136,6 +139,16 @@ impl EventKind {
             Self::Unknown => "unknown",
         }
     }
+}
+
+/// What became of an image's dm-verity tree.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum VerityUse {
+    /// Each block is checked: the device that does it.
+    Active(String),
+    /// Nothing is checked, and why.
+    Inactive(String),
 }
 
 /// How far a fetch is.
@@ -253,6 +266,8 @@ pub enum Refusal {
     TooOld,
     /// The node's trust policy cannot be used.
     Policy,
+    /// It cannot be checked by dm-verity, which the node demands.
+    Unchecked,
     /// A word that this version does not know.
     #[serde(other)]
     Unknown,
@@ -317,8 +332,13 @@ impl EventBatch {
             match &mut event.kind {
                 EventKind::Discover { source: text }
                 | EventKind::Attach { device: text }
-                | EventKind::Mount { root: text }
+                | EventKind::Mount { root: text, verity: None }
                 | EventKind::Failed { message: text, .. } => cut(text),
+                EventKind::Mount { root, verity: Some(verity) } => {
+                    cut(root);
+                    let (VerityUse::Active(text) | VerityUse::Inactive(text)) = verity;
+                    cut(text);
+                }
                 EventKind::Stalled(stall) => cut(&mut stall.detail),
                 EventKind::Seeding { device, user, .. } => {
                     cut(device);
@@ -372,7 +392,15 @@ mod tests {
                 hash_failures: 1,
             },
             EventKind::Attach { device: "/dev/loop3".into() },
-            EventKind::Mount { root: "/sysroot".into() },
+            EventKind::Mount { root: "/sysroot".into(), verity: None },
+            EventKind::Mount {
+                root: "/sysroot".into(),
+                verity: Some(VerityUse::Active("/dev/dm-0".into())),
+            },
+            EventKind::Mount {
+                root: "/sysroot".into(),
+                verity: Some(VerityUse::Inactive("no".into())),
+            },
             EventKind::Handover { peak_memory: 5 },
             EventKind::Seeding {
                 device: "/dev/loop3".into(),

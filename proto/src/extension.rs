@@ -31,17 +31,16 @@ impl ExtendedHandshake {
     /// [`BencodeError`] when the body is no bencode.
     pub fn parse(bytes: &[u8]) -> Result<Self, BencodeError> {
         let (root, _) = Value::parse_prefix(bytes)?;
-        let extensions = match root.get(b"m") {
-            Some(Value::Dict(pairs)) => pairs
-                .iter()
-                .take(MAX_EXTENSIONS)
-                .filter_map(|(name, id)| {
-                    let name = std::str::from_utf8(name).ok()?;
-                    Some((name.to_owned(), u8::try_from(id.as_unsigned()?).ok()?))
-                })
-                .collect(),
-            _ => BTreeMap::new(),
-        };
+        // one by one: to collect them would bring a sort that nothing else needs
+        let mut extensions = BTreeMap::new();
+        if let Some(Value::Dict(pairs)) = root.get(b"m") {
+            for (name, id) in pairs.iter().take(MAX_EXTENSIONS) {
+                let id = id.as_unsigned().and_then(|id| u8::try_from(id).ok());
+                if let (Ok(name), Some(id)) = (std::str::from_utf8(name), id) {
+                    extensions.insert(name.to_owned(), id);
+                }
+            }
+        }
         let number = |key: &[u8]| root.get(key).and_then(Value::as_unsigned);
         Ok(Self {
             extensions,

@@ -37,6 +37,18 @@ pub struct Overlay {
     pub size: Option<ByteSize>,
 }
 
+/// What `beeswarm.verity=` says about the image's dm-verity tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum VerityMode {
+    /// Used where the image has one and the kernel can.
+    #[default]
+    Auto,
+    /// No boot without it.
+    Require,
+    /// Not used.
+    Off,
+}
+
 /// Everything that the command line says to the client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KernelArgs {
@@ -64,6 +76,8 @@ pub struct KernelArgs {
     pub listen: Option<SocketAddr>,
     /// `beeswarm.lsd=`: whether peers are looked for by multicast (BEP 14).
     pub local_discovery: bool,
+    /// `beeswarm.verity=`
+    pub verity: VerityMode,
 }
 
 /// Why the command line cannot be used. The text says what is expected.
@@ -101,7 +115,7 @@ pub enum KernelArgsError {
     },
     /// A `beeswarm.` argument that does not exist.
     #[error(
-        "unknown kernel argument {0}; known are beeswarm.pin, .key, .tracker, .report, .node, .token, .overlay, .upload_limit, .download_limit, .listen, .lsd"
+        "unknown kernel argument {0}; known are beeswarm.pin, .key, .tracker, .report, .node, .token, .overlay, .upload_limit, .download_limit, .listen, .lsd, .verity, .record_order"
     )]
     Unknown(String),
     /// Longer than any kernel accepts.
@@ -113,6 +127,13 @@ pub enum KernelArgsError {
 #[must_use]
 pub fn is_for_us(cmdline: &str) -> bool {
     words(cmdline).any(|word| word.starts_with("root=beeswarm:"))
+}
+
+/// `beeswarm.record_order=`: until when the recorder of `init=/usr/bin/bee-record-order` is to go on,
+/// a unit or a number of seconds. The client does not need it.
+#[must_use]
+pub fn record_order(cmdline: &str) -> Option<&str> {
+    words(cmdline).filter_map(|word| word.strip_prefix("beeswarm.record_order=")).last()
 }
 
 impl KernelArgs {
@@ -139,6 +160,7 @@ impl KernelArgs {
             download_limit: None,
             listen: None,
             local_discovery: true,
+            verity: VerityMode::default(),
         };
         for word in words(cmdline) {
             let (key, value) = word.split_once('=').unwrap_or((word, ""));
@@ -177,6 +199,16 @@ impl KernelArgs {
                         _ => return Err(bad("beeswarm.lsd", value, "on or off")),
                     }
                 }
+                "beeswarm.verity" => {
+                    args.verity = match value {
+                        "auto" => VerityMode::Auto,
+                        "require" => VerityMode::Require,
+                        "off" => VerityMode::Off,
+                        _ => return Err(bad("beeswarm.verity", value, "auto, require or off")),
+                    }
+                }
+                // for the recorder in the image, see record_order()
+                "beeswarm.record_order" => {}
                 other if other.starts_with("beeswarm.") => {
                     return Err(KernelArgsError::Unknown(shorten(other)));
                 }
@@ -318,6 +350,13 @@ mod tests {
         assert_eq!(args.overlay.size, Some(ByteSize(512 << 20)));
         assert_eq!(args.upload_limit, Some(ByteRate(100_000_000)));
         assert_eq!(args.download_limit, Some(ByteRate(2 << 20)));
+        assert_eq!(args.verity, VerityMode::Auto);
+        for (word, mode) in
+            [("auto", VerityMode::Auto), ("require", VerityMode::Require), ("off", VerityMode::Off)]
+        {
+            let line = format!("root=beeswarm:http://h beeswarm.verity={word}");
+            assert_eq!(KernelArgs::parse(&line).unwrap().verity, mode);
+        }
         assert!(is_for_us(&line));
     }
 
@@ -349,6 +388,7 @@ mod tests {
             ("root=beeswarm:http://h beeswarm.tracker=udp://h", "udp://HOST:PORT"),
             ("root=beeswarm:http://h beeswarm.tracker=ftp://h", "http://"),
             ("root=beeswarm:http://h beeswarm.lsd=no", "on or off"),
+            ("root=beeswarm:http://h beeswarm.verity=yes", "auto, require or off"),
             (
                 "root=beeswarm:http://h beeswarm.trakcer=x",
                 "unknown kernel argument beeswarm.trakcer",
@@ -359,6 +399,14 @@ mod tests {
             assert!(text.contains(part), "{line}: {text}");
         }
         assert!(!is_for_us("root=/dev/sda1 beeswarm.pin=x"));
+    }
+
+    #[test]
+    fn what_the_recorder_is_told_is_no_concern_of_the_client() {
+        let line = "root=beeswarm:http://h beeswarm.record_order=60 beeswarm.record_order=a.target";
+        assert_eq!(KernelArgs::parse(line), KernelArgs::parse("root=beeswarm:http://h"));
+        assert_eq!(record_order(line), Some("a.target"));
+        assert_eq!(record_order("root=beeswarm:http://h"), None);
     }
 
     proptest! {

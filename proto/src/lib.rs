@@ -31,5 +31,6 @@ pub mod udp_tracker;
 pub mod units;
 pub mod unix_time;
 pub mod usage;
+pub mod verity;
 mod versioned;
 pub mod wire;

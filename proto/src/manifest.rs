@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::hash::{InfoHash, InfoHashV2, Sha256Digest};
 use crate::metainfo::Metainfo;
+use crate::verity::Verity;
 use crate::versioned::{self, Unfit};
 
 /// Version of the format that this crate writes.
@@ -92,6 +93,9 @@ pub struct Manifest {
     /// The same of BEP 52, when the torrent is hybrid. Optional, so that version 1 stays readable.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub v2: Option<HybridHashes>,
+    /// The dm-verity tree behind the image, when it has one. Who does not know it mounts the image alone.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub verity: Option<Verity>,
     /// Kernel release the initrd was made for, as `uname -r` gives it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub kernel_release: Option<String>,
@@ -115,6 +119,14 @@ pub enum ManifestError {
     /// A part that must be there is not.
     #[error("manifest names no {0:?}")]
     Missing(ArtefactKind),
+    /// Image and dm-verity tree do not make up the file.
+    #[error("the image has {image} bytes, with its dm-verity tree it must have {wanted}")]
+    Verity {
+        /// Bytes of the artefact.
+        image: u64,
+        /// What follows from the tree.
+        wanted: u64,
+    },
 }
 
 impl From<Unfit> for ManifestError {
@@ -153,6 +165,12 @@ impl Manifest {
                 return Err(ManifestError::Missing(kind));
             }
         }
+        if let (Some(verity), Some(image)) =
+            (manifest.verity, manifest.artefact(ArtefactKind::Image))
+            && verity.length() != image.length
+        {
+            return Err(ManifestError::Verity { image: image.length, wanted: verity.length() });
+        }
         Ok(manifest)
     }
 
@@ -176,7 +194,10 @@ impl Manifest {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU64;
+
     use super::*;
+    use crate::verity::VERITY_SALT;
 
     fn sample() -> Manifest {
         let artefact = Artefact { length: 5, sha256: Sha256Digest::of(b"hello") };
@@ -189,6 +210,7 @@ mod tests {
                 info_hash: InfoHashV2([8; 32]),
                 pieces_root: Sha256Digest([9; 32]),
             }),
+            verity: None,
             kernel_release: Some("6.1.0-1-amd64".into()),
             build: [("packer".to_owned(), "0.1.0".to_owned())].into(),
         }
@@ -208,6 +230,18 @@ mod tests {
         let bytes = plain.to_bytes().unwrap();
         assert!(!String::from_utf8(bytes.clone()).unwrap().contains("v2"));
         assert_eq!(Manifest::parse(&bytes).unwrap(), plain);
+    }
+
+    #[test]
+    fn a_tree_and_its_image_make_up_the_file() {
+        let blocks = NonZeroU64::new(3).unwrap();
+        let verity = Verity::new(Sha256Digest([1; 32]), VERITY_SALT, blocks);
+        let mut manifest = Manifest { verity, ..sample() };
+        let error = Manifest::parse(&manifest.to_bytes().unwrap()).unwrap_err();
+        assert_eq!(error, ManifestError::Verity { image: 5, wanted: 5 * 4096 });
+        let image = Artefact { length: 5 * 4096, sha256: Sha256Digest::ZERO };
+        manifest.artefacts.insert(ArtefactKind::Image, image);
+        assert_eq!(Manifest::parse(&manifest.to_bytes().unwrap()).unwrap(), manifest);
     }
 
     #[test]

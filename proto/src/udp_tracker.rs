@@ -1,4 +1,5 @@
-//! The UDP tracker protocol, the client's side (BEP 15, options of BEP 41).
+//! The UDP tracker protocol, the client's side (BEP 15, options of BEP 41); the tracker's is
+//! [`server`].
 //!
 //! ```text
 //!  connect   ─────▶   ◀───── connection id, good for a minute
@@ -10,6 +11,8 @@ use std::net::SocketAddr;
 use crate::announce::{AnnounceEvent, AnnouncePeers, AnnounceRequest, PeerEntry};
 use crate::peers;
 
+pub mod server;
+
 /// Largest reply that is looked at, in bytes.
 pub const MAX_REPLY_LEN: usize = 65_535;
 
@@ -18,6 +21,7 @@ const PROTOCOL: u64 = 0x0417_2710_1980;
 
 const CONNECT: u32 = 0;
 const ANNOUNCE: u32 = 1;
+const SCRAPE: u32 = 2;
 const ERROR: u32 = 3;
 
 /// BEP 41: a part of the URL's path and query.
@@ -163,18 +167,11 @@ mod tests {
 
     fn request(event: Option<AnnounceEvent>) -> AnnounceRequest {
         AnnounceRequest {
-            info_hash: InfoHash([1; 20]),
-            peer_id: PeerId([2; 20]),
-            port: 0x1ae1,
             uploaded: 5,
             downloaded: 3,
             left: 4,
             event,
-            numwant: None,
-            compact: true,
-            no_peer_id: true,
-            key: None,
-            ip: None,
+            ..AnnounceRequest::new(InfoHash([1; 20]), PeerId([2; 20]), 0x1ae1)
         }
     }
 

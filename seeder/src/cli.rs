@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::{NodeOptions, SeedOptions, WatchOptions};
 use crate::exit::EXIT_CODES;
+use crate::record::RecordOptions;
 
 /// Seeds one torrent, every published revision of a store, or the image this node runs from.
 #[derive(Debug, Parser)]
@@ -40,6 +41,9 @@ pub enum Command {
     Watch(WatchOptions),
     /// Seed the image this node runs from, as its boot left it in /run/beeswarm/boot.json
     Node(NodeOptions),
+    /// Record which files are opened, in order: what `bee-packer pack --order` takes. For a whole boot
+    /// give the kernel init=/usr/bin/bee-record-order; the list is in /run/beeswarm/boot-order then
+    RecordOrder(RecordOptions),
 }
 
 #[cfg(test)]
@@ -52,7 +56,7 @@ mod tests {
     fn the_definition_is_sound_and_every_flag_has_help() {
         Cli::command().debug_assert();
         let mut command = Cli::command();
-        for name in ["seed", "watch", "node"] {
+        for name in ["seed", "watch", "node", "record-order"] {
             let sub = command.find_subcommand_mut(name).unwrap();
             for arg in sub.get_arguments() {
                 assert!(arg.get_help().is_some(), "{name} {}", arg.get_id());
@@ -70,6 +74,8 @@ mod tests {
             "bee-seeder node",
             "bee-seeder node --no-lsd --upload-limit-per-peer 80Mbit",
             "bee-seeder watch --store s --no-lsd=false",
+            "bee-seeder record-order --output f --until graphical.target --settle 0 --root /r",
+            "bee-seeder record-order --until 60",
             "bee-seeder --json node --boot-record f --user nobody --config c",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
@@ -79,6 +85,7 @@ mod tests {
             "bee-seeder seed --listen nowhere",
             "bee-seeder watch --upload-limit fast",
             "bee-seeder node --nice 50",
+            "bee-seeder record-order --until soon",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
         }

@@ -8,6 +8,7 @@ use beeswarm_seeder::cli::{Cli, Command, Common};
 use beeswarm_seeder::config::{self, NodeOptions, SeedOptions, WatchOptions};
 use beeswarm_seeder::exit::Exit;
 use beeswarm_seeder::output::Output;
+use beeswarm_seeder::record::{self, RecordError, RecordOptions, init};
 use beeswarm_seeder::session::Signals;
 use beeswarm_seeder::{node, seed, watch};
 use clap::Parser;
@@ -16,12 +17,19 @@ use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
+    let mut args = std::env::args_os();
+    if args.next().is_some_and(|program| init::is_meant(&program)) {
+        let error = init::run(args);
+        let _ = writeln!(std::io::stderr(), "{}: {error}", init::NAME);
+        return Exit::Failure.into();
+    }
     let Cli { command, common } = Cli::parse();
     log();
     let (exit, result) = match command {
         Command::Seed(options) => seed(options, &common),
         Command::Watch(options) => watch(options, &common),
         Command::Node(options) => node(options, &common),
+        Command::RecordOrder(options) => outcome(record(&options), |_| Exit::Failure),
     };
     if let Err(error) = result {
         // Nobody to tell: the exit code remains.
@@ -79,6 +87,15 @@ fn watch(options: WatchOptions, common: &Common) -> Outcome {
     let output = Output::new(common.json);
     run(4, |notifier, stop| async move {
         outcome(watch::run(settings, output, &notifier, stop).await, watch::WatchError::exit)
+    })
+}
+
+fn record(options: &RecordOptions) -> Result<(), RecordError> {
+    record::run(options, || {
+        if options.output.is_some() {
+            // whoever started us may wait for this, or be gone
+            let _ = writeln!(std::io::stdout(), "recording");
+        }
     })
 }
 

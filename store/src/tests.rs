@@ -42,6 +42,7 @@ fn fill(draft: &Draft, image: &str, version: u32) -> Manifest {
         artefacts: artefacts.into(),
         info_hash: InfoHash([7; 20]),
         v2: None,
+        verity: None,
         kernel_release: Some("6.1.0".into()),
         build: [].into(),
     }

@@ -56,13 +56,13 @@ pub struct SessionConfig {
 }
 
 impl SessionConfig {
-    /// Defaults for a role: 30 to 50 connections for a node, up to 1000 for the admin seeder.
+    /// Defaults for a role: 25 to 40 connections for a node, up to 1000 for the admin seeder.
     #[must_use]
     pub fn new(role: Role) -> Self {
         // nodes behind one router share an address
         let (target_peers, max_peers, max_per_address) = match role {
             Role::Admin => (40, 1000, 100),
-            Role::Node => (30, 50, 16),
+            Role::Node => (25, 40, 16),
         };
         Self {
             listen: SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 6881),

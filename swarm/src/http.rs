@@ -10,6 +10,7 @@ mod url;
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -278,7 +279,14 @@ impl<'a> Query<'a> {
 
 type Sink<'a> = &'a mut (dyn FnMut(&[u8]) -> io::Result<()> + Send);
 
-async fn run(query: Query<'_>, limits: Limits, sink: Sink<'_>) -> Result<Response, HttpError> {
+type Answer<'a> = Pin<Box<dyn Future<Output = Result<Response, HttpError>> + Send + 'a>>;
+
+/// Boxed, so that those who ask share one copy of the code for it and hold only a pointer.
+fn run<'a>(query: Query<'a>, limits: Limits, sink: Sink<'a>) -> Answer<'a> {
+    Box::pin(follow(query, limits, sink))
+}
+
+async fn follow(query: Query<'_>, limits: Limits, sink: Sink<'_>) -> Result<Response, HttpError> {
     let deadline = Instant::now() + limits.total;
     let mut target = Target::parse(query.url)?;
     for _ in 0..=limits.redirects {

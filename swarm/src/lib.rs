@@ -18,13 +18,6 @@
     allow(unused_variables, unused_imports, dead_code, reason = "what only logs would tell")
 )]
 
-/// Whether pieces of hybrid torrents are verified by SHA-256 of their blocks, and not by SHA-1.
-pub const SHA256: bool = cfg!(feature = "sha256");
-
-/// Whether hashes of BEP 52 are asked for and given. A constant, so that nothing is left of the code in a
-/// program that is built without.
-const HASHES: bool = cfg!(feature = "hashes");
-
 pub mod config;
 pub mod core;
 pub mod http;
@@ -32,6 +25,7 @@ mod log;
 mod net;
 pub mod progress;
 pub mod report;
+mod sorted;
 pub mod storage;
 
 pub use config::{InitialHave, Role, SessionConfig, TorrentSpec, Verify};

@@ -25,6 +25,7 @@ mod segment;
 pub(crate) mod session;
 mod stall;
 mod state;
+pub(crate) mod tasks;
 mod torrent;
 mod udp_tracker;
 mod webseed;

@@ -11,9 +11,11 @@ use std::time::Duration;
 use proto::event::{Event, EventBatch, EventKind, MAX_BATCH_EVENTS};
 use proto::node_id::NodeId;
 use tokio::sync::{Notify, watch};
+use tokio_util::task::TaskTracker;
 
 use crate::http::{self, Limits};
 use crate::log;
+use crate::net::tasks;
 
 const INTERVAL: Duration = Duration::from_secs(1);
 const QUEUE: usize = 128;
@@ -49,7 +51,7 @@ impl Reporter {
         let queue = Queue { events: VecDeque::new(), next_seq: 0, flushing: false };
         let shared = Arc::new(Shared { queue: Mutex::new(queue), wake: Notify::new() });
         let (idle_tx, idle) = watch::channel(true);
-        let task = tokio::spawn(run(shared.clone(), url, about, idle_tx));
+        let task = tasks::spawn(&TaskTracker::new(), run(shared.clone(), url, about, idle_tx));
         Self { shared, idle, task }
     }
 

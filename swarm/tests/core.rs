@@ -221,7 +221,7 @@ fn requests_are_bounded_and_refused_politely() {
     let mut sent = Vec::new();
     loop {
         let turn: Vec<Block> = std::iter::from_fn(|| torrent.next_upload(NOW, PEER)).collect();
-        assert!(turn.len() <= 4, "a quantum of 64 KiB at a time");
+        assert!(turn.len() <= 2, "a quantum of 32 KiB at a time");
         turn.iter().for_each(|block| torrent.uploaded(NOW, PEER, *block));
         sent.extend_from_slice(&turn);
         if turn.is_empty() {

@@ -69,6 +69,18 @@ pub enum MountError {
     },
 }
 
+impl MountError {
+    /// Whether the device itself could not be read (EIO), whatever it holds.
+    pub fn is_read_error(&self) -> bool {
+        let errno = match self {
+            Self::Image { source, .. } => source.raw_os_error(),
+            Self::Mount { source, .. } => Some(*source as i32),
+            _ => None,
+        };
+        errno == Some(Errno::EIO as i32)
+    }
+}
+
 /// What to do about the refusals that are met in practice.
 fn remedy(kind: &str, errno: &Errno) -> String {
     match errno {

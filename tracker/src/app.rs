@@ -62,7 +62,7 @@ pub enum Notice {
 #[derive(Debug)]
 pub(crate) struct App {
     pub(crate) config: Config,
-    pub(crate) torrents: Mutex<Torrents>,
+    pub(crate) torrents: Torrents,
     pub(crate) nodes: Mutex<Nodes>,
     pub(crate) assignments: Mutex<Assignments>,
     /// What lies on disk; `None`: nothing outlives this process.
@@ -125,11 +125,12 @@ impl App {
         let torrents = torrents::Limits {
             torrents: limits.torrents,
             peers_per_torrent: limits.peers_per_torrent,
+            peers_per_address: limits.peers_per_address,
         };
         let nodes = nodes::Limits { nodes: limits.nodes, events_per_node: limits.events_per_node };
         Self {
             config,
-            torrents: Mutex::new(Torrents::new(torrents)),
+            torrents: Torrents::new(torrents),
             nodes: Mutex::new(Nodes::new(nodes)),
             assignments: Mutex::default(),
             state,
@@ -245,7 +246,7 @@ impl App {
             let mut place = self.catalog.write().unwrap_or_else(|poisoned| poisoned.into_inner());
             std::mem::replace(&mut *place, new.clone())
         };
-        lock(&self.torrents).retain(&new.allowed());
+        self.torrents.retain(&new.allowed());
         let ((), _) = self.change_assignments(|table| ((), table.follow(&new.assignments)));
         self.follow_channels(&new);
         let missing = |from: &Catalog, there: &Catalog| -> Vec<RevisionRef> {

@@ -25,6 +25,11 @@ pub struct Cli {
     #[arg(long, value_name = "ADDR:PORT", env = "BEESWARM_TRACKER_LISTEN")]
     pub listen: Option<SocketAddr>,
 
+    /// Address to answer announces over UDP on, besides; without it there is no UDP. The port may be
+    /// that of --listen. Announce URL: udp://HOST:PORT/announce
+    #[arg(long, value_name = "ADDR:PORT", env = "BEESWARM_TRACKER_UDP")]
+    pub udp: Option<SocketAddr>,
+
     /// Revision store: only its published torrents are tracked, and boot.ipxe boots from it.
     /// Without a store any torrent is tracked and nothing is offered to boot
     #[arg(long, value_name = "DIR", env = "BEESWARM_TRACKER_STORE")]
@@ -99,6 +104,9 @@ mod tests {
         let cli =
             Cli::try_parse_from(["bee-tracker", "--listen", "0.0.0.0:6969", "--store", "/srv/s"])
                 .unwrap();
+        assert_eq!(cli.udp, None);
+        let udp = Cli::try_parse_from(["bee-tracker", "--udp", "[::]:6969"]).unwrap();
+        assert_eq!(udp.udp, Some("[::]:6969".parse().unwrap()));
         assert_eq!(cli.listen, Some("0.0.0.0:6969".parse().unwrap()));
         assert_eq!(cli.store, Some(PathBuf::from("/srv/s")));
     }

@@ -20,6 +20,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Whether [`Config::listen`] is the default, which falls back to IPv4 on a host without IPv6.
     pub listen_is_default: bool,
+    /// Where to answer announces over UDP, if at all.
+    pub udp: Option<SocketAddr>,
     /// The revision store, if any.
     pub store: Option<PathBuf>,
     /// Where nodes fetch kernel and initrd; otherwise [`crate::boot::IMAGE_PORT`] of the host the
@@ -71,6 +73,9 @@ pub enum EventsWithoutToken {
 struct File {
     /// Address and port to listen on, text. Default `"[::]:6969"`, which takes IPv4 as well.
     listen: Option<SocketAddr>,
+    /// Address and port for announces over UDP, text, for example `"[::]:6969"`, which takes IPv4 as well.
+    /// Default: none, no UDP.
+    udp: Option<SocketAddr>,
     /// Directory of the revision store, text. Default: none, every torrent is tracked.
     store: Option<PathBuf>,
     /// Base URL (http) under which nodes find `/revisions/…`, text. Default: port 8080 of the host
@@ -103,6 +108,8 @@ pub struct Limits {
     pub torrents: usize,
     /// Peers of one torrent. Default 20000, about 5 MB.
     pub peers_per_torrent: usize,
+    /// Peers of one torrent with one address, on different ports, loopback excepted. Default 64.
+    pub peers_per_address: usize,
     /// Nodes remembered. Default 10000.
     pub nodes: usize,
     /// Boot events remembered per node, about 150 bytes each. Default 100.
@@ -122,6 +129,7 @@ impl Default for Limits {
         Self {
             torrents: 1000,
             peers_per_torrent: 20_000,
+            peers_per_address: 64,
             nodes: 10_000,
             events_per_node: 100,
             past_boots: 20,
@@ -137,6 +145,7 @@ impl Default for Config {
         Self {
             listen: SocketAddr::from((Ipv6Addr::UNSPECIFIED, DEFAULT_PORT)),
             listen_is_default: true,
+            udp: None,
             store: None,
             image_url: None,
             channel: Channel::default(),
@@ -165,6 +174,7 @@ impl Config {
         Ok(Self {
             listen: listen.unwrap_or(default.listen),
             listen_is_default: listen.is_none(),
+            udp: cli.udp.or(file.udp),
             store: cli.store.or(file.store),
             image_url: value("image_url", cli.image_url.or(file.image_url), |s| s.parse())?,
             channel: value("channel", cli.channel.or(file.channel), Channel::new)?
@@ -189,6 +199,7 @@ impl Limits {
         let all = [
             ("torrents", self.torrents),
             ("peers_per_torrent", self.peers_per_torrent),
+            ("peers_per_address", self.peers_per_address),
             ("nodes", self.nodes),
             ("events_per_node", self.events_per_node),
             ("past_boots", self.past_boots),

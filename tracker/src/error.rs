@@ -60,6 +60,15 @@ pub enum BindError {
         #[source]
         source: io::Error,
     },
+    /// The address cannot be listened on over UDP.
+    #[error("cannot listen on {addr} (UDP): choose another with --udp")]
+    Udp {
+        /// The address.
+        addr: SocketAddr,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// The store cannot be opened.
     #[error("cannot open the store given by --store")]
     Store(#[source] StoreError),

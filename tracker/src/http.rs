@@ -16,6 +16,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
+use crate::announce::{Ends, canonical};
 use crate::app::App;
 use crate::state::{NotStored, StateError};
 
@@ -43,15 +44,6 @@ const CONNECTION_GRACE: Duration = Duration::from_secs(15);
 
 /// Longest request head, in bytes. An announce query has 2 KiB at most.
 const MAX_HEAD: usize = 16 * 1024;
-
-/// Both ends of a connection.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Ends {
-    /// The client, IPv4-mapped addresses as IPv4.
-    pub(crate) peer: SocketAddr,
-    /// This side.
-    pub(crate) local: SocketAddr,
-}
 
 /// Serves connections; clones share everything.
 #[derive(Debug, Clone)]
@@ -119,10 +111,6 @@ impl Service {
         connection.as_mut().graceful_shutdown();
         tokio::time::timeout(CONNECTION_GRACE, connection).await.unwrap_or(Ok(()))
     }
-}
-
-fn canonical(addr: SocketAddr) -> SocketAddr {
-    SocketAddr::new(addr.ip().to_canonical(), addr.port())
 }
 
 /// An answer whose body must not be kept by anyone on the way.

@@ -12,12 +12,14 @@
 //! | [`inventory`] | what the admin says of nodes |
 //! | [`state`] | what outlives the process |
 //! | `http` | routes, and the page |
+//! | `udp` | announces over UDP |
 //! | [`server`] | connections, deadlines, background work |
 //!
 //! Peers are kept in memory, all else also on disk when there is a state directory. The tracker can be
 //! stopped, killed and started at any moment: peers are back with their next announce, and the store is read
 //! again. Nodes that are fetching go on with the peers they know meanwhile.
 
+mod announce;
 mod app;
 mod assignments;
 pub mod boot;
@@ -34,6 +36,7 @@ pub mod server;
 pub mod state;
 mod tokens;
 pub mod torrents;
+mod udp;
 
 pub use app::Notice;
 pub use config::Config;

@@ -19,7 +19,11 @@ const USAGE: u8 = 2;
 #[derive(Serialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 enum Line {
-    Listening { address: SocketAddr },
+    Listening {
+        address: SocketAddr,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        udp: Option<SocketAddr>,
+    },
     Stopped,
 }
 
@@ -61,9 +65,13 @@ async fn run(config: Config, json: bool) -> anyhow::Result<()> {
     let notifier = sys::notify::Notifier::from_env();
     let server = Server::bind(config).await?;
     let address = server.local_addr();
+    let udp = server.udp_addr();
     tracing::info!(%address, "listening");
+    if let Some(udp) = udp {
+        tracing::info!(address = %udp, "listening for UDP");
+    }
     let printer = json.then(|| print_notices(&server));
-    print(json, &Line::Listening { address });
+    print(json, &Line::Listening { address, udp });
     notifier.ready();
     notifier.status(&format!("listening on {address}"));
     tokio::select! {

@@ -14,6 +14,10 @@ pub struct Metrics {
     pub announce_failures: Counter,
     /// Scrapes.
     pub scrapes: Counter,
+    /// Datagrams that came in over UDP.
+    pub datagrams: Counter,
+    /// Those of them that got no answer: no requests, or with a connection id that is not ours.
+    pub datagrams_dropped: Counter,
     /// Boot scripts handed to nodes.
     pub boot_scripts: Counter,
     /// Boot events taken, repeated ones not counted.

@@ -13,7 +13,7 @@
 //! everybody after them: with 300 arrivals the earliest are named more than three times as often as the
 //! mean, and their queues are full while others idle. So of a random sample [`SPREAD`] times as large
 //! as the answer, those handed out least lately are taken, ties at random. Hand-outs fade with a
-//! half-life of seconds (see `torrents::peer::Load`): a count for ever would make each newcomer to an
+//! half-life of seconds (see `Swarm::weight`): a count for ever would make each newcomer to an
 //! old swarm the only answer until it has caught up.
 //!
 //! **Complete peers get no complete peers.** They have nothing to give each other, and the
@@ -32,7 +32,10 @@
 //! the in-degree holds. A swarm in one subnet is not changed by this.
 //!
 //! **Own address family first.** A peer that asked over IPv4 surely reaches IPv4; the others fill
-//! what is left.
+//! what is left, over HTTP: a UDP answer holds one family (BEP 15).
+//!
+//! **Who cannot be reached comes last.** Peers that several others reported (`torrents::reports` says whom
+//! we believe) are named when there is nobody else.
 //!
 //! **Never the asker itself**, by address and by peer id (a dual-stack node announces twice).
 //!
@@ -43,16 +46,14 @@
 //! leechers the interval grows with their number, so that the announces stay near
 //! [`ANNOUNCES_PER_SECOND`].
 
-use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::time::Instant;
 
 use fastrand::Rng;
 use proto::hash::PeerId;
 
-use crate::torrents::peer::Peer;
 use crate::torrents::subnet::Subnet;
-use crate::torrents::swarm::{Class, Swarm};
+use crate::torrents::swarm::{Group, Hot, Slot, Swarm};
 
 /// Peers in an answer when the client names no number.
 pub const DEFAULT_WANT: usize = 30;
@@ -84,147 +85,113 @@ pub struct Asker {
     pub id: PeerId,
     /// Whether it has everything.
     pub complete: bool,
+    /// Whether the answer can hold peers of its own address family only.
+    pub own_family_only: bool,
 }
 
-impl Asker {
-    fn is(&self, peer: &Peer) -> bool {
-        peer.addr == self.addr || peer.id == self.id
-    }
+/// A peer in an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Named {
+    /// Where it is reached.
+    pub addr: SocketAddr,
+    /// Its id.
+    pub id: PeerId,
 }
 
-/// Chooses at most `want` peers (and at most [`MAX_WANT`]) for `asker`, and counts them as handed out.
+/// Room for choosing, used again for each announce.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    numbers: Vec<u32>,
+    candidates: Vec<(u32, Slot)>,
+    chosen: Vec<Slot>,
+    /// The answer.
+    pub named: Vec<Named>,
+}
+
+/// Chooses at most `want` peers (and at most [`MAX_WANT`]) for `asker` into `scratch.named`, and counts them
+/// as handed out.
 pub fn choose(
     swarm: &mut Swarm,
     asker: &Asker,
     want: usize,
     now: Instant,
     rng: &mut Rng,
-) -> Vec<Peer> {
+    scratch: &mut Scratch,
+) {
     let want = want.min(MAX_WANT);
-    let mut chosen = Vec::new();
-    if !asker.complete {
-        choose_admins(swarm, asker, want, now, rng, &mut chosen);
+    scratch.chosen.clear();
+    scratch.named.clear();
+    if want == 0 {
+        return;
     }
-    choose_near(swarm, asker, want, now, rng, &mut chosen);
+    let mut choice = Choice { swarm, asker, me: None, rng, scratch };
+    choice.me = choice.swarm.find(&asker.addr);
     let own = asker.addr.is_ipv6();
-    for v6 in [own, !own] {
-        choose_balanced(swarm, asker, v6, want, now, rng, &mut chosen);
+    if !asker.complete {
+        choice.admins(want.min(ADMINS));
     }
-    chosen
-        .into_iter()
-        .filter_map(|(class, position)| {
-            let peer = swarm.peer_mut(class, position)?;
-            peer.load.add(now);
-            Some(peer.clone())
-        })
-        .collect()
-}
-
-fn choose_admins(
-    swarm: &Swarm,
-    asker: &Asker,
-    want: usize,
-    now: Instant,
-    rng: &mut Rng,
-    chosen: &mut Vec<(Class, usize)>,
-) {
-    let mut admins: Vec<_> = swarm
-        .admins()
-        .filter_map(|addr| {
-            let class = Class { complete: true, v6: addr.is_ipv6() };
-            let position = swarm.pool(class).position(addr)?;
-            let peer = &swarm.pool(class).as_slice()[position];
-            (!asker.is(peer) && peer.expires > now).then_some((class, position))
-        })
-        .collect();
-    rng.shuffle(&mut admins);
-    admins.sort_by_key(|(class, _)| class.v6 != asker.addr.is_ipv6());
-    chosen.extend(admins.into_iter().take(want.min(ADMINS)));
-}
-
-fn choose_near(
-    swarm: &Swarm,
-    asker: &Asker,
-    want: usize,
-    now: Instant,
-    rng: &mut Rng,
-    chosen: &mut Vec<(Class, usize)>,
-) {
-    let members = swarm.members(Subnet::of(&asker.addr));
-    if members.len() == swarm.len() {
-        return;
+    let subnet = Subnet::of(&asker.addr);
+    let missing = want.saturating_sub(choice.scratch.chosen.len());
+    if choice.swarm.members(subnet) < choice.swarm.len() {
+        choice.balanced(Group::Subnet(subnet), missing * NEAR / 10);
     }
-    let missing = want.saturating_sub(chosen.len()) * NEAR / 10;
-    let fit = |peer: &Peer| {
-        let useful = !(asker.complete && peer.complete());
-        useful && !asker.is(peer) && !peer.admin() && peer.expires > now
-    };
-    let candidates = sample(members.len(), missing * SPREAD + 1 + ADMINS, rng)
-        .into_iter()
-        .filter_map(|number| {
-            let (class, position) = swarm.find(&members[number])?;
-            let peer = &swarm.pool(class).as_slice()[position];
-            fit(peer).then(|| (peer.load.get(now), (class, position)))
-        })
-        .collect();
-    chosen.extend(least_loaded(candidates).take(missing));
-}
-
-fn choose_balanced(
-    swarm: &Swarm,
-    asker: &Asker,
-    v6: bool,
-    want: usize,
-    now: Instant,
-    rng: &mut Rng,
-    chosen: &mut Vec<(Class, usize)>,
-) {
-    let missing = want.saturating_sub(chosen.len());
-    if missing == 0 {
-        return;
+    for v6 in [own, !own].into_iter().take(if asker.own_family_only { 1 } else { 2 }) {
+        let missing = want.saturating_sub(choice.scratch.chosen.len());
+        choice.balanced(Group::Family { v6, complete_too: !asker.complete }, missing);
     }
-    let (fetching, complete) = (Class { complete: false, v6 }, Class { complete: true, v6 });
-    let leechers = swarm.pool(fetching).len();
-    let total = if asker.complete { leechers } else { leechers + swarm.pool(complete).len() };
-    // One more than needed: the asker may be among them.
-    let count = missing * SPREAD + 1 + ADMINS + chosen.len();
-    let candidates = sample(total, count, rng)
-        .into_iter()
-        .map(|i| if i < leechers { (fetching, i) } else { (complete, i - leechers) })
-        .filter_map(|(class, position)| {
-            let peer = &swarm.pool(class).as_slice()[position];
-            let new = !chosen.contains(&(class, position));
-            let fit = new && !asker.is(peer) && !peer.admin() && peer.expires > now;
-            fit.then(|| (peer.load.get(now), (class, position)))
-        })
-        .collect();
-    chosen.extend(least_loaded(candidates).take(missing));
-}
-
-/// Those handed out least come first. A sample comes in random order and the sort is stable: ties
-/// stay random.
-fn least_loaded<T>(mut candidates: Vec<(f32, T)>) -> impl Iterator<Item = T> {
-    candidates.sort_by(|a, b| a.0.total_cmp(&b.0));
-    candidates.into_iter().map(|(_, at)| at)
-}
-
-/// `count` distinct numbers below `total` in random order; all of them when there are no more.
-fn sample(total: usize, count: usize, rng: &mut Rng) -> Vec<usize> {
-    if total <= count * 2 {
-        let mut all: Vec<usize> = (0..total).collect();
-        rng.shuffle(&mut all);
-        all.truncate(count);
-        return all;
+    let weight = swarm.weight(now);
+    for slot in &scratch.chosen {
+        swarm.hand_out(*slot, weight);
+        let peer = swarm.peer(*slot);
+        scratch.named.push(Named { addr: peer.addr, id: peer.id });
     }
-    let mut seen = HashSet::with_capacity(count);
-    let mut picked = Vec::with_capacity(count);
-    while picked.len() < count {
-        let number = rng.usize(..total);
-        if seen.insert(number) {
-            picked.push(number);
+}
+
+struct Choice<'a> {
+    swarm: &'a mut Swarm,
+    asker: &'a Asker,
+    me: Option<Slot>,
+    rng: &'a mut Rng,
+    scratch: &'a mut Scratch,
+}
+
+impl Choice<'_> {
+    fn admins(&mut self, count: usize) {
+        let Self { swarm, asker, me, rng, scratch } = self;
+        let admins = swarm.admins().iter().copied().filter(|slot| {
+            let peer = swarm.peer(*slot);
+            let foreign = peer.addr.is_ipv6() != asker.addr.is_ipv6();
+            Some(*slot) != *me && peer.id != asker.id && !(foreign && asker.own_family_only)
+        });
+        scratch.chosen.extend(admins);
+        rng.shuffle(&mut scratch.chosen);
+        scratch.chosen.sort_by_key(|slot| {
+            let foreign = swarm.peer(*slot).addr.is_ipv6() != asker.addr.is_ipv6();
+            (swarm.hot(*slot).demoted, foreign)
+        });
+        scratch.chosen.truncate(count);
+    }
+
+    /// Of a random sample, those handed out least.
+    fn balanced(&mut self, from: Group, missing: usize) {
+        if missing == 0 {
+            return;
         }
+        let Self { swarm, asker, me, rng, scratch } = self;
+        let Scratch { numbers, candidates, chosen, .. } = &mut **scratch;
+        swarm.begin_drawing(chosen.iter().copied().chain(*me));
+        let fit = |peer: &Hot| !(peer.admin || asker.complete && peer.complete);
+        // a few more than needed: the asker may be among them
+        let count = missing * SPREAD + 1 + ADMINS + chosen.len();
+        swarm.draw(from, count, fit, rng, numbers, candidates);
+        // one more than needed: the asker's other address may be among them
+        if candidates.len() > missing + 1 {
+            candidates.select_nth_unstable_by_key(missing, |(rank, _)| *rank);
+        }
+        let other = |slot: &Slot| swarm.peer(*slot).id != asker.id;
+        let least = candidates.iter().take(missing + 1).map(|(_, slot)| *slot);
+        chosen.extend(least.filter(other).take(missing));
     }
-    picked
 }
 
 /// Seconds until a peer should announce again.

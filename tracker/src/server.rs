@@ -22,6 +22,7 @@ use crate::config::Config;
 use crate::error::BindError;
 use crate::http;
 use crate::inventory::{self, Inventory};
+use crate::udp;
 
 /// Pause after a failed accept(2), which mostly means that descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -71,6 +72,11 @@ impl Server {
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
         tasks.spawn(accept(app.clone(), listener, stop.clone()));
+        let udp = app.config.udp.map(udp::Door::open).transpose()?;
+        let udp_addr = udp.as_ref().map(udp::Door::local_addr);
+        if let Some(door) = udp {
+            tasks.spawn(door.serve(app.clone(), stop.clone()));
+        }
         tasks.spawn(expire(app.clone(), stop.clone()));
         if let Some(follower) = follower {
             tasks.spawn(follow(app.clone(), follower, stop.clone()));
@@ -79,7 +85,7 @@ impl Server {
             tasks.spawn(follow_inventory(app.clone(), inventory, stop.clone()));
         }
         tasks.close();
-        Ok(Handle { app, local_addr, stop, tasks })
+        Ok(Handle { app, local_addr, udp_addr, stop, tasks })
     }
 }
 
@@ -88,6 +94,7 @@ impl Server {
 pub struct Handle {
     app: Arc<App>,
     local_addr: SocketAddr,
+    udp_addr: Option<SocketAddr>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -97,6 +104,12 @@ impl Handle {
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
+    }
+
+    /// Where it answers over UDP, if it does.
+    #[must_use]
+    pub fn udp_addr(&self) -> Option<SocketAddr> {
+        self.udp_addr
     }
 
     /// What happens from now on.
@@ -170,7 +183,7 @@ fn no_ipv6(error: &io::Error) -> bool {
 async fn expire(app: Arc<App>, stop: CancellationToken) {
     let mut tick = tokio::time::interval(EXPIRE_EVERY);
     while stop.run_until_cancelled(tick.tick()).await.is_some() {
-        let gone = lock(&app.torrents).expire(Instant::now());
+        let gone = app.torrents.expire(Instant::now());
         if gone > 0 {
             tracing::debug!(gone, "peers expired");
         }

@@ -3,29 +3,39 @@
 //! It lives in memory only. After a restart peers are back with their next announce, which is seconds
 //! away while a crowd boots; an announce from a peer that this table has never seen is always taken.
 //!
-//! Memory is bounded: at most [`Limits::torrents`] torrents of [`Limits::peers_per_torrent`] peers; what
-//! was not heard for the longest time gives way.
+//! Memory is bounded: at most [`Limits::torrents`] torrents of [`Limits::peers_per_torrent`] peers. Of
+//! torrents the one with few peers gives way, of peers the one that was not heard for long.
+//!
+//! Torrents are spread over [`SHARDS`] locks, held for the two microseconds that an announce takes, so
+//! that several threads can answer.
 
-use std::collections::{HashMap, HashSet};
-use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::collections::HashSet;
+use std::hash::{BuildHasher as _, RandomState};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Mutex, MutexGuard};
+use std::time::Instant;
 
 use fastrand::Rng;
-use proto::announce::AnnounceEvent as Event;
+use proto::announce::{AnnounceEvent as Event, ScrapeEntry};
 use proto::hash::{InfoHash, PeerId};
 
-use crate::policy::{self, Asker};
+use crate::app::lock;
+use crate::policy::Scratch;
 
 pub mod peer;
-pub mod pool;
+pub mod reports;
+mod shard;
 pub mod subnet;
 pub mod swarm;
 
-use peer::{Load, Peer};
-use swarm::Swarm;
+use peer::Key;
+use shard::{Shard, Torrent};
 
-/// A peer is forgotten after twice the interval it was given and this.
-const EXPIRY_SLACK: Duration = Duration::from_secs(10);
+/// Parts of the table; with fewer torrents than [`SHARDED_FROM`] allowed there is one.
+pub const SHARDS: usize = 16;
+
+/// With fewer, the parts would be too small to share room fairly.
+const SHARDED_FROM: usize = 512;
 
 /// How much may be kept.
 #[derive(Debug, Clone, Copy)]
@@ -34,11 +44,13 @@ pub struct Limits {
     pub torrents: usize,
     /// Peers of one torrent.
     pub peers_per_torrent: usize,
+    /// Peers of one torrent with one address (on different ports); loopback is not counted.
+    pub peers_per_address: usize,
 }
 
 /// One announce, after address and port were checked.
-#[derive(Debug, Clone)]
-pub struct Announce {
+#[derive(Debug, Clone, Copy)]
+pub struct Announce<'a> {
     /// Which torrent.
     pub info_hash: InfoHash,
     /// Where others reach the peer.
@@ -46,17 +58,21 @@ pub struct Announce {
     /// Its id.
     pub peer_id: PeerId,
     /// Its secret.
-    pub key: Option<Box<str>>,
+    pub key: Option<Key>,
     /// Bytes it still wants.
     pub left: u64,
     /// What happened, if anything.
     pub event: Option<Event>,
     /// Peers it asks for.
     pub want: usize,
+    /// Whether it can be told of peers of its own address family only.
+    pub own_family_only: bool,
+    /// Peers that it could not reach.
+    pub failed: &'a [SocketAddr],
 }
 
-/// What the peer is told.
-#[derive(Debug, Clone)]
+/// What the peer is told, beside the peers.
+#[derive(Debug, Clone, Copy)]
 pub struct Answer {
     /// Seconds until it should announce again.
     pub interval: u32,
@@ -64,8 +80,16 @@ pub struct Answer {
     pub seeds: usize,
     /// Peers that fetch.
     pub leechers: usize,
-    /// The chosen peers.
-    pub peers: Vec<Peer>,
+}
+
+/// An address has so many peers that another one is not believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{ip} has {limit} peers of this torrent already; limits.peers_per_address allows more")]
+pub struct Crowded {
+    /// The address.
+    pub ip: IpAddr,
+    /// How many it may have.
+    pub limit: usize,
 }
 
 /// Numbers of one torrent.
@@ -79,19 +103,16 @@ pub struct Counts {
     pub completed: u64,
 }
 
-#[derive(Debug)]
-struct Torrent {
-    swarm: Swarm,
-    completed: u64,
-    touched: Instant,
-}
-
-impl Torrent {
-    fn counts(&self) -> Counts {
-        Counts {
-            seeds: self.swarm.count(true),
-            leechers: self.swarm.count(false),
-            completed: self.completed,
+impl Counts {
+    /// As a scrape tells them.
+    #[must_use]
+    pub fn scraped(&self, info_hash: InfoHash) -> ScrapeEntry {
+        let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        ScrapeEntry {
+            info_hash,
+            complete: number(self.seeds),
+            downloaded: u32::try_from(self.completed).unwrap_or(u32::MAX),
+            incomplete: number(self.leechers),
         }
     }
 }
@@ -99,89 +120,57 @@ impl Torrent {
 /// Every torrent that was announced.
 #[derive(Debug)]
 pub struct Torrents {
+    /// Of each shard.
     limits: Limits,
-    table: HashMap<InfoHash, Torrent>,
+    shards: Vec<Mutex<Shard>>,
+    hasher: RandomState,
 }
 
 impl Torrents {
     /// An empty table.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        Self { limits, table: HashMap::new() }
+        let count = if limits.torrents < SHARDED_FROM { 1 } else { SHARDS };
+        let shards = std::iter::repeat_with(Mutex::default).take(count).collect();
+        let limits = Limits { torrents: limits.torrents.div_ceil(count), ..limits };
+        Self { limits, shards, hasher: RandomState::new() }
     }
 
-    /// Takes an announce and answers it.
-    pub fn announce(&mut self, announce: &Announce, now: Instant, rng: &mut Rng) -> Answer {
-        if announce.event == Some(Event::Stopped) {
-            return self.stop(announce);
-        }
-        self.make_room(&announce.info_hash);
-        let torrent = self.table.entry(announce.info_hash).or_insert_with(|| Torrent {
-            swarm: Swarm::default(),
-            completed: 0,
-            touched: now,
-        });
-        torrent.touched = now;
-        let complete = announce.left == 0;
-        let before = torrent.swarm.remove(&announce.addr);
-        // A new peer id at an old address is a new session: what it fetched before does not count.
-        let before = before.filter(|peer| peer.id == announce.peer_id);
-        if complete && before.as_ref().is_some_and(|peer| !peer.complete()) {
-            torrent.completed += 1;
-        }
-        while torrent.swarm.len() >= self.limits.peers_per_torrent {
-            torrent.swarm.remove_oldest();
-        }
-        let leechers = torrent.swarm.count(false) + usize::from(!complete);
-        let interval = policy::interval(leechers, complete, rng);
-        torrent.swarm.insert(Peer {
-            addr: announce.addr,
-            id: announce.peer_id,
-            key: announce.key.clone(),
-            left: announce.left,
-            seed_from_start: before.as_ref().map_or(complete, |peer| peer.seed_from_start),
-            heard: now,
-            expires: now + Duration::from_secs(u64::from(interval)) * 2 + EXPIRY_SLACK,
-            load: before.map_or_else(|| Load::none(now), |peer| peer.load),
-        });
-        let asker = Asker { addr: announce.addr, id: announce.peer_id, complete };
-        let peers = policy::choose(&mut torrent.swarm, &asker, announce.want, now, rng);
-        let Counts { seeds, leechers, .. } = torrent.counts();
-        Answer { interval, seeds, leechers, peers }
+    fn shard(&self, info_hash: &InfoHash) -> MutexGuard<'_, Shard> {
+        // keyed: who invents info-hashes must not be able to fill one shard
+        let hash = self.hasher.hash_one(info_hash);
+        let count = u64::try_from(self.shards.len()).unwrap_or(1);
+        lock(&self.shards[usize::try_from(hash % count).unwrap_or(0)])
     }
 
-    fn stop(&mut self, announce: &Announce) -> Answer {
-        let counts = self.table.get_mut(&announce.info_hash).map(|torrent| {
-            let peer = torrent.swarm.remove(&announce.addr);
-            let fetched = peer.filter(|p| p.id == announce.peer_id && !p.complete());
-            // ctorrent, told to leave when it has finished, says so in one announce
-            torrent.completed += u64::from(fetched.is_some() && announce.left == 0);
-            torrent.counts()
-        });
-        let (seeds, leechers) = counts.map_or((0, 0), |c| (c.seeds, c.leechers));
-        Answer { interval: policy::STOPPED_INTERVAL, seeds, leechers, peers: Vec::new() }
-    }
-
-    fn make_room(&mut self, newcomer: &InfoHash) {
-        while self.table.len() >= self.limits.torrents && !self.table.contains_key(newcomer) {
-            let Some(oldest) = self.table.iter().min_by_key(|(_, t)| t.touched).map(|(h, _)| *h)
-            else {
-                return;
-            };
-            self.table.remove(&oldest);
-        }
+    /// Takes an announce and answers it; the chosen peers are in `scratch.named`.
+    ///
+    /// # Errors
+    /// [`Crowded`]: it is not taken.
+    pub fn announce(
+        &self,
+        announce: &Announce<'_>,
+        now: Instant,
+        rng: &mut Rng,
+        scratch: &mut Scratch,
+    ) -> Result<Answer, Crowded> {
+        let mut shard = self.shard(&announce.info_hash);
+        shard.announce(announce, &self.limits, now, rng, scratch)
     }
 
     /// Numbers of one torrent; `None` when nobody announced it.
     #[must_use]
     pub fn counts(&self, info_hash: &InfoHash) -> Option<Counts> {
-        self.table.get(info_hash).map(Torrent::counts)
+        self.shard(info_hash).get(info_hash).map(Torrent::counts)
     }
 
     /// Numbers of every torrent, in order of info-hash.
     #[must_use]
     pub fn all(&self) -> Vec<(InfoHash, Counts)> {
-        let mut all: Vec<_> = self.table.iter().map(|(hash, t)| (*hash, t.counts())).collect();
+        let mut all = Vec::new();
+        for shard in &self.shards {
+            all.extend(lock(shard).iter().map(|torrent| (torrent.info_hash, torrent.counts())));
+        }
         all.sort_by_key(|(hash, _)| *hash);
         all
     }
@@ -189,18 +178,25 @@ impl Torrents {
     /// How many peers of a torrent are no admin host's seeder.
     #[must_use]
     pub fn nodes(&self, info_hash: &InfoHash) -> usize {
-        let swarm = |torrent: &Torrent| torrent.swarm.len() - torrent.swarm.admins().count();
-        self.table.get(info_hash).map_or(0, swarm)
+        let swarm = |torrent: &Torrent| torrent.swarm.len() - torrent.swarm.admins().len();
+        self.shard(info_hash).get(info_hash).map_or(0, swarm)
+    }
+
+    /// Peers that others could not reach, in all torrents.
+    #[must_use]
+    pub fn demoted(&self) -> usize {
+        let demoted = |torrent: &Torrent| torrent.swarm.reports.demoted();
+        self.shards.iter().map(|shard| lock(shard).iter().map(demoted).sum::<usize>()).sum()
     }
 
     /// Forgets peers whose time is over; returns how many.
-    pub fn expire(&mut self, now: Instant) -> usize {
-        self.table.values_mut().map(|torrent| torrent.swarm.expire(now)).sum()
+    pub fn expire(&self, now: Instant) -> usize {
+        self.shards.iter().map(|shard| lock(shard).expire(now)).sum()
     }
 
     /// Forgets every torrent that is not in `allowed`.
-    pub fn retain(&mut self, allowed: &HashSet<InfoHash>) {
-        self.table.retain(|info_hash, _| allowed.contains(info_hash));
+    pub fn retain(&self, allowed: &HashSet<InfoHash>) {
+        self.shards.iter().for_each(|shard| lock(shard).retain(allowed));
     }
 }
 

@@ -8,6 +8,8 @@ mod announce;
 mod bed;
 #[path = "http/boot.rs"]
 mod boot;
+#[path = "http/disk.rs"]
+mod disk;
 #[path = "http/events.rs"]
 mod events;
 #[path = "http/hostile.rs"]
@@ -20,3 +22,5 @@ mod lasting;
 mod page;
 #[path = "http/store.rs"]
 mod store_follow;
+#[path = "http/udp.rs"]
+mod udp;

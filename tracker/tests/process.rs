@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed step of a test ends the test")]
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,7 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_bee-tracker");
 struct Tracker {
     child: Child,
     addr: SocketAddr,
+    udp: Option<SocketAddr>,
     lines: BufReader<std::process::ChildStdout>,
 }
 
@@ -30,7 +31,8 @@ impl Tracker {
         let event: serde_json::Value = serde_json::from_str(&line).unwrap();
         assert_eq!(event["event"], "listening");
         let addr = event["address"].as_str().unwrap().parse().unwrap();
-        Self { child, addr, lines }
+        let udp = event["udp"].as_str().map(|addr| addr.parse().unwrap());
+        Self { child, addr, udp, lines }
     }
 
     fn signal(&self, name: &str) {
@@ -55,6 +57,15 @@ impl Tracker {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         answer.starts_with("HTTP/1.1 200")
+    }
+}
+
+impl Tracker {
+    /// Resident memory, in bytes.
+    fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
     }
 }
 
@@ -138,4 +149,38 @@ fn systemd_is_told_about_start_watchdog_and_end() {
     tracker.signal("TERM");
     next("STOPPING=1");
     assert_eq!(tracker.wait().code(), Some(0));
+}
+
+/// Connects, announces with ids that are not ours, nonsense, from thousands of addresses: nothing is kept.
+#[test]
+fn a_flood_of_spoofed_datagrams_takes_no_memory() {
+    let tracker = Tracker::spawn(Command::new(PROGRAM).args([
+        "--listen",
+        "127.0.0.1:0",
+        "--udp",
+        "0.0.0.0:0",
+    ]));
+    let to = SocketAddr::from(([127, 0, 0, 1], tracker.udp.unwrap().port()));
+    let mut rng = fastrand::Rng::with_seed(3);
+    let mut flood = |rounds: u16| {
+        for round in 0..rounds {
+            let [high, low] = round.to_be_bytes();
+            let spoofer = UdpSocket::bind((IpAddr::from([127, 9, high, low]), 0)).unwrap();
+            for _ in 0..10 {
+                let (mut connect, mut announce) = ([0; 16], [0; 120]);
+                connect[..8].copy_from_slice(&0x0417_2710_1980u64.to_be_bytes());
+                rng.fill(&mut announce);
+                announce[8..12].copy_from_slice(&[0, 0, 0, 1]);
+                spoofer.send_to(&connect, to).unwrap();
+                spoofer.send_to(&announce, to).unwrap();
+                spoofer.send_to(&announce[..rng.usize(..98)], to).unwrap();
+            }
+        }
+    };
+    flood(100);
+    let before = tracker.memory();
+    flood(2000);
+    let grown = tracker.memory().saturating_sub(before);
+    assert!(grown < 2 << 20, "{grown} bytes more after 60,000 datagrams");
+    assert!(tracker.healthy());
 }

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use clap::Parser;
 use lab::tool::Tool;
 use proto::hash::Sha256Digest;
@@ -16,15 +16,19 @@ use proto::units::ByteSize;
 
 use crate::check::tools::{self, Program};
 use crate::workspace::{self, call, say};
+use size::Sizes;
+
+pub(crate) mod size;
 
 /// Programs of hosts, and the one of the initrd with the profile that makes it small.
 const BUILDS: [(&str, &[&str]); 2] =
-    [("release", &["bee-packer", "bee-tracker", "bee-seeder"]), ("initrd", &["bee-initrd-client"])];
+    [("release", &["bee-packer", "bee-tracker", "bee-seeder"]), ("initrd", &[size::PROGRAM])];
 
-const NEEDED: [Program; 3] = [
+const NEEDED: [Program; 4] = [
     Program::System(Tool::new("make", "lays the files out", "make", "make")),
     Program::System(Tool::new("tar", "the archive", "tar", "tar")),
     Program::System(Tool::new("zstd", "compresses the archive", "zstd", "zstd")),
+    Program::System(Tool::new("musl-gcc", "the tracker's SQLite", "musl-tools", "musl-gcc")),
 ];
 
 /// Arguments of `cargo xtask dist`.
@@ -63,6 +67,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     fs::create_dir_all(&stage).with_context(|| format!("cannot create {}", stage.display()))?;
     stage_files(&target, &stage)?;
     report_programs(&stage)?;
+    check_size(&target, &stage.join("usr/bin").join(size::PROGRAM))?;
     let archive = pack(&output, &name)?;
     let bytes = fs::read(&archive).with_context(|| format!("cannot read {}", archive.display()))?;
     let (size, digest) = (ByteSize(bytes.len() as u64), Sha256Digest::of(&bytes));
@@ -110,6 +115,10 @@ impl StaticTarget {
         call(&mut command)
     }
 
+    fn is_musl(&self) -> bool {
+        self.triple.ends_with("musl")
+    }
+
     fn built(&self, profile: &str) -> PathBuf {
         let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
         workspace::root().join(target).join(&self.triple).join(profile)
@@ -147,6 +156,15 @@ fn report_programs(stage: &Path) -> anyhow::Result<()> {
         }
         say(format_args!("{program:<18} {}", ByteSize(bytes.len() as u64)));
     }
+    Ok(())
+}
+
+/// Refuses a client that is larger than an initrd has room for. The limits are for musl.
+fn check_size(target: &StaticTarget, client: &Path) -> anyhow::Result<()> {
+    let sizes = Sizes::of(client)?;
+    say(sizes);
+    let problems = if target.is_musl() { sizes.problems() } else { Vec::new() };
+    ensure!(problems.is_empty(), "{}", problems.join("\n"));
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! `cargo xtask test`: everything there is to prove, in one command.
 //!
 //! The checks, then one build of all programs and tests, then each crate's tests, the documents'
-//! examples, the labs, and the boot test (`cargo xtask demo`). A step that fails does not stop the
+//! examples, the size of the initrd's client, the labs, and the boot test (`cargo xtask demo`). A step that fails does not stop the
 //! others, and the last line says how many passed.
 
 use std::process::{Command, Stdio};
@@ -14,6 +14,7 @@ use lab::tool::Tool;
 use crate::check;
 use crate::check::tools::{self, Program};
 use crate::demo::packages::NEEDS;
+use crate::dist::size;
 use crate::rqbit;
 use crate::steps::{Outcome, Steps};
 use crate::workspace::say;
@@ -46,6 +47,13 @@ const CALLED_BY_TESTS: &[Program] = &[
         "minisign",
         "minisign",
     )),
+    Program::System(Tool::new(
+        "veritysetup",
+        "dm-verity trees to compare with",
+        "cryptsetup-bin",
+        "veritysetup",
+    )),
+    Program::System(Tool::new("unshare", "disks that are full", "util-linux", "util-linux")),
     Program::System(Tool::new("losetup", "loop devices", "mount", "util-linux")),
     Program::System(Tool::new("tar", "roots that come as an archive", "tar", "tar")),
     Program::System(Tool::new("xz", "roots that come as an archive", "xz-utils", "xz")),
@@ -164,6 +172,7 @@ fn run_tests(args: &Args, programs: &[Executable], steps: &mut Steps) {
     if args.quick {
         return;
     }
+    steps.run("size of the initrd client", size::step);
     for folder in labs {
         steps.run("labs", || {
             anyhow::ensure!(

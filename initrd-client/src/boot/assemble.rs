@@ -1,8 +1,8 @@
-//! The last three states: a loop device, a root, a record.
+//! The last four states: a loop device, what guards it, a root, a record.
 //!
 //! ```text
-//!  RUN/image/rootimg.sfs ─▶ /dev/loopN ─▶ RUN/lower (the image, read-only) ┐
-//!                                         RUN/overlay (tmpfs: upper, work) ┴▶ ROOT (overlay)
+//!  RUN/image/rootimg.sfs ─▶ /dev/loopN [─▶ /dev/dm-N] ─▶ RUN/lower (the image, read-only) ┐
+//!                                                        RUN/overlay (tmpfs: upper, work) ┴▶ ROOT (overlay)
 //! ```
 //!
 //! `lower` and `overlay` are unmounted again once the root stands on them: an overlay holds its
@@ -14,10 +14,12 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use proto::boot_record::{BOOT_RECORD_VERSION, BootRecord};
+use proto::event::VerityUse;
 use swarm::Completed;
 use sys::loop_device::{self, AttachOptions, LoopDevice};
 use sys::mount::{self, TmpfsOptions};
 
+use super::verity::Guard;
 use super::{BootError, Context, Verified};
 use crate::discover;
 use crate::fetch;
@@ -30,6 +32,13 @@ pub(super) struct Attached {
     device: LoopDevice,
 }
 
+/// It is known through which device the image is read.
+#[derive(Debug)]
+pub(super) struct Guarded {
+    attached: Attached,
+    guard: Guard,
+}
+
 /// The root is mounted.
 #[derive(Debug)]
 pub(super) struct Mounted {
@@ -37,6 +46,7 @@ pub(super) struct Mounted {
     trusted: Trusted,
     completed: Completed,
     device: LoopDevice,
+    guard: Guard,
 }
 
 impl Verified {
@@ -53,19 +63,39 @@ impl Attached {
         self.device.path().display().to_string()
     }
 
+    /// Sets up dm-verity, if image, kernel and `beeswarm.verity=` have it so.
+    pub(super) fn guard(self) -> Result<Guarded, BootError> {
+        let Verified { context, trusted, .. } = &self.verified;
+        let (mode, mapper) = (context.args.verity, &context.options.mapper);
+        match Guard::set_up(mode, trusted.verity.as_ref(), self.device.number(), mapper) {
+            Ok(guard) => Ok(Guarded { attached: self, guard }),
+            Err(reason) => {
+                // the first error is the one to tell
+                let _ = self.device.detach();
+                Err(BootError::Unchecked { reason })
+            }
+        }
+    }
+}
+
+impl Guarded {
     /// Mounts image and overlay. After an error nothing of it is left, so that the next attempt
     /// starts from the image.
     pub(super) fn mount(self) -> Result<Mounted, BootError> {
-        let Self { verified: Verified { context, trusted, completed }, device } = self;
+        let Self { attached: Attached { verified, device }, guard } = self;
+        let Verified { context, trusted, completed } = verified;
         let run = &context.options.run;
         let layers = Layers { lower: run.join("lower"), overlay: run.join("overlay") };
         let size = context.args.overlay.size.map(|size| size.0);
-        let result = layers.mount(&device, size, &context.options.root);
+        let source = guard.device().unwrap_or(device.path());
+        let result = layers.mount(source, size, &context.options.root);
         layers.clean_up();
         match result {
-            Ok(()) => Ok(Mounted { context, trusted, completed, device }),
+            Ok(()) => Ok(Mounted { context, trusted, completed, device, guard }),
             Err(error) => {
                 // the first error is the one to tell
+                let error = guard.explain(error);
+                guard.remove();
                 let _ = device.detach();
                 Err(error)
             }
@@ -76,6 +106,10 @@ impl Attached {
 impl Mounted {
     pub(super) fn root(&self) -> String {
         self.context.options.root.display().to_string()
+    }
+
+    pub(super) fn verity(&self) -> Option<VerityUse> {
+        self.guard.report()
     }
 
     /// Writes what the running node's seeder needs to go on.
@@ -98,6 +132,7 @@ impl Mounted {
             token: args.token.clone(),
             manifest_sha256: self.trusted.manifest_sha256,
             signed_by: self.trusted.signed.as_ref().map(|signed| signed.by.key.to_string()),
+            verity: self.guard.record(self.trusted.verity.as_ref()),
             source: discover::name(&args.source).to_owned(),
             upload_limit: args.upload_limit,
             no_lsd: !args.local_discovery,
@@ -116,11 +151,11 @@ struct Layers {
 }
 
 impl Layers {
-    fn mount(&self, device: &LoopDevice, size: Option<u64>, root: &Path) -> Result<(), BootError> {
+    fn mount(&self, device: &Path, size: Option<u64>, root: &Path) -> Result<(), BootError> {
         for dir in [self.lower.as_path(), self.overlay.as_path(), root] {
             make_dir(dir)?;
         }
-        mount::image(device.path(), &self.lower).map_err(BootError::Mount)?;
+        mount::image(device, &self.lower).map_err(BootError::Mount)?;
         // an absolute link to `init` points into the image, so it is not followed here
         if !["sbin/init", "usr/sbin/init", "init", "etc/init", "lib/systemd/systemd"]
             .iter()

@@ -77,6 +77,21 @@ pub enum BootError {
     /// The loop device cannot be made.
     #[error(transparent)]
     Loop(LoopError),
+    /// `beeswarm.verity=require`, and it cannot be.
+    #[error(
+        "beeswarm.verity=require, but {reason}; pack with --verity, for a kernel with dm-verity, or \
+         leave the argument out"
+    )]
+    Unchecked {
+        /// What is missing.
+        reason: String,
+    },
+    /// dm-verity lets nothing of it be read.
+    #[error(
+        "the image is not what its dm-verity root hash in the manifest says: packed wrongly, or changed \
+         in this machine's memory"
+    )]
+    WrongTree(#[source] MountError),
     /// The image is no root file system.
     #[error("the image has no {0}: is it the root of a system? (bee-packer pack --source)")]
     NoInit(&'static str),
@@ -95,6 +110,8 @@ impl BootError {
             Self::Discover(error) => discover_exit(error),
             Self::Unaligned { .. } | Self::NoInit(_) => Exit::Refused,
             Self::Memory(_) => Exit::NoRoom,
+            Self::Unchecked { .. } => Exit::Unchecked,
+            Self::WrongTree(_) => Exit::WrongImage,
             Self::Storage(error) => storage_exit(error),
             Self::Download(error) => download_exit(error),
             Self::Meminfo(_)

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use proto::event::{EventKind, Sources, StallCause};
+use proto::event::{EventKind, Sources, StallCause, VerityUse};
 use proto::units::{ByteRate, ByteSize};
 use swarm::{Phase, Progress};
 use sys::kmsg::Level;
@@ -31,7 +31,14 @@ pub fn describe(kind: &EventKind) -> (Level, String) {
             )
         }
         EventKind::Attach { device } => format!("image attached to {device}"),
-        EventKind::Mount { root } => format!("root mounted on {root}"),
+        EventKind::Mount { root, verity: None } => format!("root mounted on {root}"),
+        EventKind::Mount { root, verity: Some(VerityUse::Active(device)) } => {
+            format!("root mounted on {root}; dm-verity ({device}) checks each block of the image")
+        }
+        EventKind::Mount { root, verity: Some(VerityUse::Inactive(reason)) } => {
+            let text = format!("root mounted on {root}, without dm-verity: {reason}");
+            return (Level::Warning, text);
+        }
         EventKind::Handover { peak_memory } => {
             format!("handing over to the image (client took {} at most)", ByteSize(*peak_memory))
         }

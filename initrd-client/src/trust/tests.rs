@@ -29,6 +29,7 @@ fn sample_manifest() -> Manifest {
         artefacts: BTreeMap::from([(ArtefactKind::Image, image), (ArtefactKind::Torrent, torrent)]),
         info_hash: metainfo.info_hash,
         v2: None,
+        verity: None,
         kernel_release: None,
         build: BTreeMap::new(),
     }

@@ -13,12 +13,12 @@ use crate::server::{Answer, Server};
 use crate::signed::{Bed, check};
 
 /// A place to boot in.
-struct Machine {
+pub(crate) struct Machine {
     dir: tempfile::TempDir,
 }
 
 impl Machine {
-    fn new(cmdline: &str) -> Self {
+    pub(crate) fn new(cmdline: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         // peers of other tests are on the same loopback interface
         let cmdline = format!("{cmdline} beeswarm.lsd=off");
@@ -26,12 +26,12 @@ impl Machine {
         Self { dir }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
     /// Boots, then runs `then` (a shell script with $root, $run and $boot) in the same namespace.
-    fn boot(&self, extra: &[&str], then: &str) -> Process {
+    pub(crate) fn boot(&self, extra: &[&str], then: &str) -> Process {
         self.script(extra, &format!("$boot || exit $?; {then}"))
     }
 
@@ -57,7 +57,7 @@ impl Machine {
         Process::spawn(command)
     }
 
-    fn record(&self) -> BootRecord {
+    pub(crate) fn record(&self) -> BootRecord {
         BootRecord::parse(&std::fs::read(self.path("run/boot.json")).unwrap()).unwrap()
     }
 }
@@ -72,7 +72,7 @@ impl Drop for Machine {
     }
 }
 
-fn serve(server: &Server, image: &Image) {
+pub(crate) fn serve(server: &Server, image: &Image) {
     server.put("/rev/manifest.json", Answer::Bytes(image.manifest.clone()));
     server.put("/rev/rootimg.torrent", Answer::Bytes(image.torrent.clone()));
 }

@@ -1,5 +1,6 @@
 //! Images, torrents and manifests to test with.
 
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -8,6 +9,7 @@ use proto::hash::{PieceHash, Sha256Digest};
 use proto::manifest::{Artefact, ArtefactKind, HybridHashes, MANIFEST_VERSION, Manifest};
 use proto::merkle;
 use proto::metainfo::{Info, Metainfo};
+use proto::verity::{VERITY_BLOCK, VERITY_SALT, Verity};
 
 const PIECE: usize = 64 * 1024;
 
@@ -39,6 +41,16 @@ impl Image {
     pub(crate) fn root(trackers: &[String]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         Self::squash(&Self::tree(dir.path()), trackers)
+    }
+
+    /// The same with a dm-verity tree, but for its hashes: they are zero.
+    pub(crate) fn with_tree(trackers: &[String]) -> Self {
+        let mut bytes = Self::root(&[]).bytes;
+        let block = VERITY_BLOCK as usize;
+        let blocks = NonZeroU64::new(bytes.len().div_ceil(block) as u64).unwrap();
+        let verity = Verity::new(Sha256Digest([7; 32]), VERITY_SALT, blocks).unwrap();
+        bytes.resize(usize::try_from(verity.length()).unwrap(), 0);
+        Self::made(bytes, trackers, Some(verity), |info| info)
     }
 
     /// The same root as EROFS.
@@ -85,14 +97,19 @@ impl Image {
     pub(crate) fn hybrid(length: usize, trackers: &[String]) -> Self {
         let bytes = Self::noise(length, &[]).bytes;
         let layer = merkle::layer(&bytes, 64 * 1024);
-        Self::made(bytes, trackers, |info| info.with_tree(layer).unwrap())
+        Self::made(bytes, trackers, None, |info| info.with_tree(layer).unwrap())
     }
 
     pub(crate) fn of(bytes: Vec<u8>, trackers: &[String]) -> Self {
-        Self::made(bytes, trackers, |info| info)
+        Self::made(bytes, trackers, None, |info| info)
     }
 
-    fn made(bytes: Vec<u8>, trackers: &[String], more: impl FnOnce(Info) -> Info) -> Self {
+    fn made(
+        bytes: Vec<u8>,
+        trackers: &[String],
+        verity: Option<Verity>,
+        more: impl FnOnce(Info) -> Info,
+    ) -> Self {
         let geometry = Geometry::new(bytes.len() as u64, PIECE as u64).unwrap();
         let pieces = bytes.chunks(PIECE).map(PieceHash::of).collect();
         let info = more(Info::new("rootimg.sfs", geometry, false, pieces).unwrap());
@@ -111,6 +128,7 @@ impl Image {
             .into(),
             info_hash: metainfo.info_hash,
             v2: HybridHashes::of(&metainfo),
+            verity,
             kernel_release: None,
             build: Default::default(),
         };

@@ -14,3 +14,4 @@ mod process;
 mod server;
 mod signed;
 mod trouble;
+mod verity;

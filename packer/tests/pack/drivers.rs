@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-use crate::support::{packer, run, scratch, small_root, stderr, text};
+use crate::support::{assert_store_is_clean, packer, run, scratch, small_root, stderr, text};
 
 const RELEASE: &str = "6.1.0-test";
 
@@ -32,6 +32,8 @@ fn root(dir: &Path) -> PathBuf {
     driver("net/ethernet/sfc/sfc.ko", "0A03", "");
     let nfp = driver("net/nfp.ko", "6000", "firmware=netronome/x.nffw\\0");
     driver("gpu/nothing.ko", "0001", "");
+    driver("md/dm-mod.ko", "0002", "");
+    driver("md/dm-verity.ko", "0003", "depends=dm-mod\\0");
     run("xz", &["--check=crc32", text(&tg3)]);
     run("zstd", &["-q", "--rm", text(&nfp)]);
     let firmware = root.join("usr/lib/firmware/tigon");
@@ -98,6 +100,54 @@ fn an_initrd_has_the_chosen_drivers_unpacked_with_their_firmware() {
     assert!(message.contains("no firmware for nfp (netronome/x.nffw)"), "{message}");
     let all = ["net/ethernet/broadcom/tg3.ko", "net/ethernet/sfc/sfc.ko", "net/nfp.ko"];
     assert_eq!(parts(dir.path()), [&all[..], &tg3[1..]].concat());
+}
+
+#[test]
+fn dm_verity_goes_in_when_it_is_wanted() {
+    let dir = scratch();
+    let root = root(dir.path());
+    let output = make(dir.path(), &root, &["--verity"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let all = parts(dir.path());
+    for name in ["md/dm-mod.ko", "md/dm-verity.ko"] {
+        assert!(all.iter().any(|part| part == name), "{name}: {all:?}");
+    }
+    // a kernel that could not check the image is no kernel for it
+    let config = root.join("boot").join(format!("config-{RELEASE}"));
+    let store = dir.path().join("store");
+    let pack = || {
+        let module = dir.path().join("module");
+        let client = dir.path().join("client");
+        packer(&[
+            "pack",
+            "--verity",
+            "--name",
+            "test",
+            "--source",
+            text(&root),
+            "--store",
+            text(&store),
+            "--client",
+            text(&client),
+            "--dracut-module",
+            text(&module),
+            "--dracut-arg=--gzip",
+        ])
+    };
+    fs::write(&config, "CONFIG_SQUASHFS=m\n# CONFIG_DM_VERITY is not set\n").unwrap();
+    let without_option = pack();
+    fs::remove_file(&config).unwrap();
+    fs::remove_file(
+        root.join("usr/lib/modules").join(RELEASE).join("kernel/drivers/md/dm-verity.ko"),
+    )
+    .unwrap();
+    run("depmod", &["-b", text(&root), RELEASE]);
+    for output in [without_option, pack(), make(dir.path(), &root, &["--verity"])] {
+        let message = stderr(&output);
+        assert_eq!(output.status.code(), Some(3), "{message}");
+        assert!(message.contains("--verity: kernel 6.1.0-test has no dm-verity"), "{message}");
+    }
+    assert_store_is_clean(&store);
 }
 
 #[test]

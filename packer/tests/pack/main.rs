@@ -1,5 +1,5 @@
 //! `bee-packer` as its users see it: run as a program, on real files. Needs root, the programs
-//! that it runs (mksquashfs, dracut, mmdebstrap, gzip, zstd, xz), and attr, cpio, git, libcap2-bin, minisign,
+//! that it runs (mksquashfs, dracut, mmdebstrap, gzip, zstd, xz), and attr, cpio, cryptsetup-bin, git, libcap2-bin, minisign,
 //! openssh-client, openssl, skopeo, tar, umoci and util-linux for the tests, one of which fetches packages from
 //! the host's Debian mirror.
 
@@ -18,6 +18,7 @@ mod layout;
 mod manage;
 mod nodes;
 mod oci;
+mod order;
 mod preserve;
 mod recipe;
 mod reproducible;
@@ -25,3 +26,4 @@ mod secrets;
 mod signed;
 mod support;
 mod tarball;
+mod verity;

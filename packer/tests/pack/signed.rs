@@ -170,3 +170,66 @@ fn rules_without_keys_and_times_that_are_none_are_told() {
     let output = packer(&pack);
     assert!(output.status.success() && stderr(&output).contains("no initrd"), "{output:?}");
 }
+
+#[test]
+fn publishing_what_nodes_would_refuse_for_want_of_a_signature_is_warned_of() {
+    let dir = scratch();
+    let (root, store) = (small_root(dir.path()), dir.path().join("store"));
+    let (secret, public, _) = keygen(dir.path(), "site");
+    let key = ["--sign-key", text(&secret), "--empty-password"];
+    let at = ["--store", text(&store)];
+    let warned = |output: &Output| {
+        assert!(output.status.success(), "{}", stderr(output));
+        stderr(output).contains("is not signed")
+    };
+    let publish = |packed: &Value| {
+        let revision = format!("test@{}", packed["revision"].as_str().unwrap());
+        packer(&[&["publish", &revision], &at[..]].concat())
+    };
+    let version = |text: &str| fs::write(root.join("etc/version"), text).unwrap();
+
+    // nobody signs here
+    let plain = pack_image(&root, &store, &[]);
+    assert!(!warned(&publish(&plain)));
+    version("2");
+    let signed = pack_image(&root, &store, &key);
+    assert!(!warned(&publish(&signed)));
+    version("3");
+    let unsigned = pack_image(&root, &store, &[]);
+    let output = publish(&unsigned);
+    assert!(warned(&output));
+    let (id, before) =
+        (unsigned["revision"].as_str().unwrap(), signed["revision"].as_str().unwrap());
+    let remedy = format!("Sign it: bee-packer sign test@{id} --sign-key FILE --store");
+    for words in [&*remedy, &format!("test@{before} is, and nodes"), "exit code 7"] {
+        assert!(stderr(&output).contains(words), "{words:?}: {}", stderr(&output));
+    }
+    // the remedy is one
+    let name = format!("test@{id}");
+    complete(&packer(&[&["sign", "--json", &name], &key[..], &at[..]].concat()));
+    assert!(!warned(&publish(&unsigned)));
+    // and for programs
+    version("4");
+    let output = packer(
+        &[
+            &[
+                "pack",
+                "--json",
+                "--image-only",
+                "--publish",
+                "--name",
+                "test",
+                "--source",
+                text(&root),
+            ],
+            &at[..],
+        ]
+        .concat(),
+    );
+    let warning = events(&output).into_iter().find(|event| event["event"] == "warning").unwrap();
+    assert!(warning["text"].as_str().unwrap().contains("is not signed"), "{warning}");
+    // nodes go back to what was never signed
+    let back = packer(&[&["rollback", "test"], &at[..]].concat());
+    assert!(!warned(&back), "{}", stderr(&back));
+    assert!(public.exists());
+}

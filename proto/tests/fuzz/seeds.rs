@@ -15,6 +15,7 @@ use proto::manifest::{Artefact, ArtefactKind, Manifest};
 use proto::metainfo::{Info, Metainfo};
 use proto::node_id::NodeId;
 use proto::pex::{Contact, PexMessage};
+use proto::udp_tracker;
 use proto::wire::{Features, Handshake, Message};
 
 /// Seeds of a target; at least one.
@@ -38,6 +39,7 @@ pub(crate) fn of(target: &str) -> Vec<Vec<u8>> {
         "pex" => vec![pex()],
         "lsd" => vec![lsd().into_bytes()],
         "udp_reply" => udp_replies(),
+        "udp_request" => udp_requests(),
         "manifest" => vec![manifest()],
         "signature" => vec![SIGNATURE.as_bytes().to_vec()],
         "usage" => vec![
@@ -142,6 +144,7 @@ fn request(event: Option<AnnounceEvent>) -> AnnounceRequest {
         no_peer_id: true,
         key: Some("k&=%".into()),
         ip: Some([10, 0, 0, 1].into()),
+        failed: vec![([10, 0, 0, 7], 6881).into()],
     }
 }
 
@@ -224,6 +227,7 @@ fn manifest() -> Vec<u8> {
         artefacts: ArtefactKind::ALL.map(|kind| (kind, artefact)).into(),
         info_hash: InfoHash([7; 20]),
         v2: None,
+        verity: None,
         kernel_release: Some("6.1.0-1-amd64".into()),
         build: [("packer".to_owned(), "0.1.0".to_owned())].into(),
     };
@@ -271,6 +275,13 @@ fn lsd() -> String {
     let info_hashes = vec![InfoHash([7; 20]), InfoHash([8; 20])];
     let message = Announcement { port: 6881, info_hashes, cookie: Some("c00c1e".into()) };
     message.encode((lsd_codec::GROUP_V4, lsd_codec::PORT).into())
+}
+
+fn udp_requests() -> Vec<Vec<u8>> {
+    let announce =
+        udp_tracker::announce(1 << 50, 7, &request(None), 9, "/announce?failed=%0A%00%00%07%1A%E1");
+    let scrape = [announce[..8].to_vec(), vec![0, 0, 0, 2, 0, 0, 0, 7], vec![3; 40]].concat();
+    vec![udp_tracker::connect(7), announce, scrape]
 }
 
 fn udp_replies() -> Vec<Vec<u8>> {

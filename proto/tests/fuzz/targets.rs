@@ -6,7 +6,9 @@
 
 use std::net::SocketAddr;
 
-use proto::announce::{AnnounceRequest, AnnounceResponse, PeerEntry, parse_scrape};
+use proto::announce::{
+    AnnounceRequest, AnnounceResponse, MAX_QUERY_LEN, PeerEntry, failed, parse_scrape,
+};
 use proto::bencode::{Value, raw_value};
 use proto::bitfield::Bitfield;
 use proto::boot_record::BootRecord;
@@ -24,6 +26,7 @@ use proto::node_id::NodeId;
 use proto::pex::{MAX_PEERS as MAX_PEX, PexMessage};
 use proto::signature::{self as minisign, PublicKey};
 use proto::trust_policy::TrustPolicy;
+use proto::udp_tracker::server::{Ask, MAX_SCRAPE, Request};
 use proto::udp_tracker::{self, Family, Reply};
 use proto::units::{ByteRate, ByteSize};
 use proto::usage::Usage;
@@ -34,7 +37,7 @@ use proto::{peers, query};
 pub(crate) type Target = fn(&[u8]) -> bool;
 
 /// Every target by name; the name is also that of the libFuzzer binary.
-pub(crate) const ALL: [(&str, Target); 21] = [
+pub(crate) const ALL: [(&str, Target); 22] = [
     ("bencode", bencode),
     ("metainfo", metainfo),
     ("announce_query", announce_query),
@@ -48,6 +51,7 @@ pub(crate) const ALL: [(&str, Target); 21] = [
     ("pex", pex),
     ("lsd", lsd),
     ("udp_reply", udp_reply),
+    ("udp_request", udp_request),
     ("manifest", manifest),
     ("signature", signature),
     ("trust_policy", trust_policy),
@@ -278,6 +282,21 @@ pub(crate) fn lsd(data: &[u8]) -> bool {
     let text = parsed.encode(group);
     if text.len() <= lsd_codec::MAX_LEN {
         assert_eq!(Announcement::parse(text.as_bytes()).expect("own output"), parsed);
+    }
+    true
+}
+
+/// A request to a UDP tracker.
+pub(crate) fn udp_request(data: &[u8]) -> bool {
+    let Ok(request) = Request::parse(data) else { return false };
+    match request.ask {
+        Ask::Connect => {}
+        Ask::Announce(announce) => {
+            let url_data = announce.url_data();
+            assert!(url_data.len() <= MAX_QUERY_LEN);
+            assert!(failed::parse(&url_data).len() <= failed::MAX_FAILED);
+        }
+        Ask::Scrape(hashes) => assert!(hashes.len() <= MAX_SCRAPE),
     }
     true
 }

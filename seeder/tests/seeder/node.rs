@@ -71,6 +71,7 @@ impl Node {
             token: None,
             manifest_sha256: None,
             signed_by: None,
+            verity: None,
             source: "http://admin:8080/channels/stable/debian/".into(),
             upload_limit: None,
             no_lsd: true,

@@ -50,6 +50,7 @@ pub(crate) fn pack(store: &Store, name: &str, image: &[u8], trackers: &[&str]) -
         artefacts: Default::default(),
         info_hash: torrent.info_hash,
         v2: None,
+        verity: None,
         kernel_release: None,
         build: Default::default(),
     };

@@ -13,7 +13,6 @@
 //! Nothing of this is a rule for ever: a node to which nothing comes asks whom it can, wherever they
 //! are, for a while, and longer each time. While all peers are near, nothing is ever held back.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use proto::bitfield::Bitfield;
@@ -22,6 +21,7 @@ use proto::hash::{PeerId, PeerRole};
 
 use super::Moment;
 use super::action::PeerKey;
+use crate::sorted::{SortedMap, SortedSet};
 
 /// With nothing received for this long, everybody may be asked …
 const STARVED: Duration = Duration::from_secs(1);
@@ -37,7 +37,7 @@ const UNSEEN: Moment = Moment::MAX;
 pub(crate) struct Across {
     own: u64,
     /// Near peers that take part in the ranking.
-    near: BTreeMap<PeerKey, u64>,
+    near: SortedMap<PeerKey, u64>,
     /// Connected peers of other subnets.
     far: usize,
     /// Near peers that have each piece.
@@ -45,9 +45,9 @@ pub(crate) struct Across {
     /// When each piece was first seen across.
     seen: Vec<Moment>,
     /// Pieces that may be asked for across.
-    open: BTreeSet<PieceIndex>,
+    open: SortedSet<PieceIndex>,
     /// Pieces that may be, from then on, unless a near peer has them by then.
-    waiting: BTreeSet<(Moment, PieceIndex)>,
+    waiting: SortedSet<(Moment, PieceIndex)>,
     /// The last block, or the start.
     fed: Moment,
     relief: Duration,
@@ -58,12 +58,12 @@ impl Across {
     pub(crate) fn new(pieces: u32) -> Self {
         Self {
             own: 0,
-            near: BTreeMap::new(),
+            near: SortedMap::new(),
             far: 0,
             holders: vec![0; pieces as usize],
             seen: vec![UNSEEN; pieces as usize],
-            open: BTreeSet::new(),
-            waiting: BTreeSet::new(),
+            open: SortedSet::new(),
+            waiting: SortedSet::new(),
             fed: Moment::ZERO,
             relief: RELIEF,
             relieved_until: Moment::ZERO,
@@ -175,7 +175,7 @@ impl Across {
     }
 
     /// What a peer across may be asked for: `None` when that is everything.
-    pub(crate) fn limit(&self, now: Moment) -> Option<&BTreeSet<PieceIndex>> {
+    pub(crate) fn limit(&self, now: Moment) -> Option<&SortedSet<PieceIndex>> {
         (now >= self.relieved_until).then_some(&self.open)
     }
 }

@@ -5,12 +5,12 @@
 //! peer is banned for the session. Where the digests of blocks are known (BEP 52) nothing has to be
 //! concluded: who sent a wrong block is banned at once.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use proto::geometry::PieceIndex;
 
 use super::action::Identity;
+use crate::sorted::{SortedMap, SortedSet};
 
 /// Strikes that ban.
 const LIMIT: u32 = 2;
@@ -23,11 +23,11 @@ const MEMORY: usize = 4096;
 
 #[derive(Debug, Default)]
 pub(crate) struct Blame {
-    strikes: BTreeMap<Identity, u32>,
-    banned: BTreeSet<Identity>,
-    refused: BTreeSet<IpAddr>,
+    strikes: SortedMap<Identity, u32>,
+    banned: SortedSet<Identity>,
+    refused: SortedSet<IpAddr>,
     /// Source of each block of a wrong piece, until a good copy is there.
-    evidence: BTreeMap<PieceIndex, Vec<Option<Identity>>>,
+    evidence: SortedMap<PieceIndex, Vec<Option<Identity>>>,
 }
 
 /// What a wrong piece led to.
@@ -56,7 +56,7 @@ impl Blame {
     /// wrong before. Returns who is banned for it.
     pub(crate) fn compared(&mut self, piece: PieceIndex, differing: &[u32]) -> Vec<Identity> {
         let sources = self.evidence.remove(&piece).unwrap_or_default();
-        let liars: BTreeSet<Identity> = differing
+        let liars: SortedSet<Identity> = differing
             .iter()
             .filter_map(|block| sources.get(*block as usize).copied().flatten())
             .collect();
@@ -65,7 +65,7 @@ impl Blame {
 
     /// Blocks from these peers are wrong, beyond doubt: they are banned at once. Returns who was not
     /// yet.
-    pub(crate) fn proven(&mut self, liars: BTreeSet<Identity>) -> Vec<Identity> {
+    pub(crate) fn proven(&mut self, liars: SortedSet<Identity>) -> Vec<Identity> {
         liars.into_iter().filter(|peer| self.ban(*peer)).collect()
     }
 
@@ -73,7 +73,7 @@ impl Blame {
         if self.strikes.len() >= MEMORY {
             self.strikes.pop_first();
         }
-        let count = self.strikes.entry(peer).or_default();
+        let count = self.strikes.get_or_insert_with(peer, || 0);
         *count += 1;
         (*count >= LIMIT && self.ban(peer)).then_some(peer)
     }

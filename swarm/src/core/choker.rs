@@ -8,11 +8,12 @@
 //!   interested ──▶ queue ──grant──▶ slot ──(quantum served, or idle)──▶ back of the queue
 //! ```
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::Moment;
 use super::action::PeerKey;
+use crate::sorted::SortedSet;
 
 /// The longest that a slot may be idle, whatever the observed delays.
 const MAX_IDLE: Duration = Duration::from_secs(3);
@@ -33,7 +34,7 @@ pub(crate) struct Choker {
     slots: Vec<Slot>,
     max_slots: usize,
     queue: VecDeque<PeerKey>,
-    queued: BTreeSet<PeerKey>,
+    queued: SortedSet<PeerKey>,
     quantum: u64,
     idle: Duration,
     /// Smoothed time from unchoke to the first request.
@@ -55,7 +56,7 @@ impl Choker {
             slots: Vec::new(),
             max_slots,
             queue: VecDeque::new(),
-            queued: BTreeSet::new(),
+            queued: SortedSet::new(),
             quantum,
             idle,
             response: Duration::ZERO,

@@ -26,7 +26,9 @@ pub struct CoreConfig {
     /// Of those that are sent blocks, the ones that have hardly any piece. As `first_slots`: with 2 the
     /// others of a crowd with slow nodes took 1.6 instead of 1.2.
     pub beginners_at_once: usize,
-    /// Bytes a slot serves before it passes on, when somebody waits; at least one piece.
+    /// Bytes a slot serves before it passes on, when somebody waits, and of a turn; at least one piece.
+    /// 64 KiB cost crowds of 100, 300 and 1,000 nodes 0.02, 0.04 and 0.06 with pieces of 16 KiB; 16 KiB
+    /// gain nothing more, and cost packets.
     pub quantum: u32,
     /// A slot without a request for this long is taken away. Scaled up with the observed delay
     /// between unchoke and request: 30 ms took slots before the request could arrive.
@@ -98,7 +100,7 @@ impl Default for CoreConfig {
             first_slots: 16,
             served_at_once: 4,
             beginners_at_once: 4,
-            quantum: 64 * 1024,
+            quantum: 32 * 1024,
             idle: Duration::from_millis(250),
             have_batch: Duration::from_millis(250),
             interest_lasts: Duration::from_millis(100),

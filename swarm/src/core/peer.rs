@@ -1,6 +1,6 @@
 //! State of one connection, as the core sees it.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use proto::bitfield::Bitfield;
@@ -11,6 +11,7 @@ use super::Moment;
 use super::action::Identity;
 use super::config::CoreConfig;
 use super::rate::{Rate, time_for};
+use crate::sorted::SortedSet;
 
 /// A request on its way.
 #[derive(Debug, Clone, Copy)]
@@ -48,7 +49,7 @@ pub(crate) struct Peer {
     pub(crate) outstanding: Vec<Outstanding>,
     /// Their bytes, kept in step by `ask`, `settle` and `forget_asked`: looked at for every block.
     outstanding_bytes: u64,
-    pub(crate) refused: BTreeSet<PieceIndex>,
+    pub(crate) refused: SortedSet<PieceIndex>,
     /// Its limit on our requests.
     pub(crate) reqq: u32,
     pub(crate) down: Rate,
@@ -70,7 +71,7 @@ pub(crate) struct Peer {
     pub(crate) told: usize,
     pub(crate) have_due: Option<Moment>,
     /// Pieces of which it sent us at least one block: it is told that we have them in any case.
-    pub(crate) gave: BTreeSet<PieceIndex>,
+    pub(crate) gave: SortedSet<PieceIndex>,
     /// Hidden pieces: it was shown some of ours only.
     pub(crate) hidden: bool,
 }
@@ -131,7 +132,7 @@ impl Peer {
             useful: 0,
             outstanding: Vec::new(),
             outstanding_bytes: 0,
-            refused: BTreeSet::new(),
+            refused: SortedSet::new(),
             reqq,
             down: Rate::default(),
             up: Rate::default(),
@@ -146,7 +147,7 @@ impl Peer {
             uploads: VecDeque::new(),
             told: 0,
             have_due: None,
-            gave: BTreeSet::new(),
+            gave: SortedSet::new(),
             hidden: false,
         }
     }

@@ -9,14 +9,13 @@
 //! the swarm cannot replace), high-priority free pieces, free pieces, pieces of others. When no
 //! block is left to ask for anywhere, the end-game asks a second peer for what is outstanding.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use proto::bitfield::Bitfield;
 use proto::geometry::{Block, Geometry, PieceIndex};
 
 use super::action::PeerKey;
 use super::partial::Partial;
 use super::rarity::Rarity;
+use crate::sorted::{SortedMap, SortedSet};
 
 /// How much a piece is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -38,9 +37,9 @@ pub(crate) struct Asker<'a> {
     pub(crate) key: PeerKey,
     pub(crate) has: &'a Bitfield,
     /// Pieces it rejected since its last unchoke.
-    pub(crate) refused: &'a BTreeSet<PieceIndex>,
+    pub(crate) refused: &'a SortedSet<PieceIndex>,
     /// The only pieces it may be asked for, if not all.
-    pub(crate) limit: Option<&'a BTreeSet<PieceIndex>>,
+    pub(crate) limit: Option<&'a SortedSet<PieceIndex>>,
 }
 
 impl Asker<'_> {
@@ -69,14 +68,14 @@ pub(crate) struct Picker {
     normal: Rarity,
     high: Rarity,
     /// Urgent pieces not here yet, free or in progress.
-    urgent: BTreeSet<PieceIndex>,
-    partials: BTreeMap<PieceIndex, Partial>,
+    urgent: SortedSet<PieceIndex>,
+    partials: SortedMap<PieceIndex, Partial>,
     /// Pieces in progress with a block nobody was asked for.
-    open: BTreeSet<PieceIndex>,
+    open: SortedSet<PieceIndex>,
     /// Complete pieces that are being hashed.
-    verifying: BTreeSet<PieceIndex>,
+    verifying: SortedSet<PieceIndex>,
     /// To be fetched from one peer alone.
-    suspect: BTreeSet<PieceIndex>,
+    suspect: SortedSet<PieceIndex>,
     max_partials: usize,
     random_first: u32,
     /// Pieces with a priority above `Skip`.
@@ -105,11 +104,11 @@ impl Picker {
             priority: vec![Priority::Normal; pieces as usize],
             normal,
             high: Rarity::new(pieces),
-            urgent: BTreeSet::new(),
-            partials: BTreeMap::new(),
-            open: BTreeSet::new(),
-            verifying: BTreeSet::new(),
-            suspect: BTreeSet::new(),
+            urgent: SortedSet::new(),
+            partials: SortedMap::new(),
+            open: SortedSet::new(),
+            verifying: SortedSet::new(),
+            suspect: SortedSet::new(),
             max_partials: usize::try_from(max).unwrap_or(usize::MAX).max(4),
             random_first,
             wanted: pieces,

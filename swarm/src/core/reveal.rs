@@ -19,7 +19,6 @@
 mod ending;
 mod shown;
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -28,10 +27,14 @@ use proto::geometry::PieceIndex;
 
 use super::Moment;
 use super::action::PeerKey;
+use crate::sorted::SortedMap;
 use shown::{Open, Shown};
 
 /// How long it may go without being seen anywhere before somebody else is shown it.
 const LOST_PATIENCE: Duration = Duration::from_secs(15);
+
+/// Patience with slow links ends here.
+const LONGEST_ROUND: Duration = Duration::from_secs(60);
 
 /// A peer that holds pieces open and does not want anything loses them after this long.
 const UNWANTED_PATIENCE: Duration = Duration::from_secs(5);
@@ -50,18 +53,20 @@ pub(crate) struct Reveal {
     /// Pieces shown to nobody and seen nowhere, in random order.
     pool: Vec<PieceIndex>,
     in_pool: Bitfield,
-    peers: BTreeMap<PeerKey, Shown>,
+    peers: SortedMap<PeerKey, Shown>,
     /// Sent whole, not seen yet, and no longer held against the peer.
     sent: Vec<(PieceIndex, PeerKey, Moment)>,
     finished: bool,
     empty_since: Option<Moment>,
     last_progress: Moment,
     /// When a peer at an address became complete, the last one there.
-    graduated: BTreeMap<IpAddr, Moment>,
+    graduated: SortedMap<IpAddr, Moment>,
     /// Pieces that went out whole.
     sent_whole: u32,
     /// Since when everything is shown and nobody fetches it.
     drained_since: Option<Moment>,
+    /// What it takes to send everybody a block: the uplink's queue is as long when all were sent one.
+    round: Duration,
 }
 
 impl Reveal {
@@ -71,14 +76,15 @@ impl Reveal {
             open_target,
             pool: Vec::new(),
             in_pool: Bitfield::empty(pieces),
-            peers: BTreeMap::new(),
+            peers: SortedMap::new(),
             sent: Vec::new(),
             finished: false,
             empty_since: None,
             last_progress: Moment::ZERO,
-            graduated: BTreeMap::new(),
+            graduated: SortedMap::new(),
             sent_whole: 0,
             drained_since: None,
+            round: Duration::ZERO,
         };
         reveal.restart(rng);
         reveal
@@ -93,6 +99,12 @@ impl Reveal {
         self.sent.clear();
         self.graduated.clear();
         self.sent_whole = 0;
+    }
+
+    /// Sets what it takes now to send everybody a block. On a slow link what was sent may take that
+    /// long to arrive, and everybody's first gain as well.
+    pub(crate) fn set_round(&mut self, round: Duration) {
+        self.round = round.min(LONGEST_ROUND);
     }
 
     /// Whether pieces are being hidden now.
@@ -324,7 +336,7 @@ impl Reveal {
         self.sent.retain(|(piece, ..)| !seen(*piece));
         let (lost, kept) = std::mem::take(&mut self.sent)
             .into_iter()
-            .partition(|(.., at)| waited(*at) >= LOST_PATIENCE);
+            .partition(|(.., at)| waited(*at) >= LOST_PATIENCE + self.round * 2);
         self.sent = kept;
         let lost: Vec<_> = lost;
         for (piece, ..) in lost {

@@ -8,7 +8,7 @@ mod incoming;
 mod judge;
 mod serve;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use proto::bitfield::Bitfield;
@@ -28,6 +28,7 @@ use super::picker::{Picker, Priority};
 use super::rate::Rate;
 use super::reveal::Reveal;
 use super::turns::Turns;
+use crate::sorted::SortedMap;
 
 /// Identities of peers that left, kept so that a piece they helped with can still be judged.
 const DEPARTED: usize = 512;
@@ -104,9 +105,9 @@ pub struct Torrent {
     across: Across,
     blame: Blame,
     /// Wrong pieces of whose blocks somebody was asked for the digests.
-    questions: BTreeMap<PieceIndex, Question>,
+    questions: SortedMap<PieceIndex, Question>,
     pub(super) peers: Peers,
-    departed: BTreeMap<PeerKey, Identity>,
+    departed: SortedMap<PeerKey, Identity>,
     /// Our pieces in the order they came; peers are told from here.
     log: Vec<PieceIndex>,
     actions: VecDeque<Action>,
@@ -150,9 +151,9 @@ impl Torrent {
             reveal,
             across: Across::new(geometry.pieces()),
             blame: Blame::default(),
-            questions: BTreeMap::new(),
+            questions: SortedMap::new(),
             peers: Peers::default(),
-            departed: BTreeMap::new(),
+            departed: SortedMap::new(),
             log: Vec::new(),
             actions: VecDeque::new(),
             totals: Totals::default(),

@@ -183,7 +183,7 @@ mod tests {
     #[test]
     fn a_turn_grows_with_the_link() {
         let config = crate::core::CoreConfig::default();
-        assert_eq!(config.turn(3_000_000), 64 << 10, "25 Mbit/s");
+        assert_eq!(config.turn(3_000_000), 32 << 10, "25 Mbit/s");
         assert_eq!(config.turn(125_000_000), 125_000, "a millisecond");
         assert_eq!(config.turn(2_000_000_000), 256 << 10);
         let mut turns = Turns::new(1, 1, 100);

@@ -219,6 +219,7 @@ impl Announcer {
             no_peer_id: true,
             key: Some(format!("{:08x}", self.key)),
             ip: None,
+            failed: Vec::new(),
         }
     }
 

@@ -1,11 +1,11 @@
 //! Addresses of peers: which to dial, when again, which are connected.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::time::Duration;
 
 use super::segment;
 use crate::core::{Moment, PeerKey};
+use crate::sorted::SortedMap;
 
 /// Most addresses kept.
 const MAX_ADDRESSES: usize = 2_000;
@@ -77,7 +77,7 @@ struct Entry {
 /// Known addresses.
 #[derive(Debug, Default)]
 pub(crate) struct Book {
-    entries: BTreeMap<SocketAddr, Entry>,
+    entries: SortedMap<SocketAddr, Entry>,
     dialing: usize,
     /// Our address, as the last connection shows it.
     home: Option<IpAddr>,
@@ -301,7 +301,8 @@ mod tests {
             assert_eq!(book.next(now + SEC(1000), false), None, "it is being dialled");
             book.failed(address(1), now);
             assert_eq!(book.dialing(), 0);
-            let State::Idle { again_at } = book.entries[&address(1)].state else { panic!("idle") };
+            let state = book.entries.get(&address(1)).unwrap().state;
+            let State::Idle { again_at } = state else { panic!("{state:?}") };
             waits.push(again_at - now);
             now = again_at;
         }
@@ -394,7 +395,7 @@ mod tests {
         assert!(book.hear(address(2), liar, SEC(500)));
         book.connected(address(2), PeerKey(1));
         book.closed(PeerKey(1), true, false, SEC(600));
-        assert_eq!(book.entries[&address(2)].origin, Origin::Told);
+        assert_eq!(book.entries.get(&address(2)).unwrap().origin, Origin::Told);
     }
 
     #[test]

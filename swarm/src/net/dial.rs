@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::handshake;
 use super::link::{self, Side};
+use super::tasks;
 use super::torrent::Shared;
 use crate::config::Role;
 use crate::log;
@@ -32,8 +33,8 @@ pub(crate) fn dial_more(shared: &Arc<Shared>) {
             }
         };
         let shared = shared.clone();
-        let tasks = shared.tasks.clone();
-        tasks.spawn(async move {
+        let torrent = shared.tasks.clone();
+        tasks::spawn(&torrent, async move {
             let hello = shared.hello();
             let limit = shared.session.config.connect_timeout;
             let dialed = tokio::select! {

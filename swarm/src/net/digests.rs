@@ -23,11 +23,11 @@ pub(crate) struct Digests {
 impl Digests {
     /// With `sha256` a hybrid torrent is compared by SHA-256 whatever it costs.
     pub(crate) fn new(metainfo: Arc<Metainfo>, sha256: bool) -> Self {
-        Self { metainfo, by_blocks: crate::SHA256 && (sha256 || sha256::is_quick()) }
+        Self { metainfo, by_blocks: sha256 || sha256::is_quick() }
     }
 
     fn tree(&self) -> Option<&BlockTree> {
-        self.metainfo.info.tree().filter(|_| crate::SHA256 && self.by_blocks)
+        self.metainfo.info.tree().filter(|_| self.by_blocks)
     }
 
     /// How many pieces are best compared together: four inputs fill the processor.

@@ -15,6 +15,7 @@ use tokio::sync::{OnceCell, Semaphore};
 use super::backlog::{Queue, Whole};
 use super::digests::{self, Digests};
 use super::outgoing::{Baskets, Outgoing};
+use super::tasks;
 use crate::progress::TorrentError;
 use crate::storage::Storage;
 
@@ -117,7 +118,7 @@ impl Disk {
     /// Whether a piece that is wrong is one wrong block, as BEP 52 sees it.
     pub(crate) fn one_block_each(&self) -> bool {
         let info = &self.metainfo.info;
-        crate::HASHES && info.tree().is_some() && info.geometry.piece_length() == BLOCK_LEN
+        info.tree().is_some() && info.geometry.piece_length() == BLOCK_LEN
     }
 
     /// The digests of a piece's blocks, read from the storage. `None` when it cannot be read or is not
@@ -140,7 +141,7 @@ impl Disk {
         job: impl FnOnce() -> T + Send + 'static,
     ) -> Option<T> {
         let _permit = self.jobs.acquire().await.ok()?;
-        tokio::task::spawn_blocking(job).await.ok()
+        tasks::on_thread(job).await.ok()
     }
 
     /// Hashes a piece of the storage. `Ok(false)` when it differs.
@@ -156,23 +157,21 @@ impl Disk {
         Ok(data)
     }
 
-    /// Hashes everything in the storage; `report` gets each result as it comes. What cannot be read
+    /// Hashes everything in the storage; `report` gets the results in order. What cannot be read
     /// counts as missing.
     pub(crate) async fn check_all(self: &Arc<Self>, mut report: impl FnMut(PieceIndex, bool)) {
-        let mut running = tokio::task::JoinSet::new();
         let mut pieces = self.metainfo.info.geometry.indices();
-        let mut start = |running: &mut tokio::task::JoinSet<_>| {
-            if let Some(piece) = pieces.next() {
+        let mut running = VecDeque::new();
+        loop {
+            for piece in pieces.by_ref().take(JOBS - running.len()) {
                 let disk = self.clone();
-                running.spawn_blocking(move || (piece, disk.piece_is_good(piece).unwrap_or(false)));
+                let check = move || disk.piece_is_good(piece).unwrap_or(false);
+                running.push_back((piece, tasks::on_thread(check)));
             }
-        };
-        (0..JOBS).for_each(|_| start(&mut running));
-        while let Some(done) = running.join_next().await {
-            if let Ok((piece, good)) = done {
+            let Some((piece, good)) = running.pop_front() else { return };
+            if let Ok(good) = good.await {
                 report(piece, good);
             }
-            start(&mut running);
         }
     }
 

@@ -221,7 +221,7 @@ fn receive(
             extended(shared, state, now, key, id, payload);
             return Ok(());
         }
-        Message::HashRequest(range) if crate::HASHES => {
+        Message::HashRequest(range) => {
             if let Some(link) = state.links.get_mut(&key) {
                 if link.questions.len() >= QUESTIONS {
                     return Err(Violation::Questions);
@@ -231,13 +231,13 @@ fn receive(
             }
             return Ok(());
         }
-        Message::Hashes { range, nodes } if crate::HASHES => {
+        Message::Hashes { range, nodes } => {
             if let Some(tree) = shared.metainfo.info.tree() {
                 state.hashes(now, key, tree, &range, nodes);
             }
             return Ok(());
         }
-        Message::HashReject(range) if crate::HASHES => {
+        Message::HashReject(range) => {
             if let Some(tree) = shared.metainfo.info.tree() {
                 state.hashes(now, key, tree, &range, &[]);
             }

@@ -6,6 +6,7 @@ use proto::geometry::PieceIndex;
 
 use super::backlog::Whole;
 use super::state::Todo;
+use super::tasks;
 use super::torrent::Shared;
 use crate::core::Check;
 use crate::log;
@@ -44,9 +45,10 @@ impl Shared {
 
     fn start_worker(self: &Arc<Self>) {
         let shared = self.clone();
-        self.tasks.spawn(async move {
+        tasks::spawn(&self.tasks, async move {
             let worker = shared.clone();
-            shared.disk.blocking(move || worker.work_off()).await
+            // none when the runtime is going down
+            let _ = shared.disk.blocking(move || worker.work_off()).await;
         });
     }
 

@@ -1,6 +1,5 @@
 //! A session: one listener, one identity, many torrents.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,9 +17,11 @@ use super::handshake::{self, HandshakeError};
 use super::limiter::Limiter;
 use super::link::{self, Side};
 use super::lsd;
+use super::tasks;
 use super::torrent::Shared;
 use crate::config::{Role, SessionConfig, TorrentSpec};
 use crate::log;
+use crate::sorted::SortedMap;
 
 /// Connections the kernel holds for us: a whole cluster connects within a second.
 const BACKLOG: u32 = 1024;
@@ -77,7 +78,7 @@ pub(crate) struct SessionShared {
     /// Wakes local discovery: there is another torrent.
     pub(crate) lsd_wake: Notify,
     pub(crate) cancel: CancellationToken,
-    torrents: Mutex<BTreeMap<InfoHash, Arc<Shared>>>,
+    torrents: Mutex<SortedMap<InfoHash, Arc<Shared>>>,
 }
 
 impl SessionShared {
@@ -122,13 +123,13 @@ impl Session {
             door: Arc::default(),
             lsd_wake: Notify::new(),
             cancel: CancellationToken::new(),
-            torrents: Mutex::new(BTreeMap::new()),
+            torrents: Mutex::new(SortedMap::new()),
             config,
         });
         let tasks = TaskTracker::new();
-        tasks.spawn(accept(shared.clone(), listener, tasks.clone()));
+        tasks::spawn(&tasks, accept(shared.clone(), listener, tasks.clone()));
         if shared.config.local_discovery {
-            tasks.spawn(lsd::run(shared.clone()));
+            tasks::spawn(&tasks, lsd::run(shared.clone()));
         }
         Ok(Self { shared, tasks })
     }
@@ -164,7 +165,7 @@ impl Session {
             }
             torrents.insert(info_hash, shared.clone());
         }
-        self.tasks.spawn(shared.clone().run(spec.have));
+        tasks::spawn(&self.tasks, shared.clone().run(spec.have));
         Ok(Torrent::new(shared))
     }
 
@@ -258,7 +259,7 @@ async fn accept(session: Arc<SessionShared>, listener: TcpListener, tasks: TaskT
             }
         };
         let session = session.clone();
-        tasks.spawn(async move {
+        tasks::spawn(&tasks, async move {
             tokio::select! {
                 () = incoming(&session, stream, address, pass) => {}
                 () = session.cancel.cancelled() => {}
@@ -292,7 +293,7 @@ async fn incoming(
         return log::debug!(info_hash = %theirs.info_hash, "a peer asks for an unknown torrent");
     };
     drop(pass);
-    let tasks = torrent.tasks.clone();
+    let joined = torrent.tasks.clone();
     // the torrent's own task: it is joined when the torrent is removed
-    tasks.spawn(link::run(torrent, stream, theirs, Side::Accepted));
+    tasks::spawn(&joined, link::run(torrent, stream, theirs, Side::Accepted));
 }

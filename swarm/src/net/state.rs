@@ -1,6 +1,6 @@
 //! What the tasks of one torrent share, and how actions of the core are carried out.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +22,7 @@ use super::stall::Trouble;
 use crate::config::SessionConfig;
 use crate::core::{self, Action, Check, CloseReason, Control, Identity, Moment, PeerKey};
 use crate::log;
+use crate::sorted::SortedMap;
 
 /// One connected peer.
 #[derive(Debug)]
@@ -66,14 +67,14 @@ pub(crate) struct State {
     geometry: Geometry,
     /// `None` while what is on disk is being checked.
     pub(crate) core: Option<core::Torrent>,
-    pub(crate) links: BTreeMap<PeerKey, Link>,
+    pub(crate) links: SortedMap<PeerKey, Link>,
     next_key: u32,
-    buffers: BTreeMap<PieceIndex, Vec<u8>>,
+    buffers: SortedMap<PieceIndex, Vec<u8>>,
     /// Buffers of pieces that are done, for the next ones: fresh memory would have to be cleared.
     spare: Vec<Vec<u8>>,
-    evidence: BTreeMap<PieceIndex, Evidence>,
+    evidence: SortedMap<PieceIndex, Evidence>,
     /// Wrong pieces of whose blocks a peer was asked for the digests.
-    held: BTreeMap<PieceIndex, Vec<u8>>,
+    held: SortedMap<PieceIndex, Vec<u8>>,
     pub(crate) book: Book,
     pub(crate) trouble: Trouble,
     /// When fetching began.
@@ -96,12 +97,12 @@ impl State {
         Self {
             geometry,
             core: None,
-            links: BTreeMap::new(),
+            links: SortedMap::new(),
             next_key: 0,
-            buffers: BTreeMap::new(),
+            buffers: SortedMap::new(),
             spare: Vec::new(),
-            evidence: BTreeMap::new(),
-            held: BTreeMap::new(),
+            evidence: SortedMap::new(),
+            held: SortedMap::new(),
             book: Book::default(),
             trouble: Trouble::default(),
             started: Moment::ZERO,
@@ -199,7 +200,7 @@ impl State {
         if core.block(now, key, block)? == core::Receipt::Keep {
             let size = self.geometry.piece_size(block.piece) as usize;
             let spare = &mut self.spare;
-            let buffer = self.buffers.entry(block.piece).or_insert_with(|| {
+            let buffer = self.buffers.get_or_insert_with(block.piece, || {
                 let mut buffer = spare.pop().unwrap_or_default();
                 buffer.resize(size, 0);
                 buffer
@@ -293,9 +294,10 @@ impl State {
             let key = *key;
             self.close(key, CloseReason::Violation);
         }
-        let from_there = self.links.values().filter(|link| link.address.ip() == identity.ip);
+        let from_there =
+            self.links.values().filter(|link| link.address.ip() == identity.ip).count();
         // on one host everybody has the same address
-        if !identity.ip.is_loopback() && from_there.count() >= config.max_per_address {
+        if !identity.ip.is_loopback() && from_there >= config.max_per_address {
             return Err("too many peers at this address");
         }
         if self.links.len() >= config.max_peers && !self.evict(now) {

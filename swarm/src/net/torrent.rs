@@ -16,7 +16,7 @@ use super::hashing::Disk;
 use super::session::SessionShared;
 use super::stall::View;
 use super::state::State;
-use super::{announce, dial, pex, webseed};
+use super::{announce, dial, pex, tasks, webseed};
 use crate::config::{InitialHave, TorrentSpec, Verify};
 use crate::core::{self, CoreConfig, Moment, PeerKey};
 use crate::log;
@@ -83,7 +83,7 @@ impl Shared {
 
     /// What handshakes say.
     pub(crate) fn hello(&self) -> Hello {
-        let v2 = self.metainfo.info_hash_v2.filter(|_| crate::HASHES).map(|hash| hash.truncated());
+        let v2 = self.metainfo.info_hash_v2.map(|hash| hash.truncated());
         Hello { info_hash: self.metainfo.info_hash, v2, peer_id: self.session.peer_id }
     }
 
@@ -181,9 +181,9 @@ impl Shared {
         }
         if !self.cancel.is_cancelled() {
             self.session.lsd_wake.notify_one();
-            self.tasks.spawn(announce::run(self.clone()));
+            tasks::spawn(&self.tasks, announce::run(self.clone()));
             if self.web_seeds && !self.metainfo.web_seeds.is_empty() {
-                self.tasks.spawn(webseed::run(self.clone()));
+                tasks::spawn(&self.tasks, webseed::run(self.clone()));
             }
             tokio::select! {
                 () = self.keep_time() => {}
@@ -229,7 +229,7 @@ impl Shared {
     }
 
     fn begin(&self, have: Bitfield) {
-        let tree = self.metainfo.info.tree().filter(|_| crate::HASHES);
+        let tree = self.metainfo.info.tree();
         let config = CoreConfig {
             initial_seeding: self.initial_seeding,
             ask_hashes: tree.is_some_and(|tree| tree.blocks_of(PieceIndex(0)).is_some()),

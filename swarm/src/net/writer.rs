@@ -57,8 +57,6 @@ impl<'a> Writer<'a> {
         let mut blocks = Vec::new();
         loop {
             let (closing, question) = self.collect(&mut blocks);
-            // no constant condition: what can be waited for stays in the program
-            #[cfg(feature = "hashes")]
             if let Some(range) = question {
                 self.answer(range).await;
             }
@@ -139,7 +137,6 @@ impl<'a> Writer<'a> {
     }
 
     /// Sends hashes, or that there are none.
-    #[cfg(feature = "hashes")]
     async fn answer(&mut self, range: HashRange) {
         let nodes = self.nodes(&range).await;
         let message = match &nodes {
@@ -149,7 +146,6 @@ impl<'a> Writer<'a> {
         message.encode(&mut self.out.bytes);
     }
 
-    #[cfg(feature = "hashes")]
     async fn nodes(&self, range: &HashRange) -> Option<Vec<[u8; 32]>> {
         let tree = self.shared.metainfo.info.tree()?;
         let blocks = match tree.piece_of(range) {

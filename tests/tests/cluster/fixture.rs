@@ -117,6 +117,7 @@ impl Cluster {
             artefacts: Default::default(),
             info_hash: metainfo.info_hash,
             v2: HybridHashes::of(&metainfo),
+            verity: None,
             kernel_release: None,
             build: Default::default(),
         };

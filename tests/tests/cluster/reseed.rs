@@ -53,6 +53,7 @@ fn service(cluster: &Cluster, node: &Node, revision: &Revision, device: &Loop) -
         token: None,
         manifest_sha256: None,
         signed_by: None,
+        verity: None,
         source: revision.url(),
         upload_limit: None,
         no_lsd: false,

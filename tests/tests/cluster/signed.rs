@@ -248,3 +248,42 @@ fn nodes_take_what_is_signed_and_nothing_else() {
     refused(&cluster, wrong("root", &good), 10, "wrong-torrent", "names pieces root 0909");
     refused(&cluster, wrong("image", &plain), 11, "wrong-image", "signed manifest of demo");
 }
+
+/// Bytes that a process has read from files so far (`rchar` of proc_pid_io(5)); what it received over
+/// the network does not count.
+fn read_from_files(proc: &Proc) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{}/io", proc.pid())).unwrap();
+    let count = text.lines().find_map(|line| line.strip_prefix("rchar: ")).unwrap();
+    count.parse().unwrap()
+}
+
+#[test]
+fn a_signed_hybrid_image_is_verified_while_it_comes() {
+    let cluster = Cluster::start("spared", 1, BitRate::mbit(100));
+    let site = Site::new(&cluster.store);
+    let node = &cluster.nodes[0];
+    let _tracker = cluster.tracker();
+    let key = site.path("site.key");
+    let v1 = ["--torrent", "v1", "--sign-key", key.as_str(), "--empty-password"];
+    let hybrid = site.signed("hybrid");
+    let mut seeder = cluster.seeder(&[]);
+    let mut read = |revision: &RevisionRef| {
+        let name = revision.to_string();
+        wait_for_event(&mut seeder, |e| e["event"] == "seeding" && e["revision"] == name.as_str());
+        let mut fetch =
+            fetch(node, &at(revision), &["--key", &site.key("site.pub"), "--keep-seeding"]);
+        wait_complete(&mut fetch);
+        let read = read_from_files(&fetch);
+        fetch.terminate(LIMIT).unwrap();
+        let image = cluster.outside(&node.scratch().join("image"));
+        let fetched = fs::read(&image).unwrap();
+        assert!(fetched == fs::read(site.file(revision, "rootimg.sfs")).unwrap(), "{name}");
+        fs::remove_file(&image).unwrap();
+        (read, fetched.len() as u64)
+    };
+    let (bytes, length) = read(&hybrid);
+    assert!(bytes < length / 4, "{bytes} of {length} bytes were read again");
+    // SHA-1 alone is not believed: what was signed is the SHA-256 of the whole
+    let (bytes, length) = read(&site.pack("plain", &v1));
+    assert!(bytes >= length, "only {bytes} of {length} bytes were read again");
+}

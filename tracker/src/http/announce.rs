@@ -3,34 +3,28 @@
 //! A refusal is status 200 with a `failure reason`: clients show that text, and many treat another
 //! status as a broken tracker without reading on.
 
-use std::net::{IpAddr, SocketAddr};
+use std::cell::RefCell;
+use std::io::Write as _;
+use std::net::IpAddr;
 use std::time::Instant;
 
+use fastrand::Rng;
 use proto::announce::{
-    AnnouncePeers, AnnounceRequest, AnnounceResponse, PeerEntry, QueryError, ScrapeEntry,
-    encode_scrape, parse_scrape,
+    AnnouncePeers, AnnounceRequest, AnnounceResponse, PeerEntry, encode_scrape, parse_scrape,
 };
 use proto::hash::InfoHash;
 
 use super::*;
-use crate::app::lock;
-use crate::policy;
-use crate::torrents::{Announce, Counts};
+use crate::announce::{Asked, Refusal, decide};
+use crate::policy::{Named, Scratch};
+use crate::torrents::peer::Key;
+use crate::torrents::{Answer, Counts};
 
 /// Torrents in one scrape answer at most.
 const MAX_SCRAPE: usize = 1000;
 
-/// Why an announce is refused.
-#[derive(Debug, thiserror::Error)]
-enum Refusal {
-    #[error("bad announce: {0}")]
-    Query(QueryError),
-    #[error("torrent not published here: {0} (bee-packer publish puts a revision on the list)")]
-    Unknown(InfoHash),
-    #[error(
-        "no peer can be reached at {0}: announce over a global, private or unique local address"
-    )]
-    Address(IpAddr),
+thread_local! {
+    static SCRATCH: RefCell<(Rng, Scratch)> = RefCell::new((Rng::new(), Scratch::default()));
 }
 
 pub(super) async fn announce(
@@ -38,81 +32,92 @@ pub(super) async fn announce(
     Extension(ends): Extension<Ends>,
     RawQuery(query): RawQuery,
 ) -> Response<Body> {
-    let query = query.unwrap_or_default();
-    match decide(&app, ends, &query) {
-        Ok((response, compact)) => {
-            app.metrics.announces.add(1);
-            bencoded(response.encode(compact))
+    let mut body = Vec::new();
+    answer_announce(&app, ends, &query.unwrap_or_default(), &mut body);
+    text(StatusCode::OK, body)
+}
+
+/// Appends the answer to an announce with this query to `out`.
+pub(crate) fn answer_announce(app: &App, ends: Ends, query: &str, out: &mut Vec<u8>) {
+    let decided = SCRATCH.with_borrow_mut(|(rng, scratch)| {
+        let request = AnnounceRequest::parse(query).map_err(Refusal::Query)?;
+        let asked = Asked {
+            info_hash: request.info_hash,
+            peer_id: request.peer_id,
+            port: request.port,
+            left: request.left,
+            event: request.event,
+            want: request.numwant,
+            key: request.key.as_deref().map(Key::from_text),
+            ip: request.ip,
+            failed: &request.failed,
+            own_family_only: false,
+        };
+        let answer = decide(app, ends, &asked, Instant::now(), rng, scratch)?;
+        if request.compact {
+            compact(&answer, &scratch.named, out);
+        } else {
+            plain(&answer, &scratch.named, !request.no_peer_id, out);
         }
-        Err(refusal) => {
+        Ok(())
+    });
+    match decided {
+        Ok(()) => app.metrics.announces.add(1),
+        Err::<_, Refusal>(refusal) => {
             app.metrics.announce_failures.add(1);
             tracing::debug!(peer = %ends.peer, %refusal, "announce refused");
-            bencoded(AnnounceResponse::Failure(refusal.to_string()).encode(true))
+            refuse(&refusal.to_string(), out);
         }
     }
 }
 
-fn decide(app: &App, ends: Ends, query: &str) -> Result<(AnnounceResponse, bool), Refusal> {
-    let request = AnnounceRequest::parse(query).map_err(Refusal::Query)?;
-    let info_hash = request.info_hash;
-    if app.config.store.is_some() && app.catalog().by_info_hash(&info_hash).is_none() {
-        return Err(Refusal::Unknown(info_hash));
-    }
-    let ip = stated_ip(&request, ends).unwrap_or(ends.peer.ip());
-    if !reachable(ip) {
-        return Err(Refusal::Address(ip));
-    }
-    let want = request.numwant.map_or(policy::DEFAULT_WANT, |n| {
-        usize::try_from(n).unwrap_or(policy::MAX_WANT).min(policy::MAX_WANT)
+/// The compact form by hand: it is what every client asks for, thousands of times a second.
+fn compact(answer: &Answer, named: &[Named], out: &mut Vec<u8>) {
+    let Answer { interval, seeds, leechers } = answer;
+    let (v4, v6) = named.iter().fold((0, 0), |(v4, v6), peer| match peer.addr.ip() {
+        IpAddr::V4(_) => (v4 + 1, v6),
+        IpAddr::V6(_) => (v4, v6 + 1),
     });
-    let announce = Announce {
-        info_hash,
-        addr: SocketAddr::new(ip, request.port),
-        peer_id: request.peer_id,
-        key: request.key.map(String::into_boxed_str),
-        left: request.left,
-        event: request.event,
-        want,
-    };
-    let mut rng = fastrand::Rng::new();
-    let answer = lock(&app.torrents).announce(&announce, Instant::now(), &mut rng);
-    let with_ids = !request.compact && !request.no_peer_id;
-    let peers = answer.peers.iter().filter_map(|peer| {
-        let address = seen_from(peer.addr, ends)?;
-        Some(PeerEntry { address, peer_id: with_ids.then_some(peer.id) })
-    });
+    // Writing to memory cannot fail.
+    let _ = write!(
+        out,
+        "d8:completei{seeds}e10:incompletei{leechers}e8:intervali{interval}e5:peers{}:",
+        v4 * 6
+    );
+    for peer in named {
+        if let IpAddr::V4(ip) = peer.addr.ip() {
+            out.extend(ip.octets());
+            out.extend(peer.addr.port().to_be_bytes());
+        }
+    }
+    if v6 > 0 {
+        let _ = write!(out, "6:peers6{}:", v6 * 18);
+    }
+    for peer in named {
+        if let IpAddr::V6(ip) = peer.addr.ip() {
+            out.extend(ip.octets());
+            out.extend(peer.addr.port().to_be_bytes());
+        }
+    }
+    out.push(b'e');
+}
+
+fn plain(answer: &Answer, named: &[Named], with_ids: bool, out: &mut Vec<u8>) {
+    let entry =
+        |peer: &Named| PeerEntry { address: peer.addr, peer_id: with_ids.then_some(peer.id) };
     let reply = AnnouncePeers {
         interval: answer.interval,
         min_interval: None,
         complete: number(answer.seeds),
         incomplete: number(answer.leechers),
-        peers: peers.collect(),
+        peers: named.iter().map(entry).collect(),
         warning: None,
     };
-    Ok((AnnounceResponse::Peers(reply), request.compact))
+    out.extend(AnnounceResponse::Peers(reply).encode(false).unwrap_or_default());
 }
 
-/// The address that a client states for itself counts only from this host: anyone else could name a
-/// third party, and the whole crowd would dial it. The admin's own seeder or a relay on this host may
-/// have to say where it is reached from outside.
-fn stated_ip(request: &AnnounceRequest, ends: Ends) -> Option<IpAddr> {
-    request.ip.map(|ip| ip.to_canonical()).filter(|_| ends.peer.ip().is_loopback())
-}
-
-/// Link-local IPv6 needs an interface name, which no peer list can carry.
-fn reachable(ip: IpAddr) -> bool {
-    let link_local = matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
-    !(link_local || ip.is_multicast() || ip.is_unspecified())
-}
-
-/// The address under which the asker reaches a peer. A peer on the tracker's own host may have announced
-/// over loopback: for others it is where they reached the tracker.
-fn seen_from(peer: SocketAddr, ends: Ends) -> Option<SocketAddr> {
-    if !peer.ip().is_loopback() || ends.peer.ip().is_loopback() {
-        return Some(peer);
-    }
-    let local = ends.local.ip();
-    (local.is_ipv4() == peer.is_ipv4()).then(|| SocketAddr::new(local, peer.port()))
+fn refuse(reason: &str, out: &mut Vec<u8>) {
+    let _ = write!(out, "d14:failure reason{}:{reason}e", reason.len());
 }
 
 pub(super) async fn scrape(
@@ -123,71 +128,61 @@ pub(super) async fn scrape(
     let wanted = match parse_scrape(&query.unwrap_or_default()) {
         Ok(wanted) => wanted,
         Err(error) => {
-            let reason = format!("bad scrape: {error}");
-            return bencoded(AnnounceResponse::Failure(reason).encode(true));
+            let mut body = Vec::new();
+            refuse(&format!("bad scrape: {error}"), &mut body);
+            return text(StatusCode::OK, body);
         }
     };
-    let torrents = lock(&app.torrents);
     let found: Vec<(InfoHash, Counts)> = if wanted.is_empty() {
-        torrents.all()
+        app.torrents.all()
     } else {
-        wanted.iter().filter_map(|hash| Some((*hash, torrents.counts(hash)?))).collect()
+        wanted.iter().filter_map(|hash| Some((*hash, app.torrents.counts(hash)?))).collect()
     };
-    drop(torrents);
     let entries: Vec<_> = found
         .into_iter()
         .take(MAX_SCRAPE)
-        .map(|(info_hash, counts)| ScrapeEntry {
-            info_hash,
-            complete: number(counts.seeds),
-            downloaded: u32::try_from(counts.completed).unwrap_or(u32::MAX),
-            incomplete: number(counts.leechers),
-        })
+        .map(|(info_hash, counts)| counts.scraped(info_hash))
         .collect();
-    bencoded(encode_scrape(&entries))
+    match encode_scrape(&entries) {
+        Ok(body) => text(StatusCode::OK, body),
+        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+    }
 }
 
 fn number(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
-fn bencoded(body: Result<Vec<u8>, impl std::fmt::Display>) -> Response<Body> {
-    match body {
-        Ok(body) => text(StatusCode::OK, body),
-        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn ends(peer: &str, local: &str) -> Ends {
-        Ends { peer: peer.parse().unwrap(), local: local.parse().unwrap() }
-    }
+    use proto::hash::PeerId;
+    use std::net::SocketAddr;
 
     #[test]
-    fn a_peer_on_this_host_is_named_by_the_address_the_asker_used() {
-        let loopback: SocketAddr = "127.0.0.1:6881".parse().unwrap();
-        let outside = ends("10.0.0.7:5", "10.0.0.1:6969");
-        assert_eq!(seen_from(loopback, outside), "10.0.0.1:6881".parse().ok());
-        assert_eq!(seen_from(loopback, ends("127.0.0.1:5", "127.0.0.1:6969")), Some(loopback));
-        assert_eq!(seen_from(loopback, ends("[fd00::7]:5", "[fd00::1]:6969")), None);
-        let other: SocketAddr = "10.0.0.9:6881".parse().unwrap();
-        assert_eq!(seen_from(other, outside), Some(other));
-    }
-
-    #[test]
-    fn addresses_that_no_list_can_carry_are_refused() {
-        for (ip, good) in [
-            ("10.0.0.1", true),
-            ("127.0.0.1", true),
-            ("fd00::1", true),
-            ("fe80::1", false),
-            ("0.0.0.0", false),
-            ("224.0.0.1", false),
-        ] {
-            assert_eq!(reachable(ip.parse().unwrap()), good, "{ip}");
+    fn the_compact_form_is_that_of_the_codec() {
+        let all: [SocketAddr; 3] =
+            ["10.0.0.1:1", "[fd00::1]:2", "10.0.0.2:3"].map(|a| a.parse().unwrap());
+        for count in 0..=3 {
+            let named: Vec<_> = all[..count]
+                .iter()
+                .map(|addr| Named { addr: *addr, id: PeerId([1; 20]) })
+                .collect();
+            let answer = Answer { interval: 5, seeds: 12, leechers: 300 };
+            let mut out = Vec::new();
+            compact(&answer, &named, &mut out);
+            let entry = |peer: &Named| PeerEntry { address: peer.addr, peer_id: None };
+            let reply = AnnouncePeers {
+                interval: 5,
+                complete: 12,
+                incomplete: 300,
+                peers: named.iter().map(entry).collect(),
+                ..AnnouncePeers::default()
+            };
+            assert_eq!(out, AnnounceResponse::Peers(reply).encode(true).unwrap());
         }
+        let mut out = Vec::new();
+        refuse("no: ü", &mut out);
+        assert_eq!(out, AnnounceResponse::Failure("no: ü".into()).encode(true).unwrap());
     }
 }

@@ -39,10 +39,12 @@ fn plain(value: f64) -> [(String, f64); 1] {
 
 fn counters(app: &App, out: &mut Exposition) {
     let m = &app.metrics;
-    let all: [(&str, &str, &Counter); 9] = [
+    let all: [(&str, &str, &Counter); 11] = [
         ("announces_total", "Announces answered with peers.", &m.announces),
         ("announce_failures_total", "Announces answered with a failure.", &m.announce_failures),
         ("scrapes_total", "Scrapes.", &m.scrapes),
+        ("datagrams_total", "Datagrams that came in over UDP.", &m.datagrams),
+        ("datagrams_dropped_total", "Datagrams without an answer.", &m.datagrams_dropped),
         ("boot_scripts_total", "Boot scripts handed to nodes.", &m.boot_scripts),
         ("events_total", "Boot events taken, repeated ones not counted.", &m.events),
         ("events_refused_total", "Batches of events without a token.", &m.events_refused),
@@ -64,7 +66,7 @@ fn counters(app: &App, out: &mut Exposition) {
 }
 
 fn swarms(app: &App, out: &mut Exposition) {
-    let all = lock(&app.torrents).all();
+    let all = app.torrents.all();
     let sum = |count: fn(&crate::torrents::Counts) -> usize| -> f64 {
         size(all.iter().map(|(_, counts)| count(counts)).sum())
     };
@@ -79,6 +81,9 @@ fn swarms(app: &App, out: &mut Exposition) {
         "Announced torrents.",
         &plain(size(all.len())),
     );
+    let help = "Peers that several others could not reach.";
+    let demoted = plain(size(app.torrents.demoted()));
+    out.metric("beeswarm_tracker_peers_demoted", "gauge", help, &demoted);
     let published = size(app.catalog().images.len());
     out.metric("beeswarm_tracker_published", "gauge", "Published revisions.", &plain(published));
 }

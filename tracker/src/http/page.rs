@@ -151,7 +151,7 @@ fn row(node: &Node, inventory: &Inventory, now: Instant) -> Row {
 /// Published torrents, whether announced or not, and the announced ones when there is no store.
 pub(super) fn torrents(app: &App) -> Vec<TorrentRow> {
     let catalog = app.catalog();
-    let announced = lock(&app.torrents).all();
+    let announced = app.torrents.all();
     let mut rows: Vec<_> = catalog
         .images
         .iter()

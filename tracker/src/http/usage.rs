@@ -48,11 +48,9 @@ fn gather(app: &App) -> Usage {
             row.pending += u32::from(pending);
         });
     }
-    let torrents = lock(&app.torrents);
     for image in &catalog.images {
-        let peers = u32::try_from(torrents.nodes(&image.info_hash)).unwrap_or(u32::MAX);
+        let peers = u32::try_from(app.torrents.nodes(&image.info_hash)).unwrap_or(u32::MAX);
         at(&image.revision, &|row| row.peers += peers);
     }
-    drop(torrents);
     Usage { uptime_s: app.started.elapsed().as_secs(), revisions: table.into_values().collect() }
 }

@@ -47,7 +47,7 @@ fn a_batch_sent_twice_counts_once() {
 fn two_programs_of_one_boot_count_from_zero_each() {
     let mut table = nodes(10, 100);
     let now = Instant::now();
-    let mount = EventKind::Mount { root: "/sysroot".into() };
+    let mount = EventKind::Mount { root: "/sysroot".into(), verity: None };
     table.take(id(1), ADDR, batch("b1", vec![(0, 10, fetch(1000)), (1, 20, mount)]), now);
     let seeding =
         EventKind::Seeding { device: "/dev/loop0".into(), user: "bee".into(), uploaded: 0 };

@@ -1,10 +1,12 @@
 //! What peer choice promises, with a fixed seed of randomness.
 
 use super::*;
-use crate::torrents::peer::Load;
+use crate::torrents::peer::Peer;
 use proto::hash::PeerRole;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
+
+const LIFE: Duration = Duration::from_secs(60);
 
 fn id(role: PeerRole, number: usize) -> PeerId {
     let digit = |place: usize| u8::try_from(number / place % 32).unwrap();
@@ -24,20 +26,19 @@ fn addr6(number: usize) -> SocketAddr {
 }
 
 fn peer(addr: SocketAddr, id: PeerId, left: u64, now: Instant) -> Peer {
-    Peer {
-        addr,
-        id,
-        key: None,
-        left,
-        seed_from_start: left == 0,
-        heard: now,
-        expires: now + Duration::from_secs(60),
-        load: Load::none(now),
-    }
+    Peer { addr, id, key: None, complete: left == 0, seed_from_start: left == 0, heard: now }
 }
 
 fn asker(peer: &Peer) -> Asker {
-    Asker { addr: peer.addr, id: peer.id, complete: peer.complete() }
+    Asker { addr: peer.addr, id: peer.id, complete: peer.complete, own_family_only: false }
+}
+
+/// [`choose`] with room of its own.
+fn pick(swarm: &mut Swarm, asker: &Asker, want: usize, now: Instant, rng: &mut Rng) -> Vec<Peer> {
+    let mut scratch = Scratch::default();
+    choose(swarm, asker, want, now, rng, &mut scratch);
+    let peer = |named: &Named| *swarm.peer(swarm.find(&named.addr).unwrap());
+    scratch.named.iter().map(peer).collect()
 }
 
 #[test]
@@ -45,25 +46,25 @@ fn never_self_no_duplicates_never_more_than_wanted() {
     let mut rng = Rng::with_seed(1);
     let now = Instant::now();
     for round in 0..400 {
-        let mut swarm = Swarm::default();
+        let mut swarm = Swarm::new(now);
         let mut all = Vec::new();
         for number in 1..=rng.usize(1..250) {
             let role = if rng.u8(..10) == 0 { PeerRole::Admin } else { PeerRole::Node };
             let at = if rng.bool() { addr(number) } else { addr6(number) };
             let left = if rng.bool() { 0 } else { 1000 };
             let peer = peer(at, id(role, number), left, now);
-            swarm.insert(peer.clone());
+            swarm.put(peer, now, LIFE);
             all.push(peer);
         }
         let me = asker(&all[rng.usize(..all.len())]);
         let want = rng.usize(..150);
-        let chosen = choose(&mut swarm, &me, want, now, &mut rng);
+        let chosen = pick(&mut swarm, &me, want, now, &mut rng);
         assert!(chosen.len() <= want.min(MAX_WANT), "round {round}");
         let distinct: HashSet<_> = chosen.iter().map(|p| p.addr).collect();
         assert_eq!(distinct.len(), chosen.len(), "round {round}");
         assert!(chosen.iter().all(|p| p.addr != me.addr && p.id != me.id), "round {round}");
         if me.complete {
-            assert!(chosen.iter().all(|p| !p.complete()), "round {round}");
+            assert!(chosen.iter().all(|p| !p.complete), "round {round}");
         }
         let admins = all.iter().filter(|p| p.admin() && p.id != me.id).count();
         let named = chosen.iter().filter(|p| p.admin()).count();
@@ -73,7 +74,7 @@ fn never_self_no_duplicates_never_more_than_wanted() {
             assert_eq!(named, admins.min(ADMINS).min(want), "round {round}");
         }
         let others =
-            all.iter().filter(|p| p.id != me.id && !p.admin() && !(me.complete && p.complete()));
+            all.iter().filter(|p| p.id != me.id && !p.admin() && !(me.complete && p.complete));
         let expected = (others.count() + named).min(want).min(MAX_WANT);
         assert_eq!(chosen.len(), expected, "round {round}: as many as there are");
     }
@@ -83,10 +84,10 @@ fn never_self_no_duplicates_never_more_than_wanted() {
 fn in_degrees(count: usize, rounds: usize, seed: u64) -> HashMap<SocketAddr, usize> {
     let mut rng = Rng::with_seed(seed);
     let start = Instant::now();
-    let mut swarm = Swarm::default();
-    swarm.insert(peer(addr(60_000), id(PeerRole::Admin, 60_000), 0, start));
-    let mut degrees: HashMap<_, _> = (1..=count).map(|n| (addr(n), 0)).collect();
     let mut now = start;
+    let mut swarm = Swarm::new(now);
+    swarm.put(peer(addr(60_000), id(PeerRole::Admin, 60_000), 0, start), now, LIFE);
+    let mut degrees: HashMap<_, _> = (1..=count).map(|n| (addr(n), 0)).collect();
     for round in 0..=rounds {
         let mut order: Vec<usize> = (1..=count).collect();
         if round > 0 {
@@ -96,9 +97,9 @@ fn in_degrees(count: usize, rounds: usize, seed: u64) -> HashMap<SocketAddr, usi
             now += Duration::from_millis(4000 / u64::try_from(count).unwrap());
             let me = peer(addr(number), id(PeerRole::Node, number), 1000, now);
             if round == 0 {
-                swarm.insert(me.clone());
+                swarm.put(me, now, LIFE);
             }
-            for other in choose(&mut swarm, &asker(&me), DEFAULT_WANT, now, &mut rng) {
+            for other in pick(&mut swarm, &asker(&me), DEFAULT_WANT, now, &mut rng) {
                 if !other.admin() {
                     *degrees.get_mut(&other.addr).unwrap() += 1;
                 }
@@ -128,20 +129,20 @@ fn no_peer_is_named_more_than_twice_the_mean() {
 fn a_newcomer_to_an_old_swarm_is_not_the_only_answer() {
     let mut rng = Rng::with_seed(3);
     let start = Instant::now();
-    let mut swarm = Swarm::default();
+    let now = start;
+    let mut swarm = Swarm::new(now);
     let later = start + Duration::from_secs(50);
     for number in 1..=100 {
-        let mut old = peer(addr(number), id(PeerRole::Node, number), 1000, start);
-        for _ in 0..1000 {
-            old.load.add(start);
-        }
-        swarm.insert(old);
+        let old = peer(addr(number), id(PeerRole::Node, number), 1000, start);
+        let slot = swarm.put(old, now, LIFE);
+        let weight = swarm.weight(start);
+        (0..1000).for_each(|_| swarm.hand_out(slot, weight));
     }
-    swarm.insert(peer(addr(101), id(PeerRole::Node, 101), 1000, later));
+    swarm.put(peer(addr(101), id(PeerRole::Node, 101), 1000, later), now, LIFE);
     let mut named = 0;
     for number in 1..=100 {
         let me = peer(addr(number), id(PeerRole::Node, number), 1000, later);
-        let chosen = choose(&mut swarm, &asker(&me), DEFAULT_WANT, later, &mut rng);
+        let chosen = pick(&mut swarm, &asker(&me), DEFAULT_WANT, later, &mut rng);
         assert_eq!(chosen.len(), DEFAULT_WANT);
         named += chosen.iter().filter(|p| p.addr == addr(101)).count();
     }
@@ -152,29 +153,32 @@ fn a_newcomer_to_an_old_swarm_is_not_the_only_answer() {
 fn own_family_comes_first() {
     let mut rng = Rng::with_seed(4);
     let now = Instant::now();
-    let mut swarm = Swarm::default();
+    let mut swarm = Swarm::new(now);
     for number in 1..=20 {
-        swarm.insert(peer(addr(number), id(PeerRole::Node, number), 1000, now));
-        swarm.insert(peer(addr6(number), id(PeerRole::Node, 100 + number), 1000, now));
+        swarm.put(peer(addr(number), id(PeerRole::Node, number), 1000, now), now, LIFE);
+        swarm.put(peer(addr6(number), id(PeerRole::Node, 100 + number), 1000, now), now, LIFE);
     }
-    let me = Asker { addr: addr6(500), id: id(PeerRole::Node, 500), complete: false };
-    let chosen = choose(&mut swarm, &me, 20, now, &mut rng);
+    let me = asker(&peer(addr6(500), id(PeerRole::Node, 500), 1, now));
+    let chosen = pick(&mut swarm, &me, 20, now, &mut rng);
     assert!(chosen.iter().all(|p| p.addr.is_ipv6()));
-    assert_eq!(choose(&mut swarm, &me, 30, now, &mut rng).len(), 30);
+    assert_eq!(pick(&mut swarm, &me, 30, now, &mut rng).len(), 30);
+    let only = Asker { own_family_only: true, ..me };
+    assert_eq!(pick(&mut swarm, &only, 30, now, &mut rng).len(), 20);
 }
 
 #[test]
 fn expired_peers_are_not_named() {
     let mut rng = Rng::with_seed(5);
     let now = Instant::now();
-    let mut swarm = Swarm::default();
-    swarm.insert(peer(addr(1), id(PeerRole::Node, 1), 1000, now));
-    swarm.insert(peer(addr(2), id(PeerRole::Admin, 2), 0, now));
-    let me = Asker { addr: addr(3), id: id(PeerRole::Node, 3), complete: false };
-    assert_eq!(choose(&mut swarm, &me, 30, now, &mut rng).len(), 2);
-    assert!(choose(&mut swarm, &me, 30, now + Duration::from_secs(61), &mut rng).is_empty());
-    assert_eq!(swarm.expire(now + Duration::from_secs(61)), 2);
+    let mut swarm = Swarm::new(now);
+    swarm.put(peer(addr(1), id(PeerRole::Node, 1), 1000, now), now, LIFE);
+    swarm.put(peer(addr(2), id(PeerRole::Admin, 2), 0, now), now, LIFE);
+    let me = asker(&peer(addr(3), id(PeerRole::Node, 3), 1, now));
+    assert_eq!(pick(&mut swarm, &me, 30, now, &mut rng).len(), 2);
+    let later = now + Duration::from_secs(61);
+    assert_eq!(swarm.expire(later), 2);
     assert!(swarm.is_empty());
+    assert!(pick(&mut swarm, &me, 30, later, &mut rng).is_empty());
 }
 
 #[test]
@@ -196,7 +200,7 @@ fn intervals_follow_the_crowd() {
 fn told_across(sizes: &[usize], want: usize, seed: u64) -> Vec<(SocketAddr, SocketAddr)> {
     let mut rng = Rng::with_seed(seed);
     let mut now = Instant::now();
-    let mut swarm = Swarm::default();
+    let mut swarm = Swarm::new(now);
     let mut all = Vec::new();
     for (subnet, size) in (0u8..).zip(sizes) {
         for host in 0..*size {
@@ -211,9 +215,9 @@ fn told_across(sizes: &[usize], want: usize, seed: u64) -> Vec<(SocketAddr, Sock
         for me in &all {
             now += Duration::from_millis(10);
             if round == 0 {
-                swarm.insert(Peer { expires: now + Duration::from_secs(60), ..me.clone() });
+                swarm.put(*me, now, LIFE);
             }
-            let chosen = choose(&mut swarm, &asker(me), want, now, &mut rng);
+            let chosen = pick(&mut swarm, &asker(me), want, now, &mut rng);
             told.extend(chosen.iter().map(|other| (me.addr, other.addr)));
         }
     }

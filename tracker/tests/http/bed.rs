@@ -16,6 +16,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// A running server.
 pub(crate) struct Bed {
     pub(crate) addr: SocketAddr,
+    /// Where it answers over UDP; an address of nobody without.
+    pub(crate) udp: SocketAddr,
     runtime: tokio::runtime::Runtime,
     handle: Option<Handle>,
 }
@@ -30,7 +32,8 @@ impl Bed {
         let config = Config { listen: listen.parse().unwrap(), ..config };
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let handle = runtime.block_on(Server::bind(config)).unwrap();
-        Self { addr: handle.local_addr(), runtime, handle: Some(handle) }
+        let udp = handle.udp_addr().unwrap_or(SocketAddr::from(([0; 4], 0)));
+        Self { addr: handle.local_addr(), udp, runtime, handle: Some(handle) }
     }
 
     pub(crate) fn with_store(store: &Store) -> Self {
@@ -148,6 +151,7 @@ pub(crate) fn add_revision(
         artefacts,
         info_hash,
         v2: None,
+        verity: None,
         kernel_release: Some("6.1.0-<b>".to_owned()),
         build: BTreeMap::new(),
     };

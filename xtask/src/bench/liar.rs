@@ -101,19 +101,12 @@ impl Liar {
             .and_then(|rest| rest.split_once('/'))
             .with_context(|| format!("cannot announce to {url}"))?;
         let address: SocketAddr = host.parse()?;
+        let (info_hash, peer_id) = (self.hello.info_hash, self.hello.peer_id);
         let request = AnnounceRequest {
-            info_hash: self.hello.info_hash,
-            peer_id: self.hello.peer_id,
-            port: PORT,
-            uploaded: 0,
-            downloaded: 0,
             left: 0,
             event: Some(AnnounceEvent::Started),
             numwant: Some(50),
-            compact: true,
-            no_peer_id: true,
-            key: None,
-            ip: None,
+            ..AnnounceRequest::new(info_hash, peer_id, PORT)
         };
         let mut stream = TcpStream::connect_timeout(&address, LIMIT)?;
         stream.set_read_timeout(Some(LIMIT))?;

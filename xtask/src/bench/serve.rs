@@ -202,6 +202,7 @@ fn shelf(bed: &Bed, content: &Content) -> anyhow::Result<Shelf> {
         artefacts: Default::default(),
         info_hash: content.info_hash,
         v2: None,
+        verity: None,
         kernel_release: None,
         build: Default::default(),
     };

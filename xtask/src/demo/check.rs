@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use lab::tool::Tool;
 use lab::{Cmd, Node};
 use proto::hash::{InfoHash, PeerId};
+use proto::verity::{VERITY_BLOCK, Verity};
 use proto::wire::{Features, HANDSHAKE_LEN, Handshake};
 
 use super::cluster::PEER_PORT;
@@ -53,6 +54,8 @@ pub(crate) struct Inspection {
     pub(crate) sha256: String,
     /// Id of the key that signed the image, 16 hexadecimal digits.
     pub(crate) signed_by: String,
+    /// Id of the mapped device that reads from that device.
+    pub(crate) verity: String,
     /// Memory in use, in MiB.
     pub(crate) used_mib: String,
 }
@@ -60,24 +63,12 @@ pub(crate) struct Inspection {
 impl Inspection {
     /// Looks into `machine` by ssh from `admin`; `length` is the image's.
     pub(crate) fn of(admin: &Node, machine: &Node, key: &Path, length: u64) -> Result<Inspection> {
-        let script = script(length);
-        let cmd = Cmd::new(SSH.find()?)
-            .arg("-i")
-            .arg(key)
-            .args(["-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes", "-o", "ConnectTimeout=30"])
-            .args(["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"])
-            .args(["-o", "LogLevel=ERROR", "-F", "none"])
-            .args([&format!("root@{}", machine.ip()), &script]);
-        let output = admin.run(&cmd)?;
-        if !output.status.success() {
-            let words = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-            bail!("ssh to {} failed: {words}", machine.name());
-        }
-        Ok(parse(&String::from_utf8_lossy(&output.stdout)))
+        Ok(parse(&ssh(admin, machine, key, &script(length))?))
     }
 
-    /// Whether it is as it must be: up, on our image, and re-seeding as an unprivileged user.
-    pub(crate) fn judge(&self, sha256: &str) -> Result<()> {
+    /// Whether it is as it must be: up, on our image, which dm-verity checks, and re-seeding as an
+    /// unprivileged user.
+    pub(crate) fn judge(&self, sha256: &str, verity: &Verity) -> Result<()> {
         ensure!(self.multi_user == "active", "multi-user.target is `{}`", self.multi_user);
         ensure!(self.root == "overlay", "/ is `{}`, not an overlay", self.root);
         ensure!(
@@ -91,9 +82,70 @@ impl Inspection {
         let is_id = self.signed_by.len() == 16
             && self.signed_by.chars().all(|digit| digit.is_ascii_hexdigit());
         ensure!(is_id, "the image is signed by `{}`, not by a key", self.signed_by);
+        let root_hash = verity.root_hash.to_string();
+        let wanted = format!("CRYPT-VERITY-{}-", root_hash.get(..32).unwrap_or_default());
+        ensure!(
+            self.verity.starts_with(&wanted),
+            "{} is read through `{}`, not by dm-verity with root hash {root_hash}",
+            self.device,
+            self.verity
+        );
         ensure!(self.sha256 == sha256, "{} has SHA-256 {}", self.device, self.sha256);
         Ok(())
     }
+}
+
+/// Alters a block of the image in the machine's memory, reads it through dm-verity, and puts it back.
+pub(crate) fn alter(admin: &Node, machine: &Node, key: &Path, verity: &Verity) -> Result<()> {
+    let output = ssh(admin, machine, key, &altering(verity))?;
+    let value = |key: &str| {
+        let line = output.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+        line.unwrap_or_default()
+    };
+    for (when, wanted) in
+        [("before", "read"), ("altered", "Input/output error"), ("restored", "read")]
+    {
+        let found = value(when);
+        ensure!(found == wanted, "{when}, the block gives `{found}`, not `{wanted}`");
+    }
+    Ok(())
+}
+
+/// The last block of the image. What is written to the file reaches the loop device at once; past the
+/// caches it is read anew each time.
+fn altering(verity: &Verity) -> String {
+    let block = verity.data_blocks() - 1;
+    format!(
+        "image=/run/beeswarm/image/rootimg.sfs; saved=/run/block; dd='dd bs={VERITY_BLOCK} count=1 status=none'\n\
+         mapped=$(sed -n 's/.*\"mapped\"[: ]*\"\\([^\"]*\\)\".*/\\1/p' /run/beeswarm/boot.json)\n\
+         look() {{\n\
+         if words=$($dd if=$mapped of=/dev/null skip={block} iflag=direct 2>&1); then echo $1=read\n\
+         else echo $1=$(echo \"$words\" | sed -n '1s/.*: //p'); fi\n\
+         }}\n\
+         look before\n\
+         $dd if=$image of=$saved skip={block}\n\
+         $dd if=/dev/urandom of=$image seek={block} conv=notrunc\n\
+         look altered\n\
+         $dd if=$saved of=$image seek={block} conv=notrunc\n\
+         look restored\n"
+    )
+}
+
+/// Runs a shell script on a machine; returns what it printed.
+fn ssh(admin: &Node, machine: &Node, key: &Path, script: &str) -> Result<String> {
+    let cmd = Cmd::new(SSH.find()?)
+        .arg("-i")
+        .arg(key)
+        .args(["-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes", "-o", "ConnectTimeout=30"])
+        .args(["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"])
+        .args(["-o", "LogLevel=ERROR", "-F", "none"])
+        .args([&format!("root@{}", machine.ip()), script]);
+    let output = admin.run(&cmd)?;
+    if !output.status.success() {
+        let words = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        bail!("ssh to {} failed: {words}", machine.name());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 fn script(length: u64) -> String {
@@ -107,6 +159,8 @@ fn script(length: u64) -> String {
          echo user=$(ps -o user:32= -p \"$pid\")\n\
          echo capabilities=$(sed -n 's/^CapEff:[^0-9a-f]*//p' \"/proc/$pid/status\")\n\
          echo device=$device\n\
+         holder=$(ls /sys/class/block/${{device#/dev/}}/holders)\n\
+         echo verity=$(cat /sys/class/block/$holder/dm/uuid)\n\
          echo used=$(free -m | awk '/^Mem/ {{ print $3 }}')\n\
          echo sha256=$(head -c {length} \"$device\" | sha256sum | cut -d' ' -f1)\n"
     )
@@ -125,45 +179,56 @@ fn parse(text: &str) -> Inspection {
         device: value("device"),
         sha256: value("sha256"),
         signed_by: value("signed_by"),
+        verity: value("verity"),
         used_mib: value("used"),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proto::hash::Sha256Digest;
+    use proto::verity::VERITY_SALT;
+
     use super::*;
+
+    fn verity() -> Verity {
+        let blocks = std::num::NonZeroU64::new(5).unwrap();
+        Verity::new(Sha256Digest([7; 32]), VERITY_SALT, blocks).unwrap()
+    }
 
     fn good() -> Inspection {
         parse(
             "multi_user=active\nroot=overlay\nuser=beeswarm-node\ncapabilities=0000000000000000\n\
-             device=/dev/loop0\nused=123\nsha256=abc\nsigned_by=E7620F1842B4E81F\n",
+             device=/dev/loop0\nused=123\nsha256=abc\nsigned_by=E7620F1842B4E81F\n\
+             verity=CRYPT-VERITY-07070707070707070707070707070707-beeswarm-root\n",
         )
     }
 
     #[test]
     fn a_good_machine_passes() {
-        good().judge("abc").unwrap();
+        good().judge("abc", &verity()).unwrap();
     }
 
     type Spoil = fn(&mut Inspection);
 
     #[test]
     fn each_fault_is_found() {
-        let faults: [(&str, Spoil); 7] = [
+        let faults: [(&str, Spoil); 8] = [
             ("multi-user", |i| i.multi_user = "inactive".into()),
             ("overlay", |i| i.root = "ext2/ext3".into()),
             ("root", |i| i.user = "root".into()),
             ("capabilities", |i| i.capabilities = "0000000000000001".into()),
             ("sda", |i| i.device = "/dev/sda".into()),
             ("signed", |i| i.signed_by = String::new()),
+            ("root hash", |i| i.verity = "CRYPT-VERITY-08".into()),
             ("SHA-256", |i| i.sha256 = "abd".into()),
         ];
         for (word, spoil) in faults {
             let mut inspection = good();
             spoil(&mut inspection);
-            let text = inspection.judge("abc").unwrap_err().to_string();
+            let text = inspection.judge("abc", &verity()).unwrap_err().to_string();
             assert!(text.contains(word), "{text}");
         }
-        assert!(Inspection::default().judge("").is_err());
+        assert!(Inspection::default().judge("", &verity()).is_err());
     }
 }

@@ -182,6 +182,8 @@ fn pack(
     command.arg("--source").arg(tree).arg("--store").arg(store);
     command.arg("--client").arg(&programs.client);
     command.arg("--dracut-module").arg(root().join("dracut-module/55beeswarm"));
+    // each machine checks what it reads
+    command.arg("--verity");
     command.args(["--initrd-tool", &args.initrd_tool]);
     command.arg("--initramfs-tools").arg(root().join(INITRAMFS_TOOLS));
     command.args(["--nodes", &args.hosts().to_string()]);

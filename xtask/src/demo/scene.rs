@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use lab::{Accelerator, Lab, LabConfig, Link, Node, Relay, Scratch, VmConfig};
 use proto::manifest::ArtefactKind;
+use proto::verity::Verity;
 
 use super::Args;
 use super::build::Programs;
-use super::check::{Inspection, handshake};
+use super::check::{self, Inspection, handshake};
 use super::cluster::{self, TRACKER_PORT};
 use super::image::Image;
 use super::machine::{Machine, Stage};
@@ -108,7 +109,8 @@ impl Scene {
         steps.run("Machines boot by network, nodes join", || self.crowd())?;
         steps.run("Looking into the machines", || self.inspect())?;
         steps.run("Image service stops, a late machine boots from its peers", || self.late())?;
-        steps.run("Checking every image", || self.verify())
+        steps.run("Checking every image", || self.verify())?;
+        steps.run("A block of an image is altered", || self.alter())
     }
 
     /// All machines but the last boot; the nodes join when the first of them starts to fetch.
@@ -134,6 +136,7 @@ impl Scene {
     fn inspect(&mut self) -> Result<()> {
         let length = self.image.length();
         let sha256 = self.sha256()?;
+        let verity = self.verity()?;
         let info_hash = self.image.manifest.info_hash;
         for machine in self.machines.iter_mut().filter(|machine| machine.inspection.is_none()) {
             let node = machine.node().clone();
@@ -141,7 +144,7 @@ impl Scene {
             handshake(&self.admin, &node, info_hash)
                 .with_context(|| format!("{name} says that it re-seeds, but"))?;
             let inspection = Inspection::of(&self.admin, &node, &self.image.ssh_key, length)?;
-            inspection.judge(&sha256).with_context(|| format!("on {name}"))?;
+            inspection.judge(&sha256, &verity).with_context(|| format!("on {name}"))?;
             let history = tracker::history(&self.admin, node.mac())?;
             let seeding = history.last("seeding").context("the tracker has no seeding event")?;
             ensure!(
@@ -150,7 +153,7 @@ impl Scene {
                 "{name} reported {seeding:?}, but has {inspection:?}"
             );
             note(format_args!(
-                "{name}: multi-user, {} re-seeded by {} without capabilities, SHA-256 right, \
+                "{name}: multi-user, {} behind dm-verity, re-seeded by {} without capabilities, SHA-256 right, \
                  {} MiB of memory in use",
                 inspection.device, inspection.user, inspection.used_mib
             ));
@@ -197,6 +200,21 @@ impl Scene {
             self.joined.len() + self.machines.len()
         ));
         Ok(())
+    }
+
+    /// What dm-verity is for: the late machine must not read a block that has changed.
+    fn alter(&self) -> Result<()> {
+        let machine = self.machines.last().context("there are no machines")?.node();
+        check::alter(&self.admin, machine, &self.image.ssh_key, &self.verity()?)?;
+        note(format_args!(
+            "{}: dm-verity gives an input/output error, until it is put back",
+            machine.name()
+        ));
+        Ok(())
+    }
+
+    fn verity(&self) -> Result<Verity> {
+        self.image.manifest.verity.context("the manifest names no dm-verity tree")
     }
 
     fn sha256(&self) -> Result<String> {

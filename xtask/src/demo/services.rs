@@ -11,9 +11,9 @@ use super::build::Programs;
 use super::cluster::{self, IMAGE_PORT, TRACKER, TRACKER_PORT};
 use super::image::{Image, NAME, tail};
 
-/// Kernel arguments of the machines: the console is a file here, and the translator gains much from
-/// a kernel without mitigations.
-const KERNEL_ARGS: &str = "console=ttyS0,115200 mitigations=off";
+/// Kernel arguments of the machines: the console is a file here, the translator gains much from a
+/// kernel without mitigations, and none may boot without dm-verity.
+const KERNEL_ARGS: &str = "console=ttyS0,115200 mitigations=off beeswarm.verity=require";
 
 /// How long a program may take to answer.
 const START_LIMIT: Duration = Duration::from_secs(20);

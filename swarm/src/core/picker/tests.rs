@@ -12,8 +12,8 @@ struct World {
     picker: Picker,
     rng: fastrand::Rng,
     has: Vec<Bitfield>,
-    refused: BTreeSet<PieceIndex>,
-    asked: BTreeSet<(u32, Block)>,
+    refused: SortedSet<PieceIndex>,
+    asked: SortedSet<(u32, Block)>,
 }
 
 impl World {
@@ -25,13 +25,13 @@ impl World {
         for piece in has.iter().flat_map(Bitfield::iter) {
             picker.peer_has(piece, &mut rng);
         }
-        Self { picker, rng, has, refused: BTreeSet::new(), asked: BTreeSet::new() }
+        Self { picker, rng, has, refused: SortedSet::new(), asked: SortedSet::new() }
     }
 
     fn pick(&mut self, peer: u32) -> Option<Block> {
         let has = &self.has[peer as usize];
         let asker = Asker { key: PeerKey(peer), has, refused: &self.refused, limit: None };
-        let begun: BTreeSet<PieceIndex> = self.picker.partials.keys().copied().collect();
+        let begun: SortedSet<PieceIndex> = self.picker.partials.keys().copied().collect();
         let block = self.picker.pick(asker, &mut self.rng)?;
         assert!(has.has(block.piece), "the peer does not have it");
         let wanted = self.picker.wants(block.piece);
@@ -147,7 +147,7 @@ fn full(seed: u64) -> World {
 #[test]
 fn the_end_game_asks_a_second_peer_only_when_nothing_else_is_left() {
     let mut world = full(1);
-    let refused = BTreeSet::new();
+    let refused = SortedSet::new();
     let has = world.has[1].clone();
     let asker = Asker { key: PeerKey(1), has: &has, refused: &refused, limit: None };
     let mut last = None;

@@ -56,8 +56,9 @@ impl Reveal {
             true => all_taken || self.is_drained(now),
             false => shown.open.is_empty(),
         };
+        let patience = STALLED + self.round * 2;
         let stalled =
-            |shown: &Shown| nothing_here(shown) && now.saturating_sub(shown.last_gain) >= STALLED;
+            |shown: &Shown| nothing_here(shown) && now.saturating_sub(shown.last_gain) >= patience;
         let keys: Vec<PeerKey> =
             self.peers.iter().filter(|(_, shown)| stalled(shown)).map(|(key, _)| *key).collect();
         let release = |key| Some((key, self.peers.remove(&key)?.pieces));

@@ -1,6 +1,6 @@
 //! What one peer was shown, and how fast it is.
 
-use std::collections::BTreeMap;
+use std::collections::BinaryHeap;
 use std::time::Duration;
 
 use proto::bitfield::Bitfield;
@@ -8,6 +8,7 @@ use proto::geometry::PieceIndex;
 
 use crate::core::Moment;
 use crate::core::action::PeerKey;
+use crate::sorted::SortedMap;
 
 /// Pieces that the median peer must have got, from anybody, before any peer is called slow.
 const PIECES_TO_JUDGE: u64 = 16;
@@ -60,11 +61,14 @@ impl Shown {
 
 /// Finds out who is slow: who has little and gains little. Newcomers have little, and who was
 /// there first can only gain what is new.
-pub(super) fn judge(peers: &mut BTreeMap<PeerKey, Shown>, now: Moment) {
+pub(super) fn judge(peers: &mut SortedMap<PeerKey, Shown>, now: Moment) {
     let median = |of: &dyn Fn(&Shown) -> u64| {
-        let mut all: Vec<u64> = peers.values().map(of).collect();
-        let middle = all.len() / 2;
-        if middle == 0 { 0 } else { *all.select_nth_unstable(middle).1 }
+        let mut larger: BinaryHeap<u64> = peers.values().map(of).collect();
+        let middle = larger.len() / 2;
+        while larger.len() > middle + 1 {
+            larger.pop();
+        }
+        larger.pop().filter(|_| middle > 0).unwrap_or(0)
     };
     let usual_gain = median(&|shown| u64::from(shown.gained));
     let usual_speed = median(&|shown| shown.speed(now));

@@ -106,6 +106,20 @@ fn what_was_sent_whole_makes_room_and_comes_back_when_nobody_shows_it() {
     assert!(reveal.in_pool.has(PieceIndex(first[0])), "nobody said that it has it");
 }
 
+#[test]
+fn a_slow_uplink_is_given_time_for_everybody() {
+    let (mut reveal, mut rng) = setup(100, 5);
+    reveal.set_round(SEC(10));
+    let piece = PieceIndex(show_all(&mut reveal, 0, 5)[0]);
+    reveal.sent(PeerKey(0), piece, 100, 100, SEC(1));
+    reveal.tick(SEC(35), |_| true, |_| false, |_| Vec::new(), &mut rng);
+    assert!(!reveal.in_pool.has(piece), "it may still be in the queue of the link");
+    reveal.tick(SEC(36), |_| true, |_| false, |_| Vec::new(), &mut rng);
+    assert!(reveal.in_pool.has(piece));
+    assert!(reveal.stalled(SEC(21)).is_empty(), "nobody's first piece need be there yet");
+    assert_eq!(reveal.stalled(SEC(22)).len(), 4, "all but the one with pieces to take");
+}
+
 /// Peers 0 to 3 of five gain a piece every 100 ms each, peer 4 one a second.
 fn with_a_slow_one(millis: u64) -> (Reveal, fastrand::Rng) {
     let (mut reveal, mut rng) = setup(200, 5);

@@ -51,19 +51,15 @@ impl Torrent {
                     self.after_gaining(now, piece);
                 }
             }
-            Check::WrongBlocks(wrong) if crate::HASHES => {
+            Check::WrongBlocks(wrong) => {
                 self.totals.hash_failures += 1;
                 self.proven(piece, &wrong);
             }
-            Check::Wrong | Check::WrongBlocks(_) => {
+            Check::Wrong => {
                 self.totals.hash_failures += 1;
                 let most = (HELD / self.geometry.piece_length()).max(1);
                 let room = self.questions.len() < most as usize;
-                if crate::HASHES
-                    && self.config.ask_hashes
-                    && room
-                    && self.ask(now, piece, Vec::new())
-                {
+                if self.config.ask_hashes && room && self.ask(now, piece, Vec::new()) {
                     self.actions.push_back(Action::Hold(piece));
                 } else {
                     self.refuse(piece);
@@ -104,9 +100,6 @@ impl Torrent {
 
     /// Who was asked about these pieces does not answer.
     pub(super) fn not_answered(&mut self, now: Moment, which: impl Fn(&Question) -> bool) {
-        if !crate::HASHES {
-            return;
-        }
         let open = self.questions.iter().filter(|(_, question)| which(question));
         let pieces: Vec<PieceIndex> = open.map(|(piece, _)| *piece).collect();
         for piece in pieces {

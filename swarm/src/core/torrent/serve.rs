@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use proto::bitfield::Bitfield;
-use proto::geometry::Block;
+use proto::geometry::{BLOCK_LEN, Block};
 
 use super::Torrent;
 use crate::core::Moment;
@@ -210,6 +210,9 @@ impl Torrent {
             let its = peers.get(key).map(|p| p.has.iter()).into_iter().flatten();
             its.filter(|piece| picker.availability(*piece) == 1).collect()
         };
+        let rate = self.up.per_second(now);
+        let round = if rate == 0 { 0 } else { self.crowd as u64 * u64::from(BLOCK_LEN) };
+        reveal.set_round(time_for(round, rate.max(1)));
         reveal.tick(now, wants, |p| picker.availability(p) > 0, only_at, &mut self.rng);
         for at in 0..self.peers.len() {
             if let Some(key) = self.peers.key_at(at) {
