@@ -16,6 +16,7 @@ mod cli;
 mod cluster;
 mod content_args;
 mod diff;
+mod dispatch;
 mod image_args;
 mod initrd_cli;
 mod keys;
@@ -27,7 +28,6 @@ mod reimage;
 mod run;
 mod show;
 mod status;
-mod target;
 mod unsigned;
 
 fn main() -> ExitCode {

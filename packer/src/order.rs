@@ -280,7 +280,7 @@ mod tests {
         let paths = parse(text).unwrap();
         let expected = ["usr/bin/tool", "etc/hostname", "with a space", "  /indented"];
         assert_eq!(paths, expected.map(PathBuf::from));
-        assert_eq!(parse(b"").unwrap(), [PathBuf::new(); 0]);
+        assert!(parse(b"").unwrap().is_empty());
         let long = [b"/a\n".to_vec(), vec![b'x'; 5000]].concat();
         for (bad, line, kind) in [
             (&b"/a\n/usr/../../etc/shadow\n"[..], 2, LineError::LeadsOut),

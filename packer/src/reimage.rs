@@ -9,9 +9,9 @@ use proto::node_id::NodeId;
 use serde_json::json;
 use store::{Channel, RevisionRef, Store};
 
+use crate::dispatch::{Target, TargetArgs};
 use crate::manage::newest;
 use crate::node_list;
-use crate::target::{Target, TargetArgs};
 use crate::{output, unsigned};
 
 /// Some nodes, or all.
@@ -96,8 +96,8 @@ pub(crate) fn reimage(args: &ReimageArgs, json: bool) -> anyhow::Result<ExitCode
 
 fn all(args: &ReimageArgs, store: &Store, json: bool) -> anyhow::Result<ExitCode> {
     let reference = newest(store, &args.revision)?;
-    unsigned::warn(store, &reference, json)?;
     let RevisionRef { name, id } = &reference;
+    unsigned::warn(store, &reference, json)?;
     // the channel first: a node that boots in between takes the new revision in either case
     let published = store.publish(&reference, &args.channel)?;
     let freed = store.unassign(None)?;

@@ -8,6 +8,8 @@ mod announce;
 mod bed;
 #[path = "http/boot.rs"]
 mod boot;
+#[path = "http/disk.rs"]
+mod disk;
 #[path = "http/events.rs"]
 mod events;
 #[path = "http/hostile.rs"]

@@ -24,10 +24,11 @@ pub(crate) mod size;
 const BUILDS: [(&str, &[&str]); 2] =
     [("release", &["bee-packer", "bee-tracker", "bee-seeder"]), ("initrd", &[size::PROGRAM])];
 
-const NEEDED: [Program; 3] = [
+const NEEDED: [Program; 4] = [
     Program::System(Tool::new("make", "lays the files out", "make", "make")),
     Program::System(Tool::new("tar", "the archive", "tar", "tar")),
     Program::System(Tool::new("zstd", "compresses the archive", "zstd", "zstd")),
+    Program::System(Tool::new("musl-gcc", "the tracker's SQLite", "musl-tools", "musl-gcc")),
 ];
 
 /// Arguments of `cargo xtask dist`.

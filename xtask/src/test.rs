@@ -54,6 +54,7 @@ const CALLED_BY_TESTS: &[Program] = &[
         "cryptsetup-bin",
         "veritysetup",
     )),
+    Program::System(Tool::new("unshare", "disks that are full", "util-linux", "util-linux")),
     Program::System(Tool::new("losetup", "loop devices", "mount", "util-linux")),
     Program::System(Tool::new("strace", "what mksquashfs takes back", "strace", "strace")),
     Program::System(Tool::new("tar", "roots that come as an archive", "tar", "tar")),

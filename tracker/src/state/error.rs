@@ -19,6 +19,21 @@ pub enum StateError {
         #[source]
         source: io::Error,
     },
+    /// The same, for want of permission.
+    #[error(
+        "cannot {action} {}: the state directory must belong to the user of bee-tracker, on a file \
+         system that is not read-only",
+        path.display()
+    )]
+    NotAllowed {
+        /// What was tried.
+        action: &'static str,
+        /// Which file or directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// Another process has the directory.
     #[error(
         "the state in {} is used by another bee-tracker: stop that one, or give this one a \
@@ -135,5 +150,13 @@ pub(crate) fn file<'a>(
     action: &'static str,
     path: &'a Path,
 ) -> impl FnOnce(io::Error) -> StateError + 'a {
-    move |source| StateError::File { action, path: path.to_owned(), source }
+    move |source| {
+        let path = path.to_owned();
+        match source.kind() {
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                StateError::NotAllowed { action, path, source }
+            }
+            _ => StateError::File { action, path, source },
+        }
+    }
 }

@@ -34,7 +34,8 @@ impl Running {
     }
 
     fn post(&self, seq: u64) -> (u16, String) {
-        let event = json!({ "seq": seq, "uptime_ms": seq, "stage": "attach", "device": "d".repeat(400) });
+        let event =
+            json!({ "seq": seq, "uptime_ms": seq, "stage": "attach", "device": "d".repeat(400) });
         let body = batch("b", json!([event]));
         let head = format!(
             "POST {EVENTS} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",

@@ -73,6 +73,7 @@ impl Need {
 /// Everything.
 pub(crate) const NEEDS: &[Need] = &[
     Need::program(lab::root::MMDEBSTRAP),
+    Need::program(Tool::new("musl-gcc", "SQLite in the static tracker", "musl-tools", "musl-gcc")),
     Need::program(Tool::new(
         "mksquashfs",
         "packs the root into one compressed image",
