@@ -61,11 +61,14 @@ pub(crate) fn of_blocks(parts: &[&[u8]]) -> Vec<Node> {
     sha256::each(&blocks).into_iter().map(Sha256Digest).collect()
 }
 
+/// A thread that hashes what is sent to it from start to end.
+type Whole<'scope> = (SyncSender<Arc<[u8]>>, ScopedJoinHandle<'scope, Sha256Digest>);
+
 /// Hashes of the bytes that were pushed, on a thread for each kind.
 struct Hasher<'scope> {
     to_pieces: SyncSender<Arc<[u8]>>,
     pieces: ScopedJoinHandle<'scope, (Vec<PieceHash>, Vec<Node>)>,
-    whole: Option<(SyncSender<Arc<[u8]>>, ScopedJoinHandle<'scope, Sha256Digest>)>,
+    whole: Option<Whole<'scope>>,
 }
 
 impl<'scope> Hasher<'scope> {

@@ -241,6 +241,7 @@ fn event(number: usize) -> Vec<u8> {
     .into_bytes()
 }
 
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within the list")]
 fn delays(sorted: &[f64]) -> Delays {
     let at = |part: f64| {
         let position = (sorted.len() as f64 * part) as usize;
@@ -281,8 +282,8 @@ fn table(results: &Results) -> String {
                 other(|run| run.busy * 100.0),
                 other(|run| run.peers),
                 other(|run| run.lost),
-                ByteSize(other(|run| run.memory as f64) as u64),
-                ByteSize(other(|run| run.memory_before as f64) as u64),
+                bytes(other(|run| run.memory as f64)),
+                bytes(other(|run| run.memory_before as f64)),
             );
         }
     }
@@ -321,4 +322,9 @@ fn table(results: &Results) -> String {
         let _ = writeln!(text, "- left out: {reason}");
     }
     text
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "of a process")]
+fn bytes(count: f64) -> ByteSize {
+    ByteSize(count as u64)
 }

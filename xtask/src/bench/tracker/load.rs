@@ -56,7 +56,7 @@ impl Crowd {
         let port = u16::try_from(1 + peer / self.torrents).unwrap_or(u16::MAX);
         AnnounceRequest {
             // a tenth is complete
-            left: u64::from(peer % 10 != 0),
+            left: u64::from(!peer.is_multiple_of(10)),
             numwant: Some(30),
             ..AnnounceRequest::new(Self::info_hash(peer % self.torrents), PeerId(id), port)
         }
@@ -267,6 +267,7 @@ pub(crate) struct Timetable {
 
 /// Asks by the timetable, each time on a connection of its own; the delays of all answers, in order of
 /// length, in seconds. `question` is given a number.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a few thousand")]
 pub(crate) fn at_a_rate(
     tracker: SocketAddr,
     table: Timetable,
