@@ -1,3 +1,5 @@
+//! The tree beside what veritysetup makes.
+
 use std::path::PathBuf;
 use std::process::Command;
 
