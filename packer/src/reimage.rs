@@ -45,7 +45,7 @@ pub(crate) struct ReimageArgs {
     #[command(flatten)]
     pub(crate) ethers: Ethers,
     /// Kernel arguments for these nodes, behind all others; needs the tracker (--token-file)
-    #[arg(long, value_name = "ARGS", requires = "nodes", allow_hyphen_values = true)]
+    #[arg(long, value_name = "ARGS", conflicts_with = "all", allow_hyphen_values = true)]
     pub(crate) kernel_args: Option<String>,
     /// Nodes take the revision when they boot the next time; no node is restarted
     #[arg(long, required = true)]
