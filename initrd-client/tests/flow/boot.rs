@@ -5,6 +5,7 @@ use std::process::Command;
 
 use proto::boot_record::BootRecord;
 use proto::hash::Sha256Digest;
+use proto::merkle;
 
 use crate::image::Image;
 use crate::peers::Seeder;
@@ -291,8 +292,9 @@ fn an_image_that_was_not_signed_is_not_attached() {
     let server = Server::start();
     let image = Image::root(&[server.url("/announce")]);
     let bed = Bed::of(server, image);
-    let digest = Sha256Digest::of(&bed.image.bytes).to_string();
+    let digest = merkle::pieces_root(&merkle::blocks(&bed.image.bytes)).to_string();
     let manifest = String::from_utf8(bed.image.manifest.clone()).unwrap();
+    assert!(manifest.contains(&digest), "{manifest}");
     let manifest = manifest.replace(&digest, &"09".repeat(32)).into_bytes();
     bed.put("manifest.json", &manifest);
     bed.put_signature(&bed.key.sign(&manifest, "timestamp:1000", &[]));
