@@ -2,7 +2,7 @@
 //!
 //! At most [`Limits::nodes`] nodes with [`Limits::events_per_node`] events are kept; the node not heard for
 //! the longest time gives way, and of a node's events the oldest progress report. What changes is collected
-//! in a log, from which `crate::state` makes it last; [`Nodes::restore`] is the way back.
+//! in a log, from which `crate::state` makes it last; `Nodes::restore` is the way back.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

@@ -1,6 +1,6 @@
 //! State that outlives the process: nodes, their events, assignments, and how channels moved.
 //!
-//! It lies in one directory, [`State::open`]ed by one tracker at a time:
+//! It lies in one directory, `State::open`ed by one tracker at a time:
 //!
 //! | file | what |
 //! |---|---|

@@ -31,7 +31,7 @@ pub mod swarm;
 use peer::Key;
 use shard::{Shard, Torrent};
 
-/// Parts of the table; with fewer torrents than [`SHARDED_FROM`] allowed there is one.
+/// Parts of the table; with fewer torrents than `SHARDED_FROM` allowed there is one.
 pub const SHARDS: usize = 16;
 
 /// With fewer, the parts would be too small to share room fairly.

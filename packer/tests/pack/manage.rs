@@ -110,7 +110,11 @@ fn verify_names_every_damage() {
         }
         fs::write(&file, good).unwrap();
     };
-    damaged("rootimg.sfs", &|b| b[70_000] ^= 1, &["1 pieces differ", "at byte 65536", "has pieces root"]);
+    damaged(
+        "rootimg.sfs",
+        &|b| b[70_000] ^= 1,
+        &["1 pieces differ", "at byte 65536", "has pieces root"],
+    );
     damaged("rootimg.sfs", &|b| b.truncate(4096), &["rootimg.sfs: has 4096 bytes"]);
     damaged("rootimg.torrent", &|b| b.truncate(40), &["rootimg.torrent"]);
     damaged("manifest.json", &|b| b.push(b' '), &["manifest.json", "altered after"]);
