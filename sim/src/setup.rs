@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use swarm::core::CoreConfig;
+use swarm::{Role, SessionConfig};
 
 /// Links and the transport on them.
 #[derive(Debug, Clone)]
@@ -78,17 +79,18 @@ impl Setup {
     /// A swarm with the engine's own numbers; `rate` in bytes per second.
     #[must_use]
     pub fn new(seed: u64, leechers: u32, total: u64, piece: u64, rate: u64) -> Self {
+        let (node, admin) = (SessionConfig::new(Role::Node), SessionConfig::new(Role::Admin));
         Self {
             seed,
             leechers,
             total,
             piece,
             network: Network::new(rate),
-            target_peers: 25,
-            max_peers: 40,
-            seeder_peers: 1000,
-            max_dials: 16,
-            core: CoreConfig::default(),
+            target_peers: node.target_peers,
+            max_peers: node.max_peers,
+            seeder_peers: admin.max_peers,
+            max_dials: node.max_dials,
+            core: node.core,
             seeder_core: None,
             initial_seeding: true,
             samples: false,

@@ -190,48 +190,44 @@ async fn expire(app: Arc<App>, stop: CancellationToken) {
     }
 }
 
-async fn follow(app: Arc<App>, mut follower: Follower, stop: CancellationToken) {
-    loop {
-        if stop.run_until_cancelled(tokio::time::sleep(POLL_STORE_EVERY)).await.is_none() {
-            return;
-        }
-        let polled = tokio::task::spawn_blocking(move || {
-            let result = follower.poll();
-            (follower, result)
-        });
-        let Ok((back, result)) = polled.await else {
-            tracing::error!("the store is no longer followed: restart bee-tracker");
-            return;
-        };
-        follower = back;
-        match result {
-            Ok(Some(catalog)) => app.replace_catalog(catalog),
-            Ok(None) => {}
-            Err(error) => app.store_trouble(describe(&error)),
-        }
-    }
+async fn follow(app: Arc<App>, follower: Follower, stop: CancellationToken) {
+    let take = |polled| match polled {
+        Ok(Some(catalog)) => app.replace_catalog(catalog),
+        Ok(None) => {}
+        Err(error) => app.store_trouble(describe(&error)),
+    };
+    poll("store", POLL_STORE_EVERY, follower, Follower::poll, take, stop).await;
 }
 
-async fn follow_inventory(
-    app: Arc<App>,
-    mut follower: inventory::Follower,
+async fn follow_inventory(app: Arc<App>, follower: inventory::Follower, stop: CancellationToken) {
+    let take = |polled| match polled {
+        Ok(Some((inventory, text))) => app.replace_inventory(inventory, Some(text)),
+        Ok(None) => {}
+        Err(error) => app.inventory_trouble(describe(&error)),
+    };
+    poll("inventory", POLL_INVENTORY_EVERY, follower, inventory::Follower::poll, take, stop).await;
+}
+
+/// Looks after something on disk, on a thread since that may block, and hands over what was found.
+async fn poll<F: Send + 'static, T: Send + 'static>(
+    what: &'static str,
+    every: Duration,
+    mut follower: F,
+    look: fn(&mut F) -> T,
+    take: impl Fn(T),
     stop: CancellationToken,
 ) {
-    while stop.run_until_cancelled(tokio::time::sleep(POLL_INVENTORY_EVERY)).await.is_some() {
+    while stop.run_until_cancelled(tokio::time::sleep(every)).await.is_some() {
         let polled = tokio::task::spawn_blocking(move || {
-            let result = follower.poll();
-            (follower, result)
+            let found = look(&mut follower);
+            (follower, found)
         });
-        let Ok((back, result)) = polled.await else {
-            tracing::error!("the inventory is no longer followed: restart bee-tracker");
+        let Ok((back, found)) = polled.await else {
+            tracing::error!("the {what} is no longer followed: restart bee-tracker");
             return;
         };
         follower = back;
-        match result {
-            Ok(Some((inventory, text))) => app.replace_inventory(inventory, Some(text)),
-            Ok(None) => {}
-            Err(error) => app.inventory_trouble(describe(&error)),
-        }
+        take(found);
     }
 }
 
