@@ -210,9 +210,12 @@ impl Torrent {
             let its = peers.get(key).map(|p| p.has.iter()).into_iter().flatten();
             its.filter(|piece| picker.availability(*piece) == 1).collect()
         };
-        let rate = self.up.per_second(now);
-        let round = if rate == 0 { 0 } else { self.crowd as u64 * u64::from(BLOCK_LEN) };
-        reveal.set_round(time_for(round, rate.max(1)));
+        // the uplink is as fast as it was at its best: it is not slow because nobody asks for anything
+        self.fastest_up = self.fastest_up.max(self.up.per_second(now));
+        if self.fastest_up > 0 {
+            let round = self.crowd as u64 * u64::from(BLOCK_LEN);
+            reveal.set_round(time_for(round, self.fastest_up));
+        }
         reveal.tick(now, wants, |p| picker.availability(p) > 0, only_at, &mut self.rng);
         for at in 0..self.peers.len() {
             if let Some(key) = self.peers.key_at(at) {
