@@ -87,7 +87,8 @@ impl Torrent {
             sent_whole = reveal.sent(key, block.piece, block.length, size, now);
         }
         let more = self.peers.get(key).is_some_and(|peer| !peer.uploads.is_empty());
-        self.turns.sent(key, more, now);
+        self.uplink.sent(key, length, now);
+        self.turns.sent(key, length, more, now);
         if !fast {
             self.count_towards_slot(now, key, length);
         }
@@ -106,9 +107,24 @@ impl Torrent {
     pub(super) fn grant_turns(&mut self, now: Moment) {
         let peers = &self.peers;
         let pieces = |key: PeerKey| peers.get(key).map_or(0, |peer| peer.has.count());
-        while let Some(key) = self.turns.grant(now, pieces) {
+        while self.turns.is_wanted() && self.uplink.has_room(self.turns.promised(), now) {
+            let Some(key) = self.turns.grant(now, pieces) else { break };
             self.actions.push_back(Action::Serve(key));
         }
+    }
+
+    /// Looks at the sockets, and gives the turns that waited for that: call this with every
+    /// [`Torrent::tick`], and as often as [`Torrent::look_again`] says. `left` gives the bytes that
+    /// were handed to a peer's socket and are not acknowledged by its kernel.
+    pub fn look_at_sockets(&mut self, now: Moment, left: impl Fn(PeerKey) -> u64) {
+        self.uplink.look(now, left);
+        self.grant_turns(now);
+    }
+
+    /// How soon turns that wait want the sockets looked at, if any do.
+    #[must_use]
+    pub fn look_again(&self) -> Option<Duration> {
+        self.uplink.look_again()
     }
 
     pub(super) fn tick_turns(&mut self, now: Moment) {
