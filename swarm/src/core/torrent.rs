@@ -118,8 +118,6 @@ pub struct Torrent {
     /// When the downlink was last looked at, and the bytes received by then.
     pub(super) looked: Option<(Moment, u64)>,
     up: Rate,
-    /// The highest rate at which anything was sent, in bytes per second.
-    fastest_up: u64,
     down: Rate,
     /// Bytes asked for and not here, all peers together.
     asked: u64,
@@ -165,7 +163,6 @@ impl Torrent {
             downlink: Downlink::default(),
             looked: None,
             up: Rate::default(),
-            fastest_up: 0,
             down: Rate::default(),
             asked: 0,
             usual_answer: Duration::ZERO,

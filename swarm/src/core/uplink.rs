@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use super::Moment;
 use super::action::PeerKey;
+use super::rate::per_second;
 use crate::sorted::SortedMap;
 
 /// The bound at first: more than a connection takes at once, and a few turns.
@@ -54,6 +55,8 @@ pub(crate) struct Uplink {
     since: Moment,
     /// What the last round took.
     round: Duration,
+    /// Bytes per second that were acknowledged in it.
+    rate: Option<u64>,
 }
 
 impl Uplink {
@@ -67,6 +70,7 @@ impl Uplink {
             acknowledged: 0,
             since: Moment::ZERO,
             round: Duration::ZERO,
+            rate: None,
         }
     }
 
@@ -119,6 +123,7 @@ impl Uplink {
             return;
         }
         self.round = now.saturating_sub(self.since);
+        self.rate = Some(per_second(self.acknowledged, self.round));
         if self.round * 2 < self.longest {
             self.bound = (self.bound * 2).min(MOST);
         } else if self.round > self.longest {
@@ -127,6 +132,11 @@ impl Uplink {
             self.bound = u64::try_from(fits).unwrap_or(MOST).max(LEAST);
         }
         (self.acknowledged, self.since, self.held_back) = (0, now, false);
+    }
+
+    /// Bytes per second that the link carried when it was last full, if it ever was.
+    pub(crate) fn rate(&self) -> Option<u64> {
+        self.rate
     }
 
     /// How soon the sockets should be looked at again, if turns wait for that.
@@ -169,6 +179,18 @@ mod tests {
     }
 
     #[test]
+    fn the_rate_of_the_link_is_kept_while_it_idles() {
+        let mut uplink = Uplink::new(MS(400));
+        assert_eq!(uplink.rate(), None);
+        uplink.sent(PeerKey(1), FIRST, MS(0));
+        assert!(!uplink.has_room(0, MS(0)));
+        uplink.look(MS(100), |_| 0);
+        assert_eq!(uplink.rate(), Some(FIRST * 10));
+        uplink.look(MS(60_000), |_| 0);
+        assert_eq!(uplink.rate(), Some(FIRST * 10));
+    }
+
+    #[test]
     fn turns_wait_for_what_is_on_its_way_and_no_longer() {
         let mut uplink = Uplink::new(MS(400));
         assert!(uplink.has_room(FIRST - 1, MS(0)));
@@ -185,8 +207,8 @@ mod tests {
         uplink.sent(PeerKey(2), FIRST, MS(1_999));
         assert!(!uplink.has_room(0, MS(1_999)));
         assert!(uplink.has_room(0, MS(2_000)), "the other one is stuck");
-        uplink.look(MS(2_100), |_| 1);
-        assert!(uplink.has_room(FIRST - 2, MS(2_100)), "a byte counts when it moves");
+        uplink.look(MS(2_100), |_| FIRST);
+        assert!(!uplink.has_room(0, MS(2_100)), "it moves, and counts again");
     }
 
     #[test]

@@ -130,11 +130,9 @@ impl Torrent {
     pub(super) fn tick_turns(&mut self, now: Moment) {
         let round = self.config.served_at_once as u64 * u64::from(self.config.quantum);
         let rate = self.up.per_second(now);
-        self.fastest_up = self.fastest_up.max(rate);
-        // not by the rate of now: it is low when turns are stuck, and they would be left in peace
-        let usual = match self.fastest_up {
+        let usual = match self.uplink_rate(now) {
             0 => Duration::from_millis(500),
-            fastest => time_for(round, fastest),
+            rate => time_for(round, rate),
         };
         self.turns.set_quantum(self.config.turn(rate));
         self.turns.tick(now, Duration::from_millis(100) + usual.min(Duration::from_secs(5)) * 3);
@@ -160,7 +158,8 @@ impl Torrent {
     pub(super) fn tick_slots(&mut self, now: Moment) {
         // a peer that asked but does not take what is sent: on a slow link a full slot takes long
         let quantum = u64::from(self.config.quantum.max(self.geometry.piece_length()));
-        let slow = time_for(quantum * self.config.upload_slots as u64, self.fastest_up.max(1));
+        let slow =
+            time_for(quantum * self.config.upload_slots as u64, self.uplink_rate(now).max(1));
         let allowed = Duration::from_secs(5) + slow.min(Duration::from_secs(20)) * 2;
         let peers = &self.peers;
         let busy = |key: PeerKey| {
@@ -217,7 +216,14 @@ impl Torrent {
         }
     }
 
+    /// What the uplink carries, in bytes per second. Not what it carries now, when it ever was full: it is
+    /// not slow because nobody asks for anything, or because turns are stuck.
+    fn uplink_rate(&self, now: Moment) -> u64 {
+        self.uplink.rate().unwrap_or_else(|| self.up.per_second(now))
+    }
+
     pub(super) fn tick_reveal(&mut self, now: Moment) {
+        let rate = self.uplink_rate(now);
         let Some(reveal) = &mut self.reveal else { return };
         if !reveal.is_active() {
             return;
@@ -228,11 +234,8 @@ impl Torrent {
             let its = peers.get(key).map(|p| p.has.iter()).into_iter().flatten();
             its.filter(|piece| picker.availability(*piece) == 1).collect()
         };
-        // the uplink is as fast as it was at its best: it is not slow because nobody asks for anything
-        if self.fastest_up > 0 {
-            let round = self.crowd as u64 * u64::from(BLOCK_LEN);
-            reveal.set_round(time_for(round, self.fastest_up));
-        }
+        let round = if rate == 0 { 0 } else { self.crowd as u64 * u64::from(BLOCK_LEN) };
+        reveal.set_round(time_for(round, rate.max(1)));
         reveal.tick(now, wants, |p| picker.availability(p) > 0, only_at, &mut self.rng);
         for at in 0..self.peers.len() {
             if let Some(key) = self.peers.key_at(at) {
