@@ -139,7 +139,7 @@ fn the_mount_hook_runs_the_client_and_ends_in_a_shell_when_it_gives_up() {
     };
     assert_eq!(hook("exit 0"), "client boot --root /sysroot\n");
     let out = hook("exit 3");
-    assert!(out.contains("emergency_shell beeswarm:"), "{out}");
+    assert!(out.contains("emergency_shell beeswarm:") && out.contains("(exit code 3)"), "{out}");
 }
 
 /// Runs functions of module-setup.sh with the stubs; gives exit code and output.

@@ -77,9 +77,9 @@ const BUILD_LIMIT: Duration = Duration::from_secs(30 * 60);
 /// Longest time for the boot test: the demo's own promise is 15 minutes.
 const BOOT_LIMIT: Duration = Duration::from_secs(25 * 60);
 
-/// A second boot, of the same root: the other tool for the initrd, the other image, and a record of what
-/// is opened.
-const OTHER_BOOT: [&str; 9] = [
+/// A second boot: the kernel for real hardware with a card of that, the other tool for the initrd, the
+/// other image, a record of what is opened, and machines that must refuse.
+const OTHER_BOOT: [&str; 12] = [
     "--nodes",
     "1",
     "--vms",
@@ -89,6 +89,9 @@ const OTHER_BOOT: [&str; 9] = [
     "--format",
     "erofs",
     "--record-order",
+    "--card",
+    "e1000e",
+    "--refusals",
 ];
 
 /// Arguments of `cargo xtask test`.
@@ -100,7 +103,8 @@ pub(crate) struct Args {
     /// Leave out the boot test
     #[arg(long)]
     no_boot: bool,
-    /// Boot once more with what is no default: initramfs-tools, EROFS, the recorder
+    /// Boot once more with what is no default: initramfs-tools, EROFS, an e1000e card, the recorder,
+    /// refusals of dm-verity
     #[arg(long, conflicts_with = "no_boot")]
     other_boot: bool,
     /// Install missing packages with apt-get (needs root; always on when CI=true)
