@@ -15,4 +15,4 @@ fi
 # The client waits for the network by itself. It only returns with an error
 # that trying again cannot mend; its exit code says which.
 bee-initrd-client boot --root "$NEWROOT" \
-    || emergency_shell "beeswarm: the image was not mounted, see the message above"
+    || emergency_shell "beeswarm: the image was not mounted (exit code $?), see the message above"

@@ -125,6 +125,8 @@ fn configure(job: &Job<'_>, dir: &Path) -> io::Result<()> {
     fs::copy(job.client, ours.join("bee-initrd-client"))?;
     fs::copy(&job.files.left_out, ours.join("left-out"))?;
     fs::write(ours.join("missing-driver"), MISSING_DRIVER)?;
+    // what only other roots need may go
+    fs::write(ours.join("alone"), "")?;
     if let Some(trust) = job.trust {
         fs::copy(trust, ours.join("trust.json"))?;
     }

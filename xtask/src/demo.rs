@@ -22,9 +22,11 @@ mod check;
 mod cluster;
 mod image;
 mod machine;
+mod ordered;
 pub(crate) mod packages;
 mod preflight;
 mod process;
+mod refusals;
 mod run_folder;
 mod scene;
 mod services;
@@ -33,6 +35,7 @@ mod steps;
 mod summary;
 mod table;
 mod tracker;
+mod variant;
 
 pub(crate) use preflight::available_memory;
 use run_folder::RunFolder;
@@ -70,9 +73,13 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FORMAT", default_value = "squashfs", value_parser = ["squashfs", "erofs"])]
     format: String,
     /// Let the machines record which files their boot opens; the first one's list is kept beside the
-    /// logs
+    /// logs, and the image is packed again in that order
     #[arg(long)]
     record_order: bool,
+    /// Then boot three machines more, one after the other, that must refuse their image for its dm-verity
+    /// tree
+    #[arg(long)]
+    refusals: bool,
     /// QEMU's model of the machines' network cards; virtio-net-pci, e1000e and rtl8139 have iPXE.
     /// Another than the default implies --generic-kernel
     #[arg(long, value_name = "MODEL", default_value = CARD)]
@@ -92,16 +99,27 @@ impl Args {
         if real { Kernel::Generic } else { Kernel::Cloud }
     }
 
-    /// Nodes in all: admin, processes and machines.
+    /// Nodes in all that boot: admin, processes and machines.
     fn hosts(&self) -> u32 {
         self.nodes.saturating_add(self.vms).saturating_add(1)
+    }
+
+    /// Nodes in all, with those that must refuse.
+    fn lab_nodes(&self) -> u32 {
+        self.refusing().fold(self.hosts(), |sum, _| sum.saturating_add(1))
+    }
+
+    /// Names of the machines that must refuse.
+    fn refusing(&self) -> impl Iterator<Item = &'static str> {
+        let cases = refusals::CASES.iter().filter(|_| self.refusals);
+        cases.map(|case| case.name)
     }
 }
 
 /// Runs the demo; an error is what did not happen.
 pub(crate) fn run(args: Args) -> Result<()> {
     ensure!(args.vms >= 2, "--vms: at least 2, one that boots first and one that boots late");
-    ensure!(args.hosts() <= 500, "--nodes and --vms: together at most 499");
+    ensure!(args.lab_nodes() <= 500, "--nodes and --vms: together at most 496");
     require_root("network namespaces, QEMU taps, a root file system with its owners")?;
     let interrupt = Interrupt::install(CtrlC::Ends)?;
     let begin = Instant::now();
@@ -120,7 +138,12 @@ fn perform(args: &Args, interrupt: &Interrupt, folder: &RunFolder, begin: Instan
     let mut scene = steps.run("Starting the lab", || {
         scene::Scene::start(args, &programs, &image, folder, interrupt)
     })?;
-    let result = scene.play(&mut steps);
+    let mut result = scene.play(&mut steps);
+    if let (Ok(()), Some(order)) = (&result, scene.boot_order()) {
+        result = steps.run("The image is packed again, in the order of the first boot", || {
+            ordered::play(args, &programs, folder, order)
+        });
+    }
     interrupt.give_way();
     summary::print(&mut scene, &steps, folder)?;
     result?;

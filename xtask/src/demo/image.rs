@@ -11,11 +11,13 @@ use lab::root::{Base, Layer, Program, Recipe, demo_key};
 use proto::manifest::{ArtefactKind, Manifest};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use store::Store;
 
 use super::build::Programs;
 use super::cluster::TRACKER;
 use super::run_folder::RunFolder;
 use super::steps::note;
+use super::variant;
 use super::{Args, INITRAMFS_TOOLS};
 use crate::workspace::{lab_folder, root};
 
@@ -56,17 +58,13 @@ struct Packed {
 pub(crate) fn prepare(args: &Args, programs: &Programs, folder: &RunFolder) -> Result<Image> {
     let lab = lab_folder();
     let recipe = Recipe::for_this_host(args.kernel());
-    let base = Base::get(&recipe, &lab.join("cache"), folder.path())?;
+    let (base, layer, ssh_key) = parts(&recipe, programs, folder)?;
     let age = if base.is_fresh() { "built by mmdebstrap" } else { "from the last run" };
     note(format_args!("Debian {} root: {age}", recipe.suite()));
-    let (ssh_key, public_key) = demo_key(&lab.join("ssh"))?;
-    let layer = Layer {
-        programs: programs_in_root(programs),
-        systemd: root().join("systemd"),
-        enable: vec![NODE_UNIT.to_owned()],
-        authorized_key: public_key,
-    };
     let store = lab.join("store");
+    if store.is_dir() {
+        variant::remove_all(&Store::open(&store)?)?;
+    }
     let record = lab.join("packed.json");
     let fingerprint = fingerprint(args, programs, &base, &layer)?;
     let revision = match packed(&record, &fingerprint, &store) {
@@ -92,6 +90,35 @@ pub(crate) fn prepare(args: &Args, programs: &Programs, folder: &RunFolder) -> R
     let image = Image { store, revision, manifest, ssh_key };
     describe(&image);
     Ok(image)
+}
+
+/// What a root is made of, and the key for ssh to it.
+fn parts(
+    recipe: &Recipe,
+    programs: &Programs,
+    folder: &RunFolder,
+) -> Result<(Base, Layer, PathBuf)> {
+    let lab = lab_folder();
+    let base = Base::get(recipe, &lab.join("cache"), folder.path())?;
+    let (ssh_key, public_key) = demo_key(&lab.join("ssh"))?;
+    let layer = Layer {
+        programs: programs_in_root(programs),
+        systemd: root().join("systemd"),
+        enable: vec![NODE_UNIT.to_owned()],
+        authorized_key: public_key,
+    };
+    Ok((base, layer, ssh_key))
+}
+
+/// The root of the published image once more, in the folder `tree`.
+pub(crate) fn assemble(
+    args: &Args,
+    programs: &Programs,
+    folder: &RunFolder,
+    tree: &Path,
+) -> Result<()> {
+    let (base, layer, _) = parts(&Recipe::for_this_host(args.kernel()), programs, folder)?;
+    Ok(layer.assemble(&base, tree)?)
 }
 
 fn programs_in_root(programs: &Programs) -> Vec<Program> {
@@ -202,7 +229,7 @@ fn pack(
 }
 
 /// The key that signs the demo's images, made at the first run.
-fn signing_key(programs: &Programs) -> Result<PathBuf> {
+pub(crate) fn signing_key(programs: &Programs) -> Result<PathBuf> {
     let key = lab_folder().join("sign.key");
     if key.is_file() {
         return Ok(key);

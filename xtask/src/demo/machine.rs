@@ -1,6 +1,7 @@
 //! A node that is a machine: QEMU, from power-on to re-seeding.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
@@ -131,6 +132,11 @@ impl Machine {
             }
         }
         Ok(())
+    }
+
+    /// What it said on its serial console.
+    pub(crate) fn console(&self) -> &Path {
+        self.vm.console_path()
     }
 
     /// The end of its console, for error messages.

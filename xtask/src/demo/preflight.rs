@@ -122,13 +122,14 @@ fn family(os_release: &str) -> Family {
 
 fn memory(args: &Args) -> Result<()> {
     let available = available_memory()? >> 20;
-    let needed =
-        HOST_MEMORY_MIB + u64::from(args.vms) * (u64::from(args.vm_memory) + QEMU_MEMORY_MIB);
+    // those that refuse their image run one at a time
+    let machines = u64::from(args.vms) + u64::from(args.refusals);
+    let needed = HOST_MEMORY_MIB + machines * (u64::from(args.vm_memory) + QEMU_MEMORY_MIB);
     ensure!(
         available >= needed,
         "too little memory: {} machines need about {needed} MiB, {available} MiB are available. \
          Remedy: --vms 2, or --vm-memory 768, or end other programs",
-        args.vms
+        machines
     );
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! The cluster of the demo and what happens to it.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,7 @@ use super::image::Image;
 use super::machine::{Machine, Stage};
 use super::preflight::available_memory;
 use super::process::Joined;
+use super::refusals;
 use super::run_folder::RunFolder;
 use super::services::Services;
 use super::show::Show;
@@ -42,6 +43,8 @@ pub(crate) struct Scene {
     services: Services,
     ports: Vec<Node>,
     places: Vec<Node>,
+    /// Where machines are plugged in that must refuse their image.
+    refusing: Vec<Node>,
     vm: VmConfig,
     show: Show,
     /// Where the list of a recording machine goes.
@@ -68,7 +71,7 @@ impl Scene {
             Accelerator::Tcg => format!("machines are emulated: {reason}"),
         });
         let (scratch, on_disk) = scratch(args, image, interrupt)?;
-        let config = LabConfig::new(folder.path()).scratch(scratch).expect_nodes(args.hosts());
+        let config = LabConfig::new(folder.path()).scratch(scratch).expect_nodes(args.lab_nodes());
         let lab = Lab::start(config)?;
         let stopper = lab.stopper();
         interrupt.undo(move || stopper.stop());
@@ -87,7 +90,15 @@ impl Scene {
             .map(|number| lab.add_node(&format!("node{number:02}"), link))
             .collect::<Result<Vec<_>, _>>()?;
 
-        let services = Services::start(&admin, &ports, programs, image, args.record_order)?;
+        let refusing = args
+            .refusing()
+            .map(|name| lab.add_machine_port(name, link))
+            .collect::<Result<Vec<_>, _>>()?;
+        let inventory = refusals::inventory(folder.path(), &refusing)?;
+
+        let all_ports = [&ports[..], &refusing].concat();
+        let services =
+            Services::start(&admin, &all_ports, programs, image, args.record_order, &inventory)?;
         let scene = Scene {
             image: image.clone(),
             machines: Vec::new(),
@@ -98,6 +109,7 @@ impl Scene {
             services,
             ports,
             places,
+            refusing,
             vm: VmConfig { memory_mib: args.vm_memory, accelerator, card: args.card.clone() },
             show: Show::new(),
             boot_order: args.record_order.then(|| folder.path().join("boot-order")),
@@ -114,7 +126,11 @@ impl Scene {
         steps.run("Looking into the machines", || self.inspect())?;
         steps.run("Image service stops, a late machine boots from its peers", || self.late())?;
         steps.run("Checking every image", || self.verify())?;
-        steps.run("A block of an image is altered", || self.alter())
+        steps.run("A block of an image is altered", || self.alter())?;
+        if !self.refusing.is_empty() {
+            steps.run("Machines refuse what dm-verity cannot check", || self.refuse())?;
+        }
+        Ok(())
     }
 
     /// All machines but the last boot; the nodes join when the first of them starts to fetch.
@@ -164,10 +180,12 @@ impl Scene {
             if let Some(path) = &self.boot_order {
                 let list = check::boot_order(&self.admin, &node, &self.image.ssh_key)
                     .with_context(|| format!("on {name}"))?;
-                let files = list.lines().count();
-                note(format_args!("{name}: its boot has opened {files} files; {}", path.display()));
-                fs::write(path, list)
-                    .with_context(|| format!("cannot write {}", path.display()))?;
+                note(format_args!("{name}: its boot has opened {} files", list.lines().count()));
+                // that of the first
+                if !path.exists() {
+                    fs::write(path, list)
+                        .with_context(|| format!("cannot write {}", path.display()))?;
+                }
             }
             machine.inspection = Some(inspection);
             machine.history = Some(history);
@@ -225,6 +243,13 @@ impl Scene {
         Ok(())
     }
 
+    /// Machines that demand dm-verity do not boot without it.
+    fn refuse(&mut self) -> Result<()> {
+        let limit = self.boot_limit();
+        let what = (&self.image, &self.programs);
+        refusals::play(&self.admin, &self.refusing, what, &mut self.services, (&self.vm, limit))
+    }
+
     fn verity(&self) -> Result<Verity> {
         self.image.manifest.verity.context("the manifest names no dm-verity tree")
     }
@@ -233,6 +258,11 @@ impl Scene {
         let path = self.image.revision.join(ArtefactKind::Image.file_name());
         let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
         Ok(Sha256Digest::of(&bytes).to_string())
+    }
+
+    /// The list that the first machine has recorded, when machines record.
+    pub(crate) fn boot_order(&self) -> Option<&Path> {
+        self.boot_order.as_deref()
     }
 
     fn boot_limit(&self) -> Duration {

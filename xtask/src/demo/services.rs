@@ -1,6 +1,7 @@
 //! What runs on the admin host: tracker, seeder and dnsmasq.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -44,6 +45,7 @@ impl Services {
         programs: &Programs,
         image: &Image,
         record_order: bool,
+        inventory: &Path,
     ) -> Result<Services> {
         let kernel_args = match record_order {
             true => format!("{KERNEL_ARGS} {RECORD_ORDER}"),
@@ -51,6 +53,8 @@ impl Services {
         };
         let tracker = Cmd::new(&programs.tracker)
             .args(["--listen", &format!("0.0.0.0:{TRACKER_PORT}"), "--kernel-args", &kernel_args])
+            .arg("--inventory")
+            .arg(inventory)
             .arg("--store")
             .arg(&image.store)
             .log("tracker");

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use lab::{Node, http};
-use proto::event::{Sources, Stall};
+use proto::event::{Refusal, Sources, Stall};
 use serde::Deserialize;
 
 use super::cluster;
@@ -56,6 +56,10 @@ pub(crate) struct Entry {
     pub(crate) user: Option<String>,
     /// `verify`: where the bytes came from.
     pub(crate) sources: Option<Sources>,
+    /// `failed`: cause and remedy.
+    pub(crate) message: Option<String>,
+    /// `failed`: what was refused.
+    pub(crate) refused: Option<Refusal>,
     /// `verify`: seconds from the first request to the last verified piece.
     pub(crate) seconds: Option<f64>,
 }
