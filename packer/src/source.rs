@@ -101,7 +101,7 @@ fn split_tag(text: &OsStr) -> (PathBuf, Option<String>) {
     let found = colons().find(|colon| *colon > 0 && before(*colon).exists());
     let tag =
         |colon: usize| std::str::from_utf8(&bytes[colon + 1..]).ok().filter(|t| !t.is_empty());
-    match (found, colons().last()) {
+    match (found, colons().next_back()) {
         (Some(colon), _) => (before(colon), tag(colon).map(str::to_owned)),
         (None, Some(colon)) => match tag(colon) {
             Some(tag) if !tag.contains('/') => (before(colon), Some(tag.to_owned())),
