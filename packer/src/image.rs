@@ -93,7 +93,13 @@ impl Written {
         let finish = || {
             let length = fs::metadata(&path)?.len();
             let mut meter = Meter::new(observe, Stage::Hash, length);
-            let progress = |done| meter.bytes(done);
+            // of what came in order nearly all was hashed before: a rate of that would be none
+            let is_left = watched.is_none() || expected.order == Order::Back;
+            let progress = |done| {
+                if is_left {
+                    meter.bytes(done);
+                }
+            };
             match watched {
                 Some(watched) => watched.finish(progress),
                 None => {
