@@ -103,8 +103,8 @@ pub(crate) fn finish(
     observe: Observer<'_>,
 ) -> Result<(), PackError> {
     if tree.had_acls() {
-        let text = "the archive has POSIX ACLs; they were left out (set them at boot with \
-                    tmpfiles.d)";
+        let text = "the archive has POSIX ACLs as text; they were left out (make it with GNU tar's \
+                    --xattrs --xattrs-include='*' for an EROFS image, or set them at boot with tmpfiles.d)";
         observe(Event::Warning { text: text.to_owned() });
     }
     tree.finish().map_err(|e| place.write_error(into.to_owned(), e))

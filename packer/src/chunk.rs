@@ -4,8 +4,7 @@ use proto::geometry::BLOCK_LEN;
 use proto::hash::PieceHash;
 use proto::merkle::Node;
 
-use crate::hashes;
-use crate::piece_length;
+use crate::{hashes, piece_length, verity};
 
 /// Bytes of a chunk: the longest piece, so that a piece of whatever length lies in one chunk.
 pub(crate) const CHUNK: usize = piece_length::MAX as usize;
@@ -28,6 +27,11 @@ impl Candidates {
         Self { from: length, to: length }
     }
 
+    /// Whether this is one of them.
+    pub(crate) fn has(self, length: u32) -> bool {
+        self.lengths().any(|candidate| candidate == length)
+    }
+
     fn lengths(self) -> impl Iterator<Item = u32> {
         std::iter::successors(Some(self.from), |length| length.checked_mul(2))
             .take_while(move |length| *length <= self.to)
@@ -41,16 +45,19 @@ pub(crate) struct ChunkHashes {
     pub(crate) blocks: Vec<Node>,
     /// SHA-1 of each piece, by length of a piece.
     pieces: Vec<(u32, Vec<PieceHash>)>,
+    /// For a dm-verity tree, [`verity::leaves`]; empty when there is to be none.
+    pub(crate) leaves: Vec<u8>,
 }
 
 impl ChunkHashes {
-    /// Hashes `bytes`, at most a chunk.
-    pub(crate) fn of(bytes: &[u8], candidates: Candidates) -> Self {
+    /// Hashes `bytes`, at most a chunk; for a dm-verity tree as well, if `verity`.
+    pub(crate) fn of(bytes: &[u8], candidates: Candidates, verity: bool) -> Self {
         let pieces = candidates.lengths().map(|length| {
             let pieces: Vec<&[u8]> = bytes.chunks(length as usize).collect();
             (length, hashes::of_pieces(&pieces))
         });
-        Self { pieces: pieces.collect(), blocks: hashes::of_blocks(&[bytes]) }
+        let leaves = if verity { verity::leaves(bytes) } else { Vec::new() };
+        Self { pieces: pieces.collect(), blocks: hashes::of_blocks(&[bytes]), leaves }
     }
 
     /// SHA-1 of its pieces of that length, if that was among the candidates.

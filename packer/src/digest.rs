@@ -7,6 +7,8 @@ use std::path::Path;
 use proto::hash::Sha256Stream;
 use proto::manifest::{Artefact, Digest};
 
+use crate::error::PackError;
+
 /// Length and digest of the file at `path`.
 ///
 /// # Errors
@@ -24,6 +26,14 @@ pub(crate) fn artefact(path: &Path) -> io::Result<Artefact> {
         digest.update(&buffer[..count]);
         length += count as u64;
     }
+}
+
+/// The same of a file of a revision.
+///
+/// # Errors
+/// [`PackError::Read`].
+pub(crate) fn of_part(path: &Path) -> Result<Artefact, PackError> {
+    artefact(path).map_err(|source| PackError::Read { path: path.to_owned(), source })
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use proto::trust_policy::TrustPolicyError;
 use store::{NameError, StoreError};
 
 pub use crate::archive::ArchiveError;
+pub use crate::category::Category;
 use crate::format::FormatError;
 use crate::initrd_error::InitrdError;
 pub use crate::oci::OciError;
@@ -303,6 +304,15 @@ pub enum PackError {
         /// Some of them, one per line.
         list: String,
     },
+    /// A file that is the source did not stay as it was.
+    #[error(
+        "the source {path} was changed while it was unpacked; nothing was stored. Wait until what writes \
+         it (a copy, a download, a build) is done, then pack it again"
+    )]
+    ChangedFile {
+        /// The file.
+        path: PathBuf,
+    },
     /// A tracker or web seed is no URL.
     #[error("{url:?} is no {what}: write http://HOST:PORT/…")]
     Url {
@@ -356,56 +366,10 @@ pub enum PackError {
     Store(StoreError),
 }
 
-/// Kinds of failure: what a caller may want to tell apart. The binary's exit codes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Category {
-    /// Anything else.
-    Other = 1,
-    /// The source, or a file given by flag, is not usable.
-    Input = 3,
-    /// A program is missing or failed.
-    Tool = 4,
-    /// The store cannot be written: full, read-only, no permission.
-    Store = 5,
-    /// A revision is damaged.
-    Damaged = 6,
-    /// A revision is not signed, or not by the key that was asked for.
-    Signature = 7,
-    /// The image would hold secrets that nobody allowed.
-    Secret = 8,
-}
-
 impl PackError {
     /// The error for an archive that cannot be unpacked, or for the disk that it does not fit on.
     pub(crate) fn archive(what: String, source: ArchiveError, place: &Place<'_>) -> Self {
         if source.is_disk_full() { place.disk_full() } else { Self::Archive { what, source } }
-    }
-
-    /// Which kind of failure this is.
-    #[must_use]
-    pub fn category(&self) -> Category {
-        match self {
-            Self::ToolMissing { .. } | Self::ToolFailed { .. } | Self::InitrdIncomplete { .. } => {
-                Category::Tool
-            }
-            Self::DiskFull { .. } | Self::Write { .. } | Self::Store(_) => Category::Store,
-            Self::Sign(error) => error.category(),
-            Self::Secrets { .. } => Category::Secret,
-            _ => Category::Input,
-        }
-    }
-}
-
-impl SignError {
-    /// Which kind of failure this is.
-    #[must_use]
-    pub fn category(&self) -> Category {
-        match self {
-            Self::Store(_) | Self::Write { .. } => Category::Store,
-            Self::Failed { .. } => Category::Other,
-            _ => Category::Input,
-        }
     }
 }
 

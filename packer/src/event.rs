@@ -18,9 +18,7 @@ pub enum Stage {
     Secrets,
     /// The image is compressed.
     Image,
-    /// The dm-verity tree is made.
-    Verity,
-    /// The image is hashed.
+    /// What of the image is not hashed yet is; a dm-verity tree is written behind it.
     Hash,
     /// The initrd is made.
     Initrd,
@@ -38,7 +36,6 @@ impl Stage {
             Self::Contents => "preparing the contents",
             Self::Secrets => "looking for secrets",
             Self::Image => "compressing the image",
-            Self::Verity => "making the dm-verity tree",
             Self::Hash => "hashing the image",
             Self::Initrd => "making the initrd",
             Self::Store => "writing the revision to disk",

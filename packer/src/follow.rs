@@ -9,7 +9,8 @@
 //! A chunk is held in memory from its first write on, and hashed when newer ones need the room, on a
 //! thread. One that changes later must be read again in the end; so the first chunk, whose superblock is
 //! written last, is held to the end. How long a piece is follows from the length of the image: a chunk is
-//! hashed for all lengths that are still likely.
+//! hashed for all lengths that are still likely. A dm-verity tree is made of the chunks' hashes in the end,
+//! written behind the image, and hashed with its last chunk.
 
 use std::fs::File;
 use std::io;
@@ -18,10 +19,13 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use proto::merkle;
+use proto::verity::Verity;
+use sys::memory::MachineMemory;
 
 use crate::chunk::{BLOCKS, CHUNK, Candidates, ChunkHashes};
 use crate::hashes::Hashes;
 use crate::piece_length;
+use crate::verity::{self, Tree};
 
 /// Chunks that may wait for the thread: 8 MiB.
 const QUEUE: usize = 4;
@@ -39,14 +43,24 @@ pub(crate) enum Order {
     Back,
 }
 
-impl Order {
-    /// Chunks that are held: 16 MiB, or 256 MiB, up to which an image that is written like that need
-    /// not be read.
-    fn held(self) -> usize {
-        match self {
-            Self::Forward => 8,
-            Self::Back => 128,
-        }
+/// How many chunks are held, without the first.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Room(usize);
+
+impl Room {
+    /// 16 MiB for who writes forward. Of an image to all parts of which its program comes back every chunk
+    /// must be held until the end: that many as fit into half of the memory that is free, 256 MiB at least.
+    /// What is beyond is read again.
+    pub(crate) fn choose(order: Order) -> Self {
+        const BACK_AT_LEAST: u64 = 256 << 20;
+        let bytes = match order {
+            Order::Forward => 16 << 20,
+            Order::Back => {
+                let free = MachineMemory::read().map_or(0, |memory| memory.available);
+                BACK_AT_LEAST.max(free / 2)
+            }
+        };
+        Self(usize::try_from(bytes).unwrap_or(usize::MAX) / CHUNK)
     }
 }
 
@@ -55,10 +69,14 @@ impl Order {
 pub(crate) struct Expected {
     /// Order of writing.
     pub(crate) order: Order,
+    /// What may be held of it.
+    pub(crate) room: Room,
     /// It will hardly be longer, in bytes.
     pub(crate) most: u64,
     /// Nodes that fetch it: the length of a piece depends on that, too.
     pub(crate) nodes: u32,
+    /// It gets a dm-verity tree behind it.
+    pub(crate) verity: bool,
 }
 
 /// What is known of a part of [`CHUNK`] bytes.
@@ -69,7 +87,7 @@ enum Chunk {
     /// Its bytes, zeros past the end; and when it was written last.
     Held { bytes: Vec<u8>, touched: u64 },
     /// It is complete, and was given to the thread under this number.
-    Hashed(usize),
+    Hashed { job: usize, candidates: Candidates },
     /// It was hashed or let go before it was complete.
     Lost,
 }
@@ -77,6 +95,7 @@ enum Chunk {
 struct Job {
     bytes: Vec<u8>,
     candidates: Candidates,
+    verity: bool,
 }
 
 /// Hashes an image that is being written.
@@ -97,14 +116,16 @@ pub(crate) struct Follower {
 /// What came of following.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Followed {
-    /// Of the complete image.
+    /// Of the complete image, its tree included.
     pub(crate) hashes: Hashes,
+    /// The tree that was written behind it, if one was to be.
+    pub(crate) verity: Option<Verity>,
     /// Bytes that were read from the file.
     pub(crate) read_back: u64,
 }
 
 fn hash(queue: &Receiver<Job>) -> Vec<ChunkHashes> {
-    queue.iter().map(|job| ChunkHashes::of(&job.bytes, job.candidates)).collect()
+    queue.iter().map(|job| ChunkHashes::of(&job.bytes, job.candidates, job.verity)).collect()
 }
 
 /// The chunks of a write at `offset`: number, where in it, and which bytes.
@@ -136,6 +157,17 @@ impl Follower {
         let hashing = thread.spawn(move || hash(&queue))?;
         let (chunks, held, length, clock, jobs) = (Vec::new(), Vec::new(), 0, 0, 0);
         Ok(Self { expected, chunks, held, length, clock, jobs, to_hash, hashing })
+    }
+
+    /// Of a file of this length that is complete: all of it is read in the end.
+    ///
+    /// # Errors
+    /// Those of starting a thread.
+    pub(crate) fn too_late(expected: Expected, length: u64) -> io::Result<Self> {
+        let mut this = Self::start(expected)?;
+        this.set_length(length);
+        this.chunks.fill_with(|| Chunk::Lost);
+        Ok(this)
     }
 
     /// `bytes` were written at `offset`.
@@ -177,7 +209,7 @@ impl Follower {
 
     /// Lets go of what was written longest ago, but not of the first chunk.
     fn make_room(&mut self) {
-        while self.held.len() > self.expected.order.held() {
+        while self.held.len() > self.expected.room.0 {
             let age = |(place, number): (usize, &usize)| match &self.chunks[*number] {
                 Chunk::Held { touched, .. } => (*touched, *number, place),
                 _ => (0, *number, place),
@@ -190,9 +222,11 @@ impl Follower {
             let old = std::mem::replace(&mut self.chunks[number], Chunk::Lost);
             if let (Chunk::Held { bytes, .. }, Order::Forward, true) =
                 (old, self.expected.order, is_whole)
-                && self.give(bytes, self.candidates())
             {
-                self.chunks[number] = Chunk::Hashed(self.jobs - 1);
+                let candidates = self.candidates();
+                if let Some(job) = self.give(bytes, candidates) {
+                    self.chunks[number] = Chunk::Hashed { job, candidates };
+                }
             }
         }
     }
@@ -205,74 +239,110 @@ impl Follower {
         Candidates { from, to }
     }
 
-    /// Gives a chunk to the thread; false when that has ended.
-    fn give(&mut self, bytes: Vec<u8>, candidates: Candidates) -> bool {
-        let given = self.to_hash.send(Job { bytes, candidates }).is_ok();
-        self.jobs += usize::from(given);
-        given
+    /// Gives a chunk to the thread; its number, or `None` when the thread has ended.
+    fn give(&mut self, bytes: Vec<u8>, candidates: Candidates) -> Option<usize> {
+        let verity = self.expected.verity;
+        self.to_hash.send(Job { bytes, candidates, verity }).ok()?;
+        self.jobs += 1;
+        Some(self.jobs - 1)
     }
 
-    /// The hashes of the image, which is complete and lies in `file`.
+    /// The hashes of the image, which is complete and lies in `file`, and its dm-verity tree, if it is to have
+    /// one, written behind it. `progress` is told how many bytes are on their way.
     ///
     /// # Errors
-    /// Those of reading; [`io::ErrorKind::InvalidData`] when the file has another length than it should.
-    pub(crate) fn finish(mut self, file: &File) -> io::Result<Followed> {
+    /// Those of reading, and of writing the tree; [`io::ErrorKind::InvalidData`] when the file has another
+    /// length than it should, or none.
+    pub(crate) fn finish(
+        mut self,
+        file: &File,
+        mut progress: impl FnMut(u64),
+    ) -> io::Result<Followed> {
         let length = self.length;
+        let invalid = |text: String| io::Error::new(io::ErrorKind::InvalidData, text);
         if file.metadata()?.len() != length {
             let text = format!("it should have {length} bytes: another program writes to it");
-            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+            return Err(invalid(text));
         }
-        let piece_length = piece_length::choose(length, self.expected.nodes);
-        let only = Candidates::only(piece_length);
-        let of = |number: usize| {
-            let start = number as u64 * CHUNK as u64;
-            (start, usize::try_from(length - start).map_or(CHUNK, |left| left.min(CHUNK)))
+        let total = match self.expected.verity {
+            true => verity::length_with_tree(length).ok_or_else(|| {
+                invalid("it is empty, or too long for a dm-verity tree".to_owned())
+            })?,
+            false => length,
         };
-        let mut sources = Vec::new();
-        for (number, chunk) in std::mem::take(&mut self.chunks).into_iter().enumerate() {
-            let (_, size) = of(number);
-            let bytes = match chunk {
-                Chunk::Hashed(job) => {
-                    sources.push(Some(job));
-                    continue;
-                }
-                Chunk::Lost => {
-                    sources.push(None);
-                    continue;
-                }
-                Chunk::Empty => vec![0; size],
-                Chunk::Held { mut bytes, .. } => {
-                    bytes.truncate(size);
-                    bytes
-                }
-            };
-            let given = self.give(bytes, only);
-            sources.push(given.then(|| self.jobs - 1));
-        }
-        drop(self.to_hash);
-        let hashed = self.hashing.join().map_err(|_| io::Error::other("hashing panicked"))?;
-        let level = merkle::piece_level(length, piece_length);
-        let mut hashes = Hashes { length, piece_length, pieces: Vec::new(), layer: Vec::new() };
+        let mut sum = Sum::new(total, piece_length::choose(total, self.expected.nodes));
+        let only = Candidates::only(sum.hashes.piece_length);
+        let (whole, rest) = split(length);
+        let mut chunks = std::mem::take(&mut self.chunks);
+        let tail = chunks.drain(whole..).next();
         let mut read_back = 0;
-        for (number, source) in sources.into_iter().enumerate() {
-            let (start, size) = of(number);
-            let known = source.and_then(|job| hashed.get(job));
-            let known = known.and_then(|chunk| Some((chunk.pieces(piece_length)?, &chunk.blocks)));
-            let read;
-            let (pieces, blocks) = if let Some(known) = known {
-                known
-            } else {
+        let mut bytes_of = |number: usize, chunk: Chunk, size: usize| match chunk {
+            Chunk::Empty => Ok(vec![0; size]),
+            Chunk::Held { mut bytes, .. } => {
+                bytes.truncate(size);
+                Ok(bytes)
+            }
+            Chunk::Hashed { .. } | Chunk::Lost => {
                 let mut bytes = vec![0; size];
-                file.read_exact_at(&mut bytes, start)?;
+                file.read_exact_at(&mut bytes, number as u64 * CHUNK as u64)?;
                 read_back += size as u64;
-                read = ChunkHashes::of(&bytes, only);
-                (read.pieces(piece_length).unwrap_or_default(), &read.blocks)
-            };
-            hashes.pieces.extend(pieces);
-            let blocks = blocks.chunks(1 << level.min(BLOCKS.ilog2()));
-            hashes.layer.extend(blocks.map(|blocks| merkle::root(blocks, 0, level)));
+                io::Result::Ok(bytes)
+            }
+        };
+        let ended = || io::Error::other("hashing panicked");
+        let mut jobs = Vec::with_capacity(whole);
+        for (number, chunk) in chunks.into_iter().enumerate() {
+            jobs.push(match chunk {
+                Chunk::Hashed { job, candidates } if candidates.has(sum.hashes.piece_length) => job,
+                other => {
+                    let bytes = bytes_of(number, other, CHUNK)?;
+                    self.give(bytes, only).ok_or_else(ended)?
+                }
+            });
+            progress((number as u64 + 1) * CHUNK as u64);
         }
-        Ok(Followed { hashes, read_back })
+        let mut end = tail.map_or(Ok(Vec::new()), |tail| bytes_of(whole, tail, rest))?;
+        drop(self.to_hash);
+        let hashed = self.hashing.join().map_err(|_| ended())?;
+        for job in jobs {
+            sum.add(hashed.get(job).ok_or_else(ended)?);
+        }
+        let verity = if self.expected.verity {
+            sum.leaves.extend(verity::leaves(&end));
+            let tree = Tree::over(std::mem::take(&mut sum.leaves)).ok_or_else(ended)?;
+            file.write_all_at(&tree.bytes, length)?;
+            end.extend(tree.bytes);
+            Some(tree.verity)
+        } else {
+            None
+        };
+        end.chunks(CHUNK).for_each(|part| sum.add(&ChunkHashes::of(part, only, false)));
+        progress(total);
+        Ok(Followed { hashes: sum.hashes, verity, read_back })
+    }
+}
+
+/// What is known of the chunks so far, in their order.
+struct Sum {
+    hashes: Hashes,
+    /// Level of the nodes that stand for pieces.
+    level: u32,
+    leaves: Vec<u8>,
+}
+
+impl Sum {
+    fn new(length: u64, piece_length: u32) -> Self {
+        let level = merkle::piece_level(length, piece_length);
+        let hashes = Hashes { length, piece_length, pieces: Vec::new(), layer: Vec::new() };
+        Self { hashes, level, leaves: Vec::new() }
+    }
+
+    fn add(&mut self, chunk: &ChunkHashes) {
+        let pieces = chunk.pieces(self.hashes.piece_length);
+        self.hashes.pieces.extend(pieces.unwrap_or_default());
+        let blocks = chunk.blocks.chunks(1 << self.level.min(BLOCKS.ilog2()));
+        self.hashes.layer.extend(blocks.map(|blocks| merkle::root(blocks, 0, self.level)));
+        self.leaves.extend_from_slice(&chunk.leaves);
     }
 }
 

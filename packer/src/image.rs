@@ -1,7 +1,7 @@
 //! The image: a file system in a file, that loop devices take.
 
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,7 +9,7 @@ use std::process::Command;
 use crate::census;
 use crate::error::PackError;
 use crate::event::{Event, Observer, Stage};
-use crate::follow::{Expected, Followed, Follower, Order};
+use crate::follow::{Expected, Followed, Follower, Order, Room};
 use crate::format::{Filesystem, ImageFormat};
 use crate::meter::Meter;
 use crate::tool::Place;
@@ -29,10 +29,11 @@ const ANYWAY: u64 = 1 << 20;
 /// Tells a program by which path it can write the image.
 pub(crate) type Named<'a> = dyn Fn(&mut Command) -> Result<PathBuf, PackError> + 'a;
 
-/// An image that is complete, but for what is appended.
+/// An image that is complete, but for a dm-verity tree.
 #[derive(Debug)]
 pub(crate) struct Written {
     path: PathBuf,
+    expected: Expected,
     /// `None`: it was not followed.
     watched: Option<Watched>,
 }
@@ -57,7 +58,7 @@ impl Written {
             );
             observe(Event::Warning { text });
         }
-        Ok(Self { path: path.to_owned(), watched: watched.ok() })
+        Ok(Self { path: path.to_owned(), expected, watched: watched.ok() })
     }
 
     /// The path to name to the program that `command` starts.
@@ -79,23 +80,38 @@ impl Written {
         }
     }
 
-    /// Writes behind it.
+    /// Its hashes, and its dm-verity tree if it is to have one, which is then behind it.
     ///
     /// # Errors
-    /// Those of writing.
-    pub(crate) fn append(&self, bytes: &[u8]) -> io::Result<()> {
-        match &self.watched {
-            None => File::options().append(true).open(&self.path)?.write_all(bytes),
-            Some(watched) => watched.append(bytes),
-        }
-    }
-
-    /// Its hashes; `None` when it could not be followed.
-    ///
-    /// # Errors
-    /// Those of reading what changed after it was hashed.
-    pub(crate) fn finish(self) -> io::Result<Option<Followed>> {
-        self.watched.map(Watched::finish).transpose()
+    /// [`PackError::Read`] for what has to be read of it, [`PackError::DiskFull`].
+    pub(crate) fn finish(
+        self,
+        place: &Place<'_>,
+        observe: Observer<'_>,
+    ) -> Result<Followed, PackError> {
+        let Self { path, expected, watched } = self;
+        let finish = || {
+            let length = fs::metadata(&path)?.len();
+            let mut meter = Meter::new(observe, Stage::Hash, length);
+            // of what came in order nearly all was hashed before: a rate of that would be none
+            let is_left = watched.is_none() || expected.order == Order::Back;
+            let progress = |done| {
+                if is_left {
+                    meter.bytes(done);
+                }
+            };
+            match watched {
+                Some(watched) => watched.finish(progress),
+                None => {
+                    let file = File::options().read(true).write(true).open(&path)?;
+                    Follower::too_late(expected, length)?.finish(&file, progress)
+                }
+            }
+        };
+        finish().map_err(|source| match source.kind() {
+            io::ErrorKind::StorageFull => place.disk_full(),
+            _ => PackError::Read { path: path.clone(), source },
+        })
     }
 }
 
@@ -109,6 +125,8 @@ pub(crate) struct Job<'a> {
     pub(crate) sort_file: Option<&'a Path>,
     /// How many fetch it: the length of a piece depends on that.
     pub(crate) nodes: u32,
+    /// It gets a dm-verity tree behind it.
+    pub(crate) verity: bool,
     /// A directory for what is needed meanwhile.
     pub(crate) work: &'a Path,
 }
@@ -129,7 +147,8 @@ pub(crate) fn make(
         Filesystem::Erofs => Order::Back,
     };
     let most = census.bytes + census.entries * PER_ENTRY + ANYWAY;
-    let expected = Expected { order, most, nodes: job.nodes };
+    let (nodes, verity) = (job.nodes, job.verity);
+    let expected = Expected { order, room: Room::choose(order), most, nodes, verity };
     let written = Written::begin(image, expected, job.work, place, observe)?;
     let error = |e| place.write_error(image.to_owned(), e);
     let name = |command: &mut Command| written.name(command).map_err(error);
@@ -163,7 +182,9 @@ mod tests {
         let path = dir.path().join("image");
         for (before, after) in [(1, 4096), (4096, 4096), (5000, 8192)] {
             fs::write(&path, vec![7; before]).unwrap();
-            let written = Written { path: path.clone(), watched: None };
+            let (order, room) = (Order::Forward, Room::choose(Order::Forward));
+            let expected = Expected { order, room, most: 8192, nodes: 1, verity: false };
+            let written = Written { path: path.clone(), expected, watched: None };
             written.pad().unwrap();
             assert_eq!(fs::metadata(&path).unwrap().len(), after);
         }

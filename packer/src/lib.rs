@@ -7,6 +7,7 @@
 //! The heavy lifting is done by the programs that distributions maintain for it: `mksquashfs`
 //! or `mkfs.erofs`, and `dracut`. ARCHITECTURE.md says what was measured instead of them.
 
+mod category;
 pub mod compare;
 pub mod contents;
 pub mod error;
@@ -23,6 +24,7 @@ pub mod verify;
 
 mod archive;
 mod authorized_keys;
+mod boot;
 mod census;
 mod chunk;
 mod cpio;
@@ -33,6 +35,7 @@ mod elf;
 mod erofs;
 mod exclude;
 mod facts;
+mod file_stamp;
 mod follow;
 mod fuse_mount;
 mod hardware;
@@ -49,6 +52,7 @@ mod log_tail;
 mod meter;
 mod microcode;
 mod oci;
+mod options;
 mod order;
 mod overlay;
 mod pattern;
@@ -56,6 +60,7 @@ mod recipe;
 mod snapshot;
 mod source;
 mod squashfs;
+mod steps;
 mod tool;
 mod torrent;
 mod tree;

@@ -4,7 +4,7 @@
 const LINES: usize = 8;
 
 /// Words that mark a line as the reason.
-const TELLING: [&str; 10] = [
+const TELLING: [&str; 12] = [
     "error",
     "fatal",
     "failed",
@@ -15,6 +15,8 @@ const TELLING: [&str; 10] = [
     "not found",
     "missing",
     "no such",
+    "not signed",
+    "nothing provides",
 ];
 
 /// Noise: dracut modules that leave themselves out because the host lacks their programs.

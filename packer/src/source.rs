@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use crate::archive::{self, Compression, Opened};
 use crate::error::PackError;
 use crate::event::{Observer, Stage};
+use crate::file_stamp::FileStamp;
 use crate::oci::{self, Container, Format, Platform, Wanted};
 use crate::recipe;
 use crate::tool::Place;
@@ -86,19 +87,27 @@ impl Source {
     }
 }
 
-/// A path and the tag behind its last colon. A path that exists has no tag, whatever is in it.
+/// A path and the tag behind a colon: the first colon before which there is a path that exists, since the full
+/// name of an image (`site/node:v1`) has some of its own; otherwise the last. A path that exists has no tag,
+/// whatever is in it.
 fn split_tag(text: &OsStr) -> (PathBuf, Option<String>) {
     let bytes = text.as_bytes();
     let whole = (PathBuf::from(text), None);
-    let Some(colon) = bytes.iter().rposition(|byte| *byte == b':') else { return whole };
     if whole.0.exists() {
         return whole;
     }
-    match std::str::from_utf8(&bytes[colon + 1..]) {
-        Ok(tag) if !tag.is_empty() && !tag.contains('/') => {
-            (OsStr::from_bytes(&bytes[..colon]).into(), Some(tag.to_owned()))
-        }
-        _ => whole,
+    let colons = || bytes.iter().enumerate().filter(|(_, byte)| **byte == b':').map(|(at, _)| at);
+    let before = |colon: usize| PathBuf::from(OsStr::from_bytes(&bytes[..colon]));
+    let found = colons().find(|colon| *colon > 0 && before(*colon).exists());
+    let tag =
+        |colon: usize| std::str::from_utf8(&bytes[colon + 1..]).ok().filter(|t| !t.is_empty());
+    match (found, colons().next_back()) {
+        (Some(colon), _) => (before(colon), tag(colon).map(str::to_owned)),
+        (None, Some(colon)) => match tag(colon) {
+            Some(tag) if !tag.contains('/') => (before(colon), Some(tag.to_owned())),
+            _ => whole,
+        },
+        (None, None) => whole,
     }
 }
 
@@ -116,7 +125,14 @@ impl fmt::Display for Source {
 
 /// A source that was looked at: it is there, and of a known kind.
 #[derive(Debug)]
-pub(crate) enum Plan {
+pub(crate) struct Plan {
+    kind: Kind,
+    /// Of a file that must stay as it is.
+    file: Option<FileStamp>,
+}
+
+#[derive(Debug)]
+enum Kind {
     Directory(PathBuf),
     Tar { name: PathBuf, opened: (Opened, Compression) },
     Image { container: Container, wanted: Wanted },
@@ -136,9 +152,17 @@ pub(crate) struct Root {
 /// # Errors
 /// [`PackError::Source`], [`PackError::NotATar`].
 pub(crate) fn examine(source: &Source, platform: &Platform) -> Result<Plan, PackError> {
+    let file = match source {
+        Source::Path(path) | Source::ImageArchive { path, .. } => FileStamp::take(path),
+        Source::Stdin | Source::Oci { .. } | Source::Recipe(_) => None,
+    };
+    Ok(Plan { kind: examine_kind(source, platform)?, file })
+}
+
+fn examine_kind(source: &Source, platform: &Platform) -> Result<Kind, PackError> {
     let image = |container, format, tag: &Option<String>| {
         let wanted = Wanted { format, tag: tag.clone(), platform: platform.clone() };
-        Ok(Plan::Image { container, wanted })
+        Ok(Kind::Image { container, wanted })
     };
     let open = |path: &PathBuf| {
         File::open(path).map_err(|source| PackError::Source { path: path.clone(), source })
@@ -149,7 +173,7 @@ pub(crate) fn examine(source: &Source, platform: &Platform) -> Result<Plan, Pack
             let error = |source| PackError::Source { path: name.clone(), source };
             let file = io::stdin().as_fd().try_clone_to_owned().map_err(error)?;
             let opened = archive::open(File::from(file), &name)?;
-            Ok(Plan::Tar { name, opened })
+            Ok(Kind::Tar { name, opened })
         }
         Source::Oci { path, tag } => {
             open(path)?;
@@ -159,7 +183,7 @@ pub(crate) fn examine(source: &Source, platform: &Platform) -> Result<Plan, Pack
             archive::open(open(path)?, path)?;
             image(Container::Archive(path.clone()), *format, tag)
         }
-        Source::Recipe(path) => Ok(Plan::Recipe(Box::new(recipe::Plan::read(path)?))),
+        Source::Recipe(path) => Ok(Kind::Recipe(Box::new(recipe::Plan::read(path)?))),
         Source::Path(path) => {
             let error = |e| PackError::Source { path: path.clone(), source: e };
             if fs::metadata(path).map_err(error)?.is_dir() {
@@ -168,14 +192,14 @@ pub(crate) fn examine(source: &Source, platform: &Platform) -> Result<Plan, Pack
                 return if oci::is_layout(path) {
                     image(Container::Directory(path.clone()), Format::Oci, &None)
                 } else {
-                    Ok(Plan::Directory(path.clone()))
+                    Ok(Kind::Directory(path.clone()))
                 };
             }
             let opened = archive::open(open(path)?, path)?;
             if oci::is_image(open(path)?, opened.1) {
                 return image(Container::Archive(path.clone()), Format::Any, &None);
             }
-            Ok(Plan::Tar { name: path.clone(), opened })
+            Ok(Kind::Tar { name: path.clone(), opened })
         }
     }
 }
@@ -183,10 +207,10 @@ pub(crate) fn examine(source: &Source, platform: &Platform) -> Result<Plan, Pack
 impl Plan {
     /// The step of making a directory of it, if there is one.
     pub(crate) fn stage(&self) -> Option<Stage> {
-        match self {
-            Self::Directory(_) => None,
-            Self::Tar { .. } | Self::Image { .. } => Some(Stage::Unpack),
-            Self::Recipe(_) => Some(Stage::Build),
+        match self.kind {
+            Kind::Directory(_) => None,
+            Kind::Tar { .. } | Kind::Image { .. } => Some(Stage::Unpack),
+            Kind::Recipe(_) => Some(Stage::Build),
         }
     }
 
@@ -194,7 +218,25 @@ impl Plan {
     ///
     /// The image is then made of the directory in any case, so that a tar and the tree that it was
     /// made of give the same image, and dracut finds the kernel modules as files.
+    ///
+    /// # Errors
+    /// [`PackError::ChangedFile`], [`PackError::NotARoot`], those of the kind of source.
     pub(crate) fn prepare(
+        self,
+        work: &Path,
+        place: &Place<'_>,
+        observe: Observer<'_>,
+    ) -> Result<Root, PackError> {
+        let Self { kind, file } = self;
+        let prepared = kind.prepare(work, place, observe);
+        // a change explains whatever else went wrong
+        file.map_or(Ok(()), |file| file.compare())?;
+        prepared
+    }
+}
+
+impl Kind {
+    fn prepare(
         self,
         work: &Path,
         place: &Place<'_>,
@@ -270,7 +312,14 @@ mod tests {
             ("oci:/no/dir".to_owned(), Source::Oci { path: "/no/dir".into(), tag: None }),
             ("oci:/no/dir:v1".to_owned(), Source::Oci { path: "/no/dir".into(), tag: own("v1") }),
             (format!("oci:{}", odd.display()), Source::Oci { path: odd.clone(), tag: None }),
-            (format!("oci:{}:v1", odd.display()), Source::Oci { path: odd, tag: own("v1") }),
+            (
+                format!("oci:{}:v1", odd.display()),
+                Source::Oci { path: odd.clone(), tag: own("v1") },
+            ),
+            (
+                format!("docker-archive:{}:site/node:v1", odd.display()),
+                docker(odd.to_str().unwrap(), own("site/node:v1")),
+            ),
             ("docker-archive:f.tar:v1".to_owned(), docker("f.tar", own("v1"))),
             ("docker-archive:a:b/f.tar".to_owned(), docker("a:b/f.tar", None)),
         ] {

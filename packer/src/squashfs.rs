@@ -1,5 +1,6 @@
 //! The image as squashfs, made by mksquashfs.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::error::PackError;
@@ -8,6 +9,9 @@ use crate::format::{Compression, ImageFormat};
 use crate::image::Named;
 use crate::meter::Meter;
 use crate::tool::{MKSQUASHFS, Place};
+
+/// Before the name of an attribute that is left out.
+const UNKNOWN: &str = "Unrecognised xattr prefix ";
 
 /// What to make.
 pub(crate) struct Job<'a> {
@@ -66,12 +70,34 @@ pub(crate) fn make(
         let remedy = "Everything in the source must be readable, and stay as it is while packing";
         return Err(MKSQUASHFS.failed(&output, place, remedy));
     }
-    if output.text.contains("Unrecognised xattr prefix system.posix_acl") {
-        let text = "the source has POSIX ACLs; squashfs cannot hold them, they were left out \
-                    (set them at boot with tmpfiles.d)";
-        observe(Event::Warning { text: text.to_owned() });
+    for text in warnings(&output.text) {
+        observe(Event::Warning { text });
     }
     Ok(())
+}
+
+/// What mksquashfs left out, for people: it says so of each file.
+fn warnings(output: &str) -> Vec<String> {
+    let lines = output.split(['\n', '\r']);
+    let names: BTreeSet<&str> =
+        lines.filter_map(|line| Some(line.split_once(UNKNOWN)?.1.trim())).collect();
+    let (acls, others): (Vec<_>, Vec<_>) =
+        names.into_iter().partition(|name| name.starts_with("system.posix_acl"));
+    let mut warnings = Vec::new();
+    if !acls.is_empty() {
+        warnings.push(
+            "the source has POSIX ACLs; squashfs cannot hold them, they were left out (use \
+             --format erofs, or set them at boot with tmpfiles.d)"
+                .to_owned(),
+        );
+    }
+    if !others.is_empty() {
+        warnings.push(format!(
+            "the source has extended attributes that squashfs cannot hold, they were left out: {}",
+            others.join(", ")
+        ));
+    }
+    warnings
 }
 
 /// Options of the compressor for a level that [`ImageFormat`] has checked.
@@ -111,6 +137,19 @@ mod tests {
         for other in [&b"Creating 4.0 filesystem"[..], b"%", b"x%", b"999%", b"\xff 5%"] {
             assert_eq!(last_percent(other), None);
         }
+    }
+
+    #[test]
+    fn what_is_left_out_is_told_once() {
+        let output = "[=] 5%\rUnrecognised xattr prefix system.posix_acl_access\n\
+                      Unrecognised xattr prefix system.nfs4_acl\n\
+                      Unrecognised xattr prefix system.posix_acl_default\n\
+                      Unrecognised xattr prefix system.nfs4_acl\n";
+        let warnings = warnings(output);
+        assert_eq!(warnings.len(), 2, "{warnings:?}");
+        assert!(warnings[0].contains("--format erofs"), "{warnings:?}");
+        assert!(warnings[1].ends_with("left out: system.nfs4_acl"), "{warnings:?}");
+        assert!(super::warnings("Creating 4.0 filesystem\n").is_empty());
     }
 
     #[test]

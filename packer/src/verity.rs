@@ -17,17 +17,8 @@ const BLOCK: usize = VERITY_BLOCK as usize;
 /// Blocks that are hashed together; more would leave the processor's cache.
 const BATCH: usize = 16;
 
-/// Bytes read at once.
+/// Bytes read at once: a number of blocks.
 const CHUNK: usize = 1 << 20;
-
-/// Hashes an image whose bytes come in order, in parts of any length.
-#[derive(Debug, Default)]
-pub(crate) struct Builder {
-    /// Less than a batch, that waits.
-    rest: Vec<u8>,
-    /// Of the blocks so far, 32 bytes each: 8 MiB for a GiB.
-    digests: Vec<u8>,
-}
 
 /// What belongs behind the image.
 #[derive(Debug)]
@@ -38,24 +29,32 @@ pub(crate) struct Tree {
     pub(crate) bytes: Vec<u8>,
 }
 
-impl Builder {
-    /// The next bytes.
-    pub(crate) fn update(&mut self, bytes: &[u8]) {
-        self.rest.extend_from_slice(bytes);
-        let whole = self.rest.len() - self.rest.len() % (BATCH * BLOCK);
-        hash_blocks(&self.rest[..whole], &mut self.digests);
-        self.rest.drain(..whole);
+/// The digests of the blocks of a part of an image, which begins with a block: 32 bytes each, 8 MiB for a GiB.
+/// A last block that is short counts as filled with zeros.
+pub(crate) fn leaves(bytes: &[u8]) -> Vec<u8> {
+    let mut digests = Vec::with_capacity(bytes.len().div_ceil(BLOCK) * Sha256Digest::LEN);
+    let (whole, rest) = bytes.split_at(bytes.len() - bytes.len() % BLOCK);
+    hash_blocks(whole, &mut digests);
+    if !rest.is_empty() {
+        let mut last = rest.to_vec();
+        last.resize(BLOCK, 0);
+        hash_blocks(&last, &mut digests);
     }
+    digests
+}
 
-    /// The tree; `None` when there was no byte, or too many for a tree. A last block that is short
-    /// counts as filled with zeros.
-    pub(crate) fn finish(mut self) -> Option<Tree> {
-        self.rest.resize(self.rest.len().next_multiple_of(BLOCK), 0);
-        hash_blocks(&self.rest, &mut self.digests);
-        let count = (self.digests.len() / Sha256Digest::LEN) as u64;
-        let data_blocks = NonZeroU64::new(count)?;
+/// Bytes of an image of `length` bytes with its tree; `None` when it is empty, or too long for a tree.
+pub(crate) fn length_with_tree(length: u64) -> Option<u64> {
+    // the length does not depend on what the hashes are
+    let data_blocks = NonZeroU64::new(length.div_ceil(BLOCK as u64))?;
+    Verity::new(Sha256Digest::ZERO, VERITY_SALT, data_blocks).map(|verity| verity.length())
+}
+
+impl Tree {
+    /// The tree over all [`leaves`] of an image; `None` when there are none, or too many.
+    pub(crate) fn over(mut digests: Vec<u8>) -> Option<Self> {
+        let data_blocks = NonZeroU64::new((digests.len() / Sha256Digest::LEN) as u64)?;
         let mut levels = Vec::new();
-        let mut digests = self.digests;
         while digests.len() > Sha256Digest::LEN {
             digests.resize(digests.len().next_multiple_of(BLOCK), 0);
             let mut above = Vec::with_capacity(digests.len() / BLOCK * Sha256Digest::LEN);
@@ -65,7 +64,7 @@ impl Builder {
         let verity = Verity::new(Sha256Digest::from_slice(&digests)?, VERITY_SALT, data_blocks)?;
         let mut bytes = superblock(&verity);
         levels.iter().rev().for_each(|level| bytes.extend_from_slice(level));
-        Some(Tree { verity, bytes })
+        Some(Self { verity, bytes })
     }
 }
 
@@ -107,27 +106,12 @@ fn superblock(verity: &Verity) -> Vec<u8> {
     bytes
 }
 
-/// Reads the image at `path`, a multiple of 4 KiB, and gives its tree to `write`, to be put behind it;
-/// `progress` is told the bytes read so far.
-///
-/// # Errors
-/// Those of reading and writing; [`io::ErrorKind::InvalidData`] for an empty file.
-pub(crate) fn append(
-    path: &Path,
-    write: impl FnOnce(&[u8]) -> io::Result<()>,
-    mut progress: impl FnMut(u64),
-) -> io::Result<Verity> {
-    let tree = of_file(path, u64::MAX, &mut progress)?;
-    write(&tree.bytes)?;
-    Ok(tree.verity)
-}
-
 /// Whether a file is an image with this tree behind it.
 ///
 /// # Errors
 /// Those of reading.
 pub(crate) fn fits(path: &Path, verity: &Verity) -> io::Result<bool> {
-    let tree = of_file(path, verity.hash_offset(), &mut |_| {})?;
+    let tree = of_file(path, verity.hash_offset())?;
     let mut behind = Vec::with_capacity(tree.bytes.len());
     let mut file = File::open(path)?;
     io::Seek::seek(&mut file, io::SeekFrom::Start(verity.hash_offset()))?;
@@ -136,20 +120,16 @@ pub(crate) fn fits(path: &Path, verity: &Verity) -> io::Result<bool> {
 }
 
 /// The tree of the first bytes of a file.
-fn of_file(path: &Path, length: u64, progress: &mut dyn FnMut(u64)) -> io::Result<Tree> {
+fn of_file(path: &Path, length: u64) -> io::Result<Tree> {
     let mut file = File::open(path)?.take(length);
-    let mut builder = Builder::default();
-    let mut buffer = vec![0; CHUNK];
-    let mut done = 0;
+    let (mut digests, mut chunk) = (Vec::new(), Vec::with_capacity(CHUNK));
     loop {
-        let count = file.read(&mut buffer)?;
-        if count == 0 {
+        chunk.clear();
+        if (&mut file).take(CHUNK as u64).read_to_end(&mut chunk)? == 0 {
             let error = || io::Error::new(io::ErrorKind::InvalidData, "it is empty");
-            return builder.finish().ok_or_else(error);
+            return Tree::over(digests).ok_or_else(error);
         }
-        builder.update(&buffer[..count]);
-        done += count as u64;
-        progress(done);
+        digests.extend(leaves(&chunk));
     }
 }
 

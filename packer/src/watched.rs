@@ -93,30 +93,17 @@ impl Watched {
         self.shared.change(|file| file.set_len(length), |follower, ()| follower.set_length(length))
     }
 
-    /// Writes behind the end.
+    /// The hashes of what was written, see [`Follower::finish`]. All programs that had the file have ended.
     ///
     /// # Errors
-    /// Those of writing.
-    pub(crate) fn append(&self, bytes: &[u8]) -> io::Result<()> {
-        let write = |file: &File| {
-            let end = file.metadata()?.len();
-            file.write_all_at(bytes, end)?;
-            Ok(end)
-        };
-        self.shared.change(write, |follower, end| follower.write(*end, bytes)).map(|_| ())
-    }
-
-    /// The hashes of what was written. All programs that had the file have ended.
-    ///
-    /// # Errors
-    /// Those of reading what is read again.
-    pub(crate) fn finish(self) -> io::Result<Followed> {
+    /// Those of [`Follower::finish`].
+    pub(crate) fn finish(self, progress: impl FnMut(u64)) -> io::Result<Followed> {
         drop(self.front);
         // the last descriptor is closed, so the kernel ends the session
         self.session.join()?;
         let mut follower = self.shared.follower.lock().unwrap_or_else(PoisonError::into_inner);
         let follower = follower.take().ok_or(io::ErrorKind::NotFound)?;
-        follower.finish(&self.shared.file)
+        follower.finish(&self.shared.file, progress)
     }
 }
 

@@ -41,6 +41,17 @@ const CALLED_BY_TESTS: &[Program] = &[
     Program::System(Tool::new("mkfs.erofs", "EROFS images", "erofs-utils", "erofs-utils")),
     Program::System(Tool::new("fusermount3", "hashing by who may not mount", "fuse3", "fuse3")),
     Program::System(Tool::new("rpmbuild", "packages of a packed root", "rpm", "rpm-build")),
+    Program::System(Tool::new("rpmsign", "packages that dnf takes", "rpm", "rpm-sign")),
+    Program::System(Tool::new("dnf", "roots that are made by a recipe", "dnf", "dnf")),
+    Program::System(Tool::new(
+        "createrepo_c",
+        "a repository for dnf",
+        "createrepo-c",
+        "createrepo_c",
+    )),
+    Program::System(Tool::new("gpg", "keys of packages", "gpg", "gnupg2")),
+    Program::System(Tool::new("busybox", "a root that dnf makes", "busybox-static", "busybox")),
+    Program::System(Tool::new("podman", "container images as it saves them", "podman", "podman")),
     Program::System(OPENTRACKER),
     Program::System(Tool::new(
         "minisign",

@@ -289,8 +289,13 @@ fn is_whole_pax(mut data: &[u8]) -> bool {
     true
 }
 
+/// Whether there is an ACL as text that is not there as an attribute, too (`tar --acls --xattrs` writes both).
 fn has_acl(pax: &[u8]) -> bool {
-    PaxExtensions::new(pax).flatten().any(|record| record.key_bytes().starts_with(b"SCHILY.acl."))
+    let has = |key: &[u8]| PaxExtensions::new(pax).flatten().any(|r| r.key_bytes() == key);
+    ["access", "default"].iter().any(|kind| {
+        has(format!("SCHILY.acl.{kind}").as_bytes())
+            && !has(format!("SCHILY.xattr.system.posix_acl_{kind}").as_bytes())
+    })
 }
 
 /// A header for all members may hold a comment (git writes its commit so); anything else would

@@ -16,12 +16,24 @@ struct Bed {
     state: u64,
 }
 
+fn expected(order: Order, most: u64, verity: bool) -> Expected {
+    let room = match order {
+        Order::Forward => Room(8),
+        Order::Back => Room(128),
+    };
+    Expected { order, room, most, nodes: 400, verity }
+}
+
 impl Bed {
     fn new(order: Order, most: u64) -> Self {
+        Self::of(expected(order, most, false))
+    }
+
+    fn of(expected: Expected) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("image");
         let file = File::options().read(true).write(true).create_new(true).open(&path).unwrap();
-        let follower = Follower::start(Expected { order, most, nodes: 400 }).unwrap();
+        let follower = Follower::start(expected).unwrap();
         Self { _dir: dir, path, file, follower, state: 1 }
     }
 
@@ -56,15 +68,69 @@ impl Bed {
         self.follower.set_length(length);
     }
 
-    /// The bytes that were read back; the hashes must be those of the file.
+    /// The bytes that were read back; hashes and tree must be those of the file.
     fn finish(self) -> u64 {
-        let length = self.follower.length;
-        let piece_length = piece_length::choose(length, 400);
-        let (expected, _) = hashes::read(&self.path, piece_length, false, |_| {}).unwrap();
-        let followed = self.follower.finish(&self.file).unwrap();
-        assert!(followed.hashes == expected, "other hashes for {length} bytes");
+        let (length, verity) = (self.follower.length, self.follower.expected.verity);
+        let mut last = 0;
+        let followed = self.follower.finish(&self.file, |done| last = done).unwrap();
+        compare(&self.path, length, verity, &followed);
+        assert_eq!(last, followed.hashes.length);
         followed.read_back
     }
+}
+
+/// What was followed must be what reading the file gives: an image of `length` bytes, and its tree.
+fn compare(path: &std::path::Path, length: u64, with_tree: bool, followed: &Followed) {
+    let total = std::fs::metadata(path).unwrap().len();
+    let piece_length = piece_length::choose(total, 400);
+    let (expected, _) = hashes::read(path, piece_length, false, |_| {}).unwrap();
+    assert!(followed.hashes == expected, "other hashes for {length} bytes");
+    match followed.verity {
+        None => assert!(!with_tree && total == length),
+        Some(verity) => {
+            assert!(with_tree && verity.length() == total && verity.hash_offset() == length);
+            assert!(verity::fits(path, &verity).unwrap(), "another tree for {length} bytes");
+        }
+    }
+}
+
+#[test]
+fn a_tree_is_made_of_what_was_hashed_while_it_was_written() {
+    // a tree that ends within the last chunk, one that needs further chunks, and whole chunks
+    for blocks in [1, 2, 300, 511, 512, 513, 1024, 5000, 11_264] {
+        for order in [Order::Forward, Order::Back] {
+            let mut bed = Bed::of(expected(order, 100 << 20, true));
+            bed.append(blocks * 4096);
+            bed.write(0, 96);
+            assert_eq!(bed.finish(), 0, "{blocks} blocks");
+        }
+    }
+}
+
+#[test]
+fn a_file_that_was_not_followed_is_read_once() {
+    for (length, verity) in [(5000, false), (2 * MIB, true), (9 * MIB + 4096, true)] {
+        let mut bed = Bed::new(Order::Forward, 100 << 20);
+        bed.append(length);
+        let expected = expected(Order::Forward, 100 << 20, verity);
+        let follower = Follower::too_late(expected, length as u64).unwrap();
+        let followed = follower.finish(&bed.file, |_| {}).unwrap();
+        compare(&bed.path, length as u64, verity, &followed);
+        assert_eq!(followed.read_back, length as u64);
+    }
+}
+
+#[test]
+fn an_empty_file_has_no_tree() {
+    let bed = Bed::of(expected(Order::Forward, 100, true));
+    let error = bed.follower.finish(&bed.file, |_| {}).unwrap_err();
+    assert!(error.to_string().contains("empty"), "{error}");
+}
+
+#[test]
+fn what_may_be_held_follows_from_the_memory_that_is_free() {
+    assert_eq!(Room::choose(Order::Forward).0, 8);
+    assert!(Room::choose(Order::Back).0 >= 128);
 }
 
 #[test]
@@ -131,7 +197,7 @@ fn a_file_that_another_program_changed_is_told() {
     let mut bed = Bed::new(Order::Forward, 1 << 20);
     bed.append(100_000);
     bed.file.set_len(100_001).unwrap();
-    let error = bed.follower.finish(&bed.file).unwrap_err();
+    let error = bed.follower.finish(&bed.file, |_| {}).unwrap_err();
     assert!(error.to_string().contains("100000 bytes: another program"), "{error}");
 }
 
@@ -162,9 +228,11 @@ proptest! {
     fn whatever_is_written_the_hashes_are_those_of_the_file(
         acts in proptest::collection::vec(act(), 1..25),
         back: bool,
+        verity: bool,
         most in 1..100_000_000u64,
     ) {
-        let mut bed = Bed::new(if back { Order::Back } else { Order::Forward }, most);
+        let order = if back { Order::Back } else { Order::Forward };
+        let mut bed = Bed::of(expected(order, most, verity));
         for act in acts {
             match act {
                 Act::Append(length) => bed.append(length),
@@ -174,6 +242,10 @@ proptest! {
         }
         if bed.follower.length == 0 {
             bed.append(1);
+        }
+        if verity {
+            // as images are
+            bed.cut(bed.follower.length.next_multiple_of(4096));
         }
         bed.finish();
     }

@@ -36,10 +36,12 @@ fn uuid(verity: &Verity) -> String {
 /// Sizes at which the number of levels, or how full they are, changes.
 const SIZES: [u32; 8] = [1, 2, 127, 128, 129, 1000, 128 * 128, 128 * 128 + 1];
 
-/// Writes behind the end of a file.
-fn behind(path: &Path) -> impl FnOnce(&[u8]) -> io::Result<()> {
-    let file = File::options().append(true).open(path);
-    move |bytes| io::Write::write_all(&mut file?, bytes)
+/// Writes the tree of a file behind it.
+fn append(path: &Path) -> Verity {
+    let tree = of_file(path, u64::MAX).unwrap();
+    let mut file = File::options().append(true).open(path).unwrap();
+    io::Write::write_all(&mut file, &tree.bytes).unwrap();
+    tree.verity
 }
 
 #[test]
@@ -49,9 +51,8 @@ fn veritysetup_writes_the_same_bytes() {
         let ours = image(dir.path(), blocks);
         let theirs = dir.path().join("theirs");
         std::fs::copy(&ours, &theirs).unwrap();
-        let mut seen = 0;
-        let verity = append(&ours, behind(&ours), |bytes| seen = bytes).unwrap();
-        assert_eq!(seen, u64::from(blocks) * 4096);
+        let verity = append(&ours);
+        assert_eq!(length_with_tree(u64::from(blocks) * 4096), Some(verity.length()));
         assert_eq!(verity.data_blocks(), u64::from(blocks));
         assert_eq!(std::fs::metadata(&ours).unwrap().len(), verity.length(), "{blocks} blocks");
         let (offset, count) = (verity.hash_offset().to_string(), blocks.to_string());
@@ -81,7 +82,7 @@ fn veritysetup_writes_the_same_bytes() {
 fn veritysetup_reads_what_was_written() {
     let dir = tempfile::tempdir().unwrap();
     let image = image(dir.path(), 300);
-    let verity = append(&image, behind(&image), |_| {}).unwrap();
+    let verity = append(&image);
     let (path, offset) =
         (image.to_str().unwrap(), format!("--hash-offset={}", verity.hash_offset()));
     let (done, dump) = veritysetup(&["dump", path, &offset]);
@@ -114,20 +115,17 @@ fn veritysetup_reads_what_was_written() {
 }
 
 #[test]
-fn it_does_not_matter_in_what_parts_the_bytes_come() {
+fn parts_of_whole_blocks_give_the_tree_of_the_whole() {
     let bytes: Vec<u8> = (0..=250_u8).cycle().take(70 * BLOCK + 100).collect();
-    let tree = |parts: usize| {
-        let mut builder = Builder::default();
-        bytes.chunks(parts).for_each(|part| builder.update(part));
-        builder.finish().unwrap()
-    };
+    let tree = |part: usize| Tree::over(bytes.chunks(part).flat_map(leaves).collect()).unwrap();
     let whole = tree(bytes.len());
     // what is short is as if it were filled up
     assert_eq!(whole.verity.data_blocks(), 71);
-    for parts in [1000, BLOCK, BATCH * BLOCK + 1] {
-        let other = tree(parts);
+    for part in [BLOCK, 3 * BLOCK, (BATCH + 1) * BLOCK] {
+        let other = tree(part);
         assert_eq!((other.verity, &other.bytes), (whole.verity, &whole.bytes));
     }
     assert_eq!(whole.verity.length(), (71 * BLOCK + whole.bytes.len()) as u64);
-    assert!(Builder::default().finish().is_none());
+    assert!(Tree::over(Vec::new()).is_none());
+    assert_eq!((length_with_tree(0), length_with_tree(u64::MAX)), (None, None));
 }

@@ -174,23 +174,29 @@ fn a_full_disk_at_each_stage() {
 fn a_disk_that_is_full_when_the_image_is_on_it() {
     let dir = scratch();
     let root = small_root(dir.path());
-    let further = ["--image-only", "--no-build-facts"];
-    let image = pack_image(&root, &dir.path().join("large"), &further[1..])["image_bytes"].clone();
-    // store.json takes a page of a tmpfs, then the torrent, then the manifest
-    let mut failed = Vec::new();
-    for pages in 1..=3 {
-        let size = image.as_u64().unwrap() + pages * 4096;
-        let disk = SmallDisk::new(dir.path().join(format!("disk-{pages}")), &size.to_string());
-        let store = disk.0.join("store");
-        let output = pack(&root, &store, &further);
-        if output.status.success() {
-            continue;
+    // store.json takes a page of a tmpfs, then the end of the dm-verity tree, the torrent, the manifest
+    for (further, first, expected) in [
+        (&["--image-only", "--no-build-facts"][..], 1, &[1, 2][..]),
+        (&["--image-only", "--no-build-facts", "--verity"], 0, &[0, 1, 2]),
+    ] {
+        let store = dir.path().join(format!("large-{first}"));
+        let image = pack_image(&root, &store, &further[1..])["image_bytes"].clone();
+        let mut failed = Vec::new();
+        for pages in first..=3 {
+            let size = image.as_u64().unwrap() + pages * 4096;
+            let disk =
+                SmallDisk::new(dir.path().join(format!("disk-{first}-{pages}")), &size.to_string());
+            let store = disk.0.join("store");
+            let output = pack(&root, &store, further);
+            if output.status.success() {
+                continue;
+            }
+            refused(&output, 5, &["some space", "prune"]);
+            assert_store_is_clean(&store);
+            failed.push(pages);
         }
-        refused(&output, 5, &["some space", "prune"]);
-        assert_store_is_clean(&store);
-        failed.push(pages);
+        assert_eq!(failed, expected);
     }
-    assert_eq!(failed, [1, 2]);
 }
 
 #[test]

@@ -202,6 +202,38 @@ fn an_old_docker_archive_with_links() {
     assert_eq!(packed["build"]["source-image"], id(config.as_bytes()));
 }
 
+/// As Docker writes it since version 25: an image layout with a `manifest.json` beside.
+#[test]
+fn a_docker_archive_that_is_a_layout_as_well() {
+    let bed = Bed::new();
+    let layers = [Tarball::root().bytes(), Tarball::empty().file("srv/x", "x").bytes()];
+    let mut descriptor = bed.image(&layers, here());
+    descriptor["annotations"] = json!({
+        "io.containerd.image.name": "docker.io/site/node:v1",
+        "org.opencontainers.image.ref.name": "v1",
+    });
+    bed.index(&[descriptor.clone()]);
+    let blob = |digest: &Value| format!("blobs/{}", digest.as_str().unwrap().replace(':', "/"));
+    let manifest = fs::read(bed.layout().join(blob(&descriptor["digest"]))).unwrap();
+    let manifest: Value = serde_json::from_slice(&manifest).unwrap();
+    let names = manifest["layers"].as_array().unwrap().iter().map(|layer| blob(&layer["digest"]));
+    let docker = json!([{
+        "Config": blob(&manifest["config"]["digest"]),
+        "RepoTags": ["site/node:v1"],
+        "Layers": names.collect::<Vec<_>>(),
+    }]);
+    fs::write(bed.layout().join("manifest.json"), docker.to_string()).unwrap();
+    let saved = bed.path("saved.tar");
+    let members = ["blobs", "index.json", "manifest.json", "oci-layout"];
+    run("tar", &[&["-cf", text(&saved), "-C", text(&bed.layout())], &members[..]].concat());
+    let packed = |source: &str| bed.packed(source, &[]).0["info_hash"].clone();
+    let expected = packed(text(&bed.layout()));
+    for source in ["", "oci-archive:", "docker-archive:"] {
+        assert_eq!(packed(&format!("{source}{}", saved.display())), expected, "{source}");
+    }
+    assert_eq!(packed(&format!("docker-archive:{}:site/node:v1", saved.display())), expected);
+}
+
 #[test]
 fn an_image_without_an_init_is_told() {
     let bed = Bed::new();

@@ -1,8 +1,7 @@
 //! `bee-packer` as its users see it: run as a program, on real files. Needs root, the programs
-//! that it runs (mksquashfs, dracut, mmdebstrap, fusermount3, gzip, zstd, xz), and attr, cpio, cryptsetup-bin, git,
-//! libcap2-bin, minisign, openssh-client, openssl, skopeo, strace, tar, umoci and util-linux for the tests, one of which
-//! fetches packages from
-//! the host's Debian mirror.
+//! that it runs (mksquashfs, dracut, mmdebstrap, dnf, fusermount3, gzip, zstd, xz), and acl, attr, busybox-static, cpio,
+//! createrepo-c, cryptsetup-bin, git, gpg, libcap2-bin, minisign, openssh-client, openssl, podman, rpm, skopeo, strace, tar,
+//! umoci and util-linux for the tests, one of which fetches packages from the host's Debian mirror.
 
 #![cfg(test)]
 
@@ -11,16 +10,19 @@ mod bad_oci;
 mod bad_tar;
 mod changing;
 mod contents;
+mod dnf;
 mod drivers;
 mod hybrid;
 mod initrd;
 mod killed;
+mod killed_steps;
 mod layout;
 mod manage;
 mod nodes;
 mod oci;
 mod onepass;
 mod order;
+mod podman;
 mod preserve;
 mod recipe;
 mod reproducible;

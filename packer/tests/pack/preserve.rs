@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::support::{
-    Mounted, complete, events, files, pack_image, run, scratch, small_root, text,
+    Mounted, complete, events, files, pack_image, packer, run, scratch, small_root, text,
 };
 
 /// A root with one of everything that gets lost easily.
@@ -257,4 +257,46 @@ fn a_tar_gives_the_same_image_as_its_directory() {
     }
     let mounted = Mounted::new(&image(&plain), dir.path().join("at"));
     compare(&root, &mounted.0);
+}
+
+/// What an image cannot hold is said, and what it can is there, wherever it came from.
+#[test]
+fn access_control_lists_arrive_or_are_said_to_be_left_out() {
+    let dir = scratch();
+    let root = small_root(dir.path());
+    run("setfacl", &["-m", "u:12345:rw", text(&root.join("etc/hostname"))]);
+    let archive = |name: &str, options: &[&str]| {
+        let path = dir.path().join(name);
+        let fixed = ["--format=pax", "-cf", text(&path), "-C", text(&root), "."];
+        run("tar", &[options, &fixed[..]].concat());
+        path
+    };
+    let xattrs = ["--xattrs", "--xattrs-include=*"];
+    for (number, (source, has_attributes)) in [
+        (root.clone(), true),
+        (archive("xattrs.tar", &xattrs), true),
+        (archive("both.tar", &[&xattrs[..], &["--acls"]].concat()), true),
+        (archive("text.tar", &["--acls"]), false),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        for format in ["squashfs", "erofs"] {
+            let store = dir.path().join(format!("{format}-{number}"));
+            let args = ["pack", "--json", "--image-only", "--name", "test", "--format", format];
+            let places = ["--no-build-facts", "--source", text(&source), "--store", text(&store)];
+            let output = packer(&[&args[..], &places].concat());
+            let packed = complete(&output);
+            let told = events(&output).iter().any(|event| {
+                event["event"] == "warning"
+                    && event["text"].as_str().unwrap().contains("POSIX ACLs")
+            });
+            let mounted =
+                Mounted::new(&image(&packed), dir.path().join(format!("at-{format}-{number}")));
+            let attributes = attributes(&mounted.0.join("etc/hostname"));
+            let kept = attributes.iter().any(|a| a.starts_with("system.posix_acl_access="));
+            assert_eq!(kept, has_attributes && format == "erofs", "{source:?}: {attributes:?}");
+            assert_eq!(told, !kept, "{source:?}, {format}");
+        }
+    }
 }

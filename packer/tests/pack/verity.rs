@@ -26,6 +26,7 @@ fn the_tree_lies_behind_an_image_that_is_mounted_as_before() {
         let packed = pack_image(&root, &store, &["--format", format, "--verity"]);
         let (image, manifest) = revision(&packed);
         let verity = manifest.verity.unwrap();
+        assert_eq!(packed["image_bytes_read_back"], 0, "{packed}");
         assert_eq!(packed["verity"]["root_hash"], verity.root_hash.to_string());
         let (plain, bytes) = (fs::read(plain).unwrap(), fs::read(&image).unwrap());
         assert_eq!(verity.hash_offset(), plain.len() as u64);
