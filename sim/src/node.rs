@@ -72,6 +72,8 @@ pub struct Node {
     pub(crate) life: u32,
     /// Added to the simulation's clock, nanoseconds.
     pub(crate) skew: u64,
+    /// When its core's timers are due.
+    pub(crate) tick_at: u64,
     pub(crate) started_at: u64,
     pub(crate) first_piece_at: Option<u64>,
     pub(crate) finished_at: Option<u64>,

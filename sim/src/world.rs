@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use proto::bitfield::Bitfield;
 use proto::geometry::Geometry;
-use swarm::core::{CoreConfig, Identity, Torrent};
+use swarm::core::{CoreConfig, Identity, PeerKey, Torrent};
 
 use crate::book::Book;
 use crate::conduct::Conduct;
@@ -148,6 +148,7 @@ impl World {
             awaited: false,
             life: 0,
             skew: 0,
+            tick_at: 0,
             started_at: 0,
             first_piece_at: None,
             finished_at: None,
@@ -339,19 +340,25 @@ impl World {
     fn tick(&mut self, id: NodeId) {
         let now = self.moment(id);
         let (node, flows) = (&mut self.nodes[id.at()], &self.flows);
-        let left = |key| {
-            let flow = node.links.iter().map(|flow| &flows[flow.at()]).find(|flow| flow.key == key);
-            flow.map_or(0, |flow| flow.written - flow.delivered)
+        let left = |key: PeerKey| {
+            let flow = node.by_key.get(key.0 as usize).filter(|id| **id != FlowId::NONE);
+            flow.map_or(0, |id| flows[id.at()].written - flows[id.at()].delivered)
         };
         node.core.look_at_sockets(now, left);
-        node.core.tick(now);
-        self.act(id);
-        self.misbehave(id);
-        self.dial_more(id);
+        if self.now >= node.tick_at {
+            node.core.tick(now);
+            self.act(id);
+            self.misbehave(id);
+            self.dial_more(id);
+            let node = &mut self.nodes[id.at()];
+            let wait = if node.links.is_empty() && node.dialing == 0 { IDLE_TICK } else { TICK };
+            node.tick_at = self.now + wait;
+        } else {
+            self.act(id);
+        }
         let node = &self.nodes[id.at()];
-        let wait = if node.links.is_empty() && node.dialing == 0 { IDLE_TICK } else { TICK };
-        let life = node.life;
-        self.calendar.push(self.now + wait, Event::Tick(id, life));
+        let look = node.core.look_again().map_or(node.tick_at, |wait| self.now + nanos(wait));
+        self.calendar.push(look.min(node.tick_at), Event::Tick(id, node.life));
     }
 
     /// Time since the start of the simulation.

@@ -16,7 +16,8 @@ use super::action::PeerKey;
 use super::rate::per_second;
 use crate::sorted::SortedMap;
 
-/// The bound at first: more than a connection takes at once, and a few turns.
+/// The bound at first: a few turns. Simulated crowds at 25 Mbit/s lose three hundredths while it doubles,
+/// in the lab none; with 512 KiB, at 1 Mbit/s, all that the bound is there for is lost.
 const FIRST: u64 = 128 * 1024;
 
 /// The bound is never below: two turns, or one link's queue would wait for one peer.
