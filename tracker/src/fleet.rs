@@ -46,7 +46,16 @@ impl Phase {
         }
     }
 
-    /// Its CSS class, and its name in the legend.
+    /// Its name in a legend.
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::Waiting => "in firmware",
+            Self::Late => "verify to handover",
+            other => other.word(),
+        }
+    }
+
+    /// Its CSS class, and its name where it is short.
     pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Waiting => "waiting",

@@ -1,6 +1,6 @@
 //! Nodes that post events to a real tracker: some that live, and many as they were recorded.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::Duration;
@@ -66,7 +66,11 @@ impl Poster {
         let mut answer = Vec::new();
         let mut chunk = [0; 2048];
         while !answer.windows(4).any(|end| end == b"\r\n\r\n") {
-            let count = self.0.read(&mut chunk)?;
+            let count = match self.0.read(&mut chunk) {
+                // this process was stopped and goes on
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                other => other?,
+            };
             ensure!(count > 0, "the tracker closed the connection");
             answer.extend_from_slice(chunk.get(..count).unwrap_or_default());
         }

@@ -13,7 +13,7 @@ use crate::fleet::link::Link;
 /// Size of the drawing, and of its frame inside, in units of the SVG.
 const WIDTH: f64 = 620.0;
 const HEIGHT: f64 = 190.0;
-const LEFT: f64 = 62.0;
+const LEFT: f64 = 74.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 24.0;
 
@@ -81,7 +81,7 @@ impl Scene<'_> {
             .enumerate()
             .map(|(at, phase)| Layer {
                 class: phase.word(),
-                name: phase.word().to_owned(),
+                name: phase.title().to_owned(),
                 values: self.samples.iter().map(|s| f64::from(s.phases[at])).collect(),
             })
             .collect();
