@@ -338,7 +338,13 @@ impl World {
 
     fn tick(&mut self, id: NodeId) {
         let now = self.moment(id);
-        self.nodes[id.at()].core.tick(now);
+        let (node, flows) = (&mut self.nodes[id.at()], &self.flows);
+        let left = |key| {
+            let flow = node.links.iter().map(|flow| &flows[flow.at()]).find(|flow| flow.key == key);
+            flow.map_or(0, |flow| flow.written - flow.delivered)
+        };
+        node.core.look_at_sockets(now, left);
+        node.core.tick(now);
         self.act(id);
         self.misbehave(id);
         self.dial_more(id);

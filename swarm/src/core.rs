@@ -31,6 +31,7 @@ mod rate;
 mod reveal;
 mod torrent;
 mod turns;
+mod uplink;
 
 pub use action::{Action, Check, CloseReason, Control, Identity, PeerKey, Receipt, Violation};
 pub use config::CoreConfig;

@@ -1,5 +1,5 @@
 //! Socket options that no safe wrapper has.
-#![expect(unsafe_code, reason = "neither nix nor socket2 wraps SO_RCVLOWAT")]
+#![expect(unsafe_code, reason = "neither nix nor socket2 wraps SO_RCVLOWAT and SIOCOUTQ")]
 
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
@@ -24,6 +24,23 @@ pub fn set_receive_low_water(socket: BorrowedFd<'_>, bytes: u32) -> io::Result<(
         )
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Bytes in the send queue of a TCP socket that the peer has not acknowledged, sent or not
+/// (`SIOCOUTQ` of tcp(7)).
+///
+/// # Errors
+/// What ioctl(2) said.
+pub fn unacknowledged(socket: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the descriptor is open for the length of the borrow, and the kernel writes one integer
+    // to where `bytes` lives.
+    let result =
+        unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, (&raw mut bytes).cast::<()>()) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(u32::try_from(bytes).unwrap_or(0))
 }
 
 #[cfg(test)]
@@ -58,8 +75,30 @@ mod tests {
     }
 
     #[test]
+    fn bytes_are_counted_until_they_are_acknowledged() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut sender = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        sender.set_nonblocking(true).unwrap();
+        let (mut receiver, _) = listener.accept().unwrap();
+        assert_eq!(unacknowledged(sender.as_fd()).unwrap(), 0);
+        let mut written = 0;
+        while let Ok(count) = sender.write(&[7; 65_536]) {
+            written += count;
+        }
+        let queued = unacknowledged(sender.as_fd()).unwrap();
+        assert!(queued > 0, "the receiver takes nothing, so its buffer is full");
+        receiver.read_exact(&mut vec![0; written]).unwrap();
+        let emptied = (0..100).any(|_| {
+            std::thread::sleep(Duration::from_millis(10));
+            unacknowledged(sender.as_fd()).unwrap() == 0
+        });
+        assert!(emptied, "all was read");
+    }
+
+    #[test]
     fn a_pipe_is_no_socket() {
-        let (reader, _writer) = std::io::pipe().unwrap();
+        let (reader, writer) = std::io::pipe().unwrap();
+        assert!(unacknowledged(writer.as_fd()).is_err());
         assert!(set_receive_low_water(reader.as_fd(), 1).is_err());
     }
 }

@@ -30,6 +30,9 @@ pub struct CoreConfig {
     /// 64 KiB cost crowds of 100, 300 and 1,000 nodes 0.02, 0.04 and 0.06 with pieces of 16 KiB; 16 KiB
     /// gain nothing more, and cost packets.
     pub quantum: u32,
+    /// How long the uplink may take for what sockets have and peers' kernels have not acknowledged;
+    /// turns wait meanwhile. Zero: no bound.
+    pub longest_queue: Duration,
     /// A slot without a request for this long is taken away. Scaled up with the observed delay
     /// between unchoke and request: 30 ms took slots before the request could arrive.
     pub idle: Duration,
@@ -101,6 +104,7 @@ impl Default for CoreConfig {
             served_at_once: 4,
             beginners_at_once: 4,
             quantum: 32 * 1024,
+            longest_queue: Duration::from_millis(400),
             idle: Duration::from_millis(250),
             have_batch: Duration::from_millis(250),
             interest_lasts: Duration::from_millis(100),

@@ -28,6 +28,7 @@ use super::picker::{Picker, Priority};
 use super::rate::Rate;
 use super::reveal::Reveal;
 use super::turns::Turns;
+use super::uplink::Uplink;
 use crate::sorted::SortedMap;
 
 /// Identities of peers that left, kept so that a piece they helped with can still be judged.
@@ -101,6 +102,7 @@ pub struct Torrent {
     pub(super) picker: Picker,
     choker: Choker,
     turns: Turns,
+    uplink: Uplink,
     reveal: Option<Reveal>,
     across: Across,
     blame: Blame,
@@ -147,6 +149,7 @@ impl Torrent {
         let picker =
             Picker::new(geometry, have, config.max_partial_bytes, config.random_first, &mut rng);
         Self {
+            uplink: Uplink::new(config.longest_queue),
             turns: Turns::new(config.served_at_once, config.beginners_at_once, quantum),
             choker: Choker::new(config.upload_slots, quantum, config.idle),
             picker,
@@ -245,6 +248,7 @@ impl Torrent {
         self.not_answered(now, |question| question.is_for(key));
         self.across.leave(key, peer.near, &peer.has, self.across_step(now), now);
         self.turns.leave(key);
+        self.uplink.leave(key);
         let change = self.choker.leave(key, now);
         self.apply(change);
         self.grant_turns(now);

@@ -24,6 +24,8 @@ struct Turn {
     peer: PeerKey,
     /// Bytes taken for sending.
     taken: u64,
+    /// Of these, bytes that are with the socket.
+    handed: u64,
     /// Blocks taken and not yet with the socket.
     in_flight: u32,
     /// Grant, or the last block that went out.
@@ -70,6 +72,15 @@ impl Turns {
         }
     }
 
+    /// Whether a peer waits and a turn is free.
+    pub(crate) fn is_wanted(&self) -> bool {
+        !self.ready.is_empty() && self.busy() < self.at_once
+    }
+
+    fn busy(&self) -> usize {
+        self.active.iter().filter(|turn| !turn.slow).count()
+    }
+
     /// Gives a turn, when one is free, to the waiting peer that has the fewest pieces: the swarm is
     /// done when its last node is. Among equals, to the one that waits longest.
     pub(crate) fn grant(
@@ -77,17 +88,24 @@ impl Turns {
         now: Moment,
         pieces: impl Fn(PeerKey) -> u32,
     ) -> Option<PeerKey> {
-        let busy = || self.active.iter().filter(|turn| !turn.slow);
-        if busy().count() >= self.at_once {
+        if self.busy() >= self.at_once {
             return None;
         }
+        let busy = || self.active.iter().filter(|turn| !turn.slow);
         let beginner = |peer: PeerKey| pieces(peer) < BEGINNER;
         let full = busy().filter(|turn| beginner(turn.peer)).count() >= self.beginners;
         let at = (0..self.ready.len())
             .filter(|at| !(full && beginner(self.ready[*at])))
             .min_by_key(|at| pieces(self.ready[*at]))?;
         let peer = self.ready.remove(at)?;
-        self.active.push(Turn { peer, taken: 0, in_flight: 0, progress: now, slow: false });
+        self.active.push(Turn {
+            peer,
+            taken: 0,
+            handed: 0,
+            in_flight: 0,
+            progress: now,
+            slow: false,
+        });
         Some(peer)
     }
 
@@ -104,9 +122,16 @@ impl Turns {
         }
     }
 
+    /// Bytes that the turns given will hand to sockets yet, without those that take nothing.
+    pub(crate) fn promised(&self) -> u64 {
+        let left = |turn: &Turn| self.quantum.max(turn.taken) - turn.handed;
+        self.active.iter().filter(|turn| !turn.slow).map(left).sum()
+    }
+
     /// A block is with the socket; `more` says whether the peer has requests left.
-    pub(crate) fn sent(&mut self, peer: PeerKey, more: bool, now: Moment) {
+    pub(crate) fn sent(&mut self, peer: PeerKey, bytes: u64, more: bool, now: Moment) {
         if let Some(turn) = self.find(peer) {
+            turn.handed += bytes;
             turn.in_flight = turn.in_flight.saturating_sub(1);
             turn.progress = now;
         }
@@ -166,13 +191,15 @@ mod tests {
             turns.took(PeerKey(0), 60);
         }
         assert!(!turns.may_take(PeerKey(0)), "it had its share");
-        turns.sent(PeerKey(0), true, MS(1));
+        assert_eq!(turns.promised(), 120 + 100, "what was taken, and another turn");
+        turns.sent(PeerKey(0), 60, true, MS(1));
+        assert_eq!(turns.promised(), 60 + 100);
         assert_eq!(turns.grant(MS(1), |_| 0), None, "one block is not with the socket yet");
-        turns.sent(PeerKey(0), true, MS(2));
+        turns.sent(PeerKey(0), 60, true, MS(2));
         let order: Vec<u32> = std::iter::from_fn(|| {
             let peer = turns.grant(MS(3), |_| 0)?;
             turns.took(peer, 100);
-            turns.sent(peer, peer.0 < 3, MS(3));
+            turns.sent(peer, 100, peer.0 < 3, MS(3));
             Some(peer.0)
         })
         .take(6)
@@ -222,7 +249,7 @@ mod tests {
         assert_eq!(turns.grant(MS(400), |_| 0), None);
         turns.tick(MS(500), MS(500));
         assert_eq!(turns.grant(MS(500), |_| 0), Some(PeerKey(1)));
-        turns.sent(PeerKey(0), false, MS(900));
+        turns.sent(PeerKey(0), 100, false, MS(900));
         assert!(turns.active.iter().all(|turn| turn.peer == PeerKey(1)));
     }
 

@@ -64,6 +64,8 @@ pub(crate) async fn run(shared: Arc<Shared>, stream: TcpStream, theirs: Handshak
     let Ok(address) = stream.peer_addr().map(canonical) else { return };
     let Ok(local) = stream.local_addr().map(canonical) else { return };
     let identity = Identity { ip: address.ip(), id: theirs.peer_id };
+    let (read, write) = stream.into_split();
+    let write = Arc::new(write);
     let cancel = shared.cancel.child_token();
     let wake = Arc::new(Notify::new());
     let own_id = shared.session.peer_id;
@@ -83,7 +85,7 @@ pub(crate) async fn run(shared: Arc<Shared>, stream: TcpStream, theirs: Handshak
             }
             drop(state);
             // so that it does not take us for dead
-            let _ = stream.try_write(&greeting);
+            let _ = write.try_write(&greeting);
             return;
         }
         state.book.at_home(local.ip());
@@ -98,6 +100,7 @@ pub(crate) async fn run(shared: Arc<Shared>, stream: TcpStream, theirs: Handshak
             pex: Exchange::default(),
             out: VecDeque::new(),
             questions: VecDeque::new(),
+            socket: Some(write.clone()),
             wake: wake.clone(),
             cancel: cancel.clone(),
             since: now,
@@ -119,7 +122,6 @@ pub(crate) async fn run(shared: Arc<Shared>, stream: TcpStream, theirs: Handshak
         key
     };
     log::debug!(peer = %address, id = %theirs.peer_id, outgoing, "peer connected");
-    let (read, write) = stream.into_split();
     let writer = Writer::new(&shared, key, &cancel, &wake, greeting);
     tokio::select! {
         result = read_loop(&shared, key, read) => {
@@ -131,7 +133,7 @@ pub(crate) async fn run(shared: Arc<Shared>, stream: TcpStream, theirs: Handshak
                 }
             }
         }
-        () = writer.run(write, theirs.features.extended) => {}
+        () = writer.run((*write).as_ref(), theirs.features.extended) => {}
         () = cancel.cancelled() => {}
     }
     shared.unlink(key);

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use proto::hash::{PeerId, PieceHash, Sha256Digest};
 use proto::hash_range::HashRange;
 use proto::merkle::{BlockTree, Node};
 use proto::priority::canonical as canonical_priority;
+use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -41,6 +43,8 @@ pub(crate) struct Link {
     pub(crate) out: VecDeque<Control>,
     /// Hashes that it asks for (BEP 52), which the writer answers one by one.
     pub(crate) questions: VecDeque<HashRange>,
+    /// Where the writer writes to; none in tests without connections.
+    pub(crate) socket: Option<Arc<OwnedWriteHalf>>,
     /// Wakes the writer.
     pub(crate) wake: Arc<Notify>,
     pub(crate) cancel: CancellationToken,
@@ -110,6 +114,16 @@ impl State {
             trouble: Trouble::default(),
             started: Moment::ZERO,
         }
+    }
+
+    /// Shows the core what peers have not acknowledged.
+    pub(crate) fn look_at_sockets(&mut self, now: Moment) {
+        let Self { core: Some(core), links, .. } = self else { return };
+        core.look_at_sockets(now, |key| {
+            let socket = links.get(&key).and_then(|link| link.socket.as_deref());
+            let left = socket.map(|half| sys::socket::unacknowledged(half.as_ref().as_fd()));
+            left.and_then(Result::ok).map_or(0, u64::from)
+        });
     }
 
     pub(crate) fn new_key(&mut self) -> PeerKey {

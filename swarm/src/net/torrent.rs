@@ -263,21 +263,25 @@ impl Shared {
 
     /// Timers: the core's, the dialer's, dead connections, progress.
     async fn keep_time(self: &Arc<Self>) {
-        let mut publish_at = Moment::ZERO;
+        let (mut tick_at, mut publish_at) = (Moment::ZERO, Moment::ZERO);
         let mut sweep_at = Moment::ZERO;
         loop {
             let now = self.now();
-            let busy = {
+            let (busy, look_again) = {
                 let mut state = self.lock();
-                if let Some(core) = &mut state.core {
+                state.look_at_sockets(now);
+                let due = now >= tick_at;
+                if due && let Some(core) = &mut state.core {
                     core.tick(now);
+                    tick_at = now + TICK;
                 }
+                let look_again = state.core.as_ref().and_then(core::Torrent::look_again);
                 let todo = state.drain();
                 let busy = !state.links.is_empty() || state.book.dialing() > 0;
                 drop(state);
                 self.carry_out(todo);
                 self.hurry();
-                busy
+                (busy, look_again)
             };
             dial::dial_more(self);
             if now >= sweep_at {
@@ -289,7 +293,9 @@ impl Shared {
                 publish_at = now + PUBLISH;
             }
             if busy {
-                tokio::time::sleep(TICK).await;
+                let until_tick = tick_at.saturating_sub(now);
+                tokio::time::sleep(look_again.map_or(until_tick, |wait| wait.min(until_tick)))
+                    .await;
             } else {
                 // an announce that brings peers ends the wait
                 let _ = tokio::time::timeout(IDLE_TICK, self.ticker.notified()).await;

@@ -9,7 +9,6 @@ use proto::hash_range::HashRange;
 use proto::metainfo::Metainfo;
 use proto::wire::Message;
 use tokio::net::TcpStream;
-use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -52,8 +51,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Returns when the connection is to be closed.
-    pub(super) async fn run(mut self, stream: OwnedWriteHalf, mut extended: bool) {
-        let stream: &TcpStream = stream.as_ref();
+    pub(super) async fn run(mut self, stream: &TcpStream, mut extended: bool) {
         let mut blocks = Vec::new();
         loop {
             let (closing, question) = self.collect(&mut blocks);

@@ -87,7 +87,8 @@ impl Torrent {
             sent_whole = reveal.sent(key, block.piece, block.length, size, now);
         }
         let more = self.peers.get(key).is_some_and(|peer| !peer.uploads.is_empty());
-        self.turns.sent(key, more, now);
+        self.uplink.sent(key, length, now);
+        self.turns.sent(key, length, more, now);
         if !fast {
             self.count_towards_slot(now, key, length);
         }
@@ -106,18 +107,36 @@ impl Torrent {
     pub(super) fn grant_turns(&mut self, now: Moment) {
         let peers = &self.peers;
         let pieces = |key: PeerKey| peers.get(key).map_or(0, |peer| peer.has.count());
-        while let Some(key) = self.turns.grant(now, pieces) {
+        while self.turns.is_wanted() && self.uplink.has_room(self.turns.promised(), now) {
+            let Some(key) = self.turns.grant(now, pieces) else { break };
             self.actions.push_back(Action::Serve(key));
         }
     }
 
+    /// Looks at the sockets, and gives the turns that waited for that: call this with every
+    /// [`Torrent::tick`], and as often as [`Torrent::look_again`] says. `left` gives the bytes that
+    /// were handed to a peer's socket and are not acknowledged by its kernel.
+    pub fn look_at_sockets(&mut self, now: Moment, left: impl Fn(PeerKey) -> u64) {
+        self.uplink.look(now, left);
+        self.grant_turns(now);
+    }
+
+    /// How soon turns that wait want the sockets looked at, if any do.
+    #[must_use]
+    pub fn look_again(&self) -> Option<Duration> {
+        self.uplink.look_again()
+    }
+
     pub(super) fn tick_turns(&mut self, now: Moment) {
         let round = self.config.served_at_once as u64 * u64::from(self.config.quantum);
-        let usual = match self.up.per_second(now) {
+        let rate = self.up.per_second(now);
+        self.fastest_up = self.fastest_up.max(rate);
+        // not by the rate of now: it is low when turns are stuck, and they would be left in peace
+        let usual = match self.fastest_up {
             0 => Duration::from_millis(500),
-            rate => time_for(round, rate),
+            fastest => time_for(round, fastest),
         };
-        self.turns.set_quantum(self.config.turn(self.up.per_second(now)));
+        self.turns.set_quantum(self.config.turn(rate));
         self.turns.tick(now, Duration::from_millis(100) + usual.min(Duration::from_secs(5)) * 3);
         self.grant_turns(now);
     }
@@ -141,8 +160,7 @@ impl Torrent {
     pub(super) fn tick_slots(&mut self, now: Moment) {
         // a peer that asked but does not take what is sent: on a slow link a full slot takes long
         let quantum = u64::from(self.config.quantum.max(self.geometry.piece_length()));
-        let slow =
-            time_for(quantum * self.config.upload_slots as u64, self.up.per_second(now).max(1));
+        let slow = time_for(quantum * self.config.upload_slots as u64, self.fastest_up.max(1));
         let allowed = Duration::from_secs(5) + slow.min(Duration::from_secs(20)) * 2;
         let peers = &self.peers;
         let busy = |key: PeerKey| {
@@ -211,7 +229,6 @@ impl Torrent {
             its.filter(|piece| picker.availability(*piece) == 1).collect()
         };
         // the uplink is as fast as it was at its best: it is not slow because nobody asks for anything
-        self.fastest_up = self.fastest_up.max(self.up.per_second(now));
         if self.fastest_up > 0 {
             let round = self.crowd as u64 * u64::from(BLOCK_LEN);
             reveal.set_round(time_for(round, self.fastest_up));

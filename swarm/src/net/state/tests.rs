@@ -49,6 +49,7 @@ impl Bed {
             pex: Exchange::default(),
             out: VecDeque::new(),
             questions: VecDeque::new(),
+            socket: None,
             wake: Arc::new(Notify::new()),
             cancel: CancellationToken::new(),
             since: now,
