@@ -103,7 +103,7 @@ struct Context {
     args: KernelArgs,
 }
 
-/// The torrent is known and fits the pin; there is memory for the image.
+/// The torrent is known and fits the pin.
 #[derive(Debug)]
 struct Found {
     context: Context,
@@ -140,6 +140,8 @@ pub async fn run(options: BootOptions, narrator: &mut Narrator) -> Result<(), Bo
     context.report_early(narrator);
     let found = context.discover(narrator).await?;
     found.report(narrator);
+    // after it is known where to report to: too little memory is news for the status page
+    found.check_memory()?;
     let reserved = found.reserve()?;
     let verified = reserved.fetch(narrator).await?;
     let attached = verified.attach()?;
@@ -225,9 +227,7 @@ impl Context {
         if length % sys::loop_device::SECTOR != 0 {
             return Err(BootError::Unaligned { length });
         }
-        let found = Found { context: self, trusted };
-        found.check_memory()?;
-        Ok(found)
+        Ok(Found { context: self, trusted })
     }
 }
 

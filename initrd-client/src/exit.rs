@@ -1,6 +1,6 @@
 //! Exit codes: what `dracut`'s hooks, units and tests can tell apart.
 
-use proto::event::Refusal;
+use proto::event::{Refusal, StallCause};
 
 /// How the program ended. The numbers are part of the command line's contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +73,18 @@ Network trouble is never a reason to exit: the cause is printed and everything i
             Self::TooOld => Some(Refusal::TooOld),
             Self::Policy => Some(Refusal::Policy),
             Self::Unchecked => Some(Refusal::Unchecked),
+            _ => None,
+        }
+    }
+}
+
+impl Exit {
+    /// The word for it in boot events, when the machine lacks something.
+    #[must_use]
+    pub fn cause(self) -> Option<StallCause> {
+        match self {
+            Self::NoRoom => Some(StallCause::Memory),
+            Self::Device => Some(StallCause::Storage),
             _ => None,
         }
     }

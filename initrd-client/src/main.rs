@@ -54,7 +54,7 @@ async fn run(command: Command, style: Style) -> Exit {
             last_words = LAST_WORDS_OF_FETCH;
             match fetch::run(options, &mut narrator).await {
                 Ok(()) => None,
-                Err(error) => Some((chain(&error), error.exit())),
+                Err(error) => Some((chain(&error), error.exit(), error.exit().cause())),
             }
         }
         Command::Boot(options) => {
@@ -63,13 +63,13 @@ async fn run(command: Command, style: Style) -> Exit {
             }
             match boot::run(options, &mut narrator).await {
                 Ok(()) => None,
-                Err(error) => Some((chain(&error), error.exit())),
+                Err(error) => Some((chain(&error), error.exit(), error.cause())),
             }
         }
     };
-    if let Some((message, exit)) = &failure {
-        narrator.failed(message, *exit);
+    if let Some((message, exit, cause)) = &failure {
+        narrator.failed(message, *exit, *cause);
     }
     narrator.flush(last_words).await;
-    failure.map_or(Exit::Success, |(_, exit)| exit)
+    failure.map_or(Exit::Success, |(_, exit, _)| exit)
 }

@@ -137,6 +137,7 @@ impl Narrator {
             total: progress.bytes_total,
             rate: progress.down_rate,
             upload_rate: progress.up_rate,
+            uploaded: progress.bytes_uploaded,
             peers: progress.peers_connected,
             sources: progress.sources,
         };
@@ -144,7 +145,6 @@ impl Narrator {
             let mut object = serde_json::to_value(event).unwrap_or_default();
             object["percent"] = json!((event.percent() * 10.0).round() / 10.0);
             object["phase"] = json!(text::phase(&progress.phase));
-            object["uploaded"] = json!(progress.bytes_uploaded);
             object["peers_known"] = json!(progress.peers_known);
             object["hash_failures"] = json!(progress.hash_failures);
             self.json("progress", object);
@@ -209,14 +209,17 @@ impl Narrator {
     }
 
     /// It cannot go on. `message` has cause and remedy.
-    pub fn failed(&mut self, message: &str, exit: Exit) {
+    pub fn failed(&mut self, message: &str, exit: Exit, cause: Option<StallCause>) {
         let refused = exit.refusal();
         let mut object = json!({ "message": message, "exit": exit as u8 });
         if let Some(refused) = refused {
             object["refused"] = json!(refused);
         }
+        if let Some(cause) = cause {
+            object["cause"] = json!(cause);
+        }
         self.line("failed", object, Level::Error, &format!("FAILED: {message}"));
-        self.report(EventKind::Failed { message: message.to_owned(), refused });
+        self.report(EventKind::Failed { message: message.to_owned(), refused, cause });
     }
 
     /// Gives the last events a chance to arrive; waits no longer than `limit`.

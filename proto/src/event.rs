@@ -116,6 +116,9 @@ pub enum EventKind {
         /// What was refused, when something was.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         refused: Option<Refusal>,
+        /// What the machine lacks, when it is that.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cause: Option<StallCause>,
     },
     /// A stage that this version does not know.
     #[serde(other)]
@@ -162,6 +165,9 @@ pub struct FetchProgress {
     pub rate: u64,
     /// Bytes per second, sent to others.
     pub upload_rate: u64,
+    /// Bytes sent to others so far.
+    #[serde(default)]
+    pub uploaded: u64,
     /// Connected peers.
     pub peers: u32,
     /// Where the bytes came from.
@@ -240,6 +246,8 @@ pub enum StallCause {
     Memory,
     /// Device or file system trouble.
     Storage,
+    /// The image cannot be mounted.
+    Mount,
     /// A cause that this version does not know.
     #[serde(other)]
     Unknown,
@@ -382,6 +390,7 @@ mod tests {
                 total: 4,
                 rate: 3,
                 upload_rate: 9,
+                uploaded: 5,
                 peers: 2,
                 sources: Sources { admin: 1, peers: 2, web: 3 },
             }),
@@ -408,8 +417,12 @@ mod tests {
                 uploaded: 6,
             },
             EventKind::Stalled(Stall { cause: StallCause::NoPeers, detail: "none".into() }),
-            EventKind::Failed { message: "m".into(), refused: None },
-            EventKind::Failed { message: "m".into(), refused: Some(Refusal::WrongKey) },
+            EventKind::Failed { message: "m".into(), refused: None, cause: None },
+            EventKind::Failed {
+                message: "m".into(),
+                refused: Some(Refusal::WrongKey),
+                cause: Some(StallCause::Mount),
+            },
         ];
         let events =
             (1..).zip(kinds).map(|(seq, kind)| Event { seq, uptime_ms: seq * 10, kind }).collect();

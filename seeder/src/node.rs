@@ -237,7 +237,11 @@ impl Prepared {
         let result = seed.run(peers, output, notifier, stop, report).await;
         if let Some(reporter) = reporter {
             if let Err(e) = &result {
-                reporter.send(EventKind::Failed { message: e.to_string(), refused: None });
+                reporter.send(EventKind::Failed {
+                    message: e.to_string(),
+                    refused: None,
+                    cause: None,
+                });
             }
             reporter.flush(LAST_REPORT).await;
         }

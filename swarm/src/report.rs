@@ -188,7 +188,7 @@ mod tests {
         assert_eq!(queue.events.len(), 2);
         assert!(matches!(queue.events[1].kind, EventKind::Fetch(FetchProgress { bytes: 9, .. })));
         for _ in 0..2 * QUEUE {
-            queue.push(3, EventKind::Failed { message: "x".into(), refused: None });
+            queue.push(3, EventKind::Failed { message: "x".into(), refused: None, cause: None });
         }
         assert_eq!(queue.events.len(), QUEUE);
         assert!(

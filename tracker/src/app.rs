@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 use std::time::Instant;
 
@@ -13,10 +14,14 @@ use proto::node_id::NodeId;
 use serde::Serialize;
 use store::{Channel, RevisionName, RevisionRef};
 use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
 
 use crate::assignments::Assignments;
 use crate::catalog::Catalog;
 use crate::config::Config;
+use crate::fleet::history::History;
+use crate::fleet::link::Link;
+use crate::http::stream::Readers;
 use crate::inventory::{Inventory, Stored};
 use crate::metrics::Metrics;
 use crate::nodes::{self, Nodes};
@@ -71,6 +76,14 @@ pub(crate) struct App {
     pub(crate) metrics: Metrics,
     pub(crate) started: Instant,
     pub(crate) notices: broadcast::Sender<Notice>,
+    /// For the charts.
+    pub(crate) history: Mutex<History>,
+    /// The admin host's link, if its speed is known.
+    pub(crate) link: Option<Link>,
+    /// Open pages.
+    pub(crate) readers: Readers,
+    /// Cancelled when the server ends.
+    pub(crate) stop: CancellationToken,
     catalog: RwLock<Arc<Catalog>>,
     inventory: RwLock<(Arc<Inventory>, Option<String>)>,
     channels: Mutex<Channels>,
@@ -128,6 +141,7 @@ impl App {
             peers_per_address: limits.peers_per_address,
         };
         let nodes = nodes::Limits { nodes: limits.nodes, events_per_node: limits.events_per_node };
+        let link = Link::find(config.admin_link.map(|rate| rate.0), Path::new("/sys/class/net"));
         Self {
             config,
             torrents: Torrents::new(torrents),
@@ -138,6 +152,10 @@ impl App {
             metrics: Metrics::default(),
             started: Instant::now(),
             notices: broadcast::channel(NOTICES).0,
+            history: Mutex::default(),
+            link,
+            readers: Readers::default(),
+            stop: CancellationToken::new(),
             catalog: RwLock::default(),
             inventory: RwLock::default(),
             channels: Mutex::default(),

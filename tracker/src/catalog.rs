@@ -8,6 +8,8 @@ use std::{fs, io};
 
 use proto::hash::{InfoHash, Sha256Digest};
 use proto::manifest::ArtefactKind;
+use proto::signature::KeyId;
+use proto::unix_time::UnixTime;
 use store::{Assignments, Channel, Fingerprint, RevisionName, RevisionRef, Store, StoreError};
 
 use crate::boot::script::Offer;
@@ -27,10 +29,38 @@ pub struct Image {
     pub channels: Vec<Channel>,
     /// SHA-256 of its manifest.
     pub manifest: Sha256Digest,
+    /// Who signed it.
+    pub signed: Signed,
     /// Whether it has kernel and initrd.
     pub bootable: bool,
     /// Whether the client in its initrd knows `beeswarm.token=`: older ones refuse what they do not know.
     pub takes_token: bool,
+}
+
+/// Who signed a revision, as its signature's file says: nothing is checked here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Signed {
+    /// Nobody.
+    No,
+    /// This key.
+    By {
+        /// Its id.
+        key: KeyId,
+        /// When, as the trusted comment says.
+        time: Option<UnixTime>,
+    },
+    /// There is a file, and it is no signature.
+    Unreadable,
+}
+
+impl Signed {
+    fn of(signature: Option<&[u8]>) -> Self {
+        match signature.map(proto::signature::claimed) {
+            None => Self::No,
+            Some(Ok(signed)) => Self::By { key: signed.key, time: signed.comment.time },
+            Some(Err(_)) => Self::Unreadable,
+        }
+    }
 }
 
 /// A snapshot of the store.
@@ -84,6 +114,7 @@ impl Catalog {
         Ok(Image {
             revision: revision.clone(),
             info_hash: manifest.info_hash,
+            signed: Signed::of(dir.signature()?.as_deref()),
             length: manifest.artefact(ArtefactKind::Image).map_or(0, |a| a.length),
             bootable: has(ArtefactKind::Kernel) && has(ArtefactKind::Initrd),
             takes_token: manifest.takes_argument("token"),

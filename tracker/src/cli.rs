@@ -80,6 +80,11 @@ pub struct Cli {
     #[arg(long, value_name = "WHAT", env = "BEESWARM_TRACKER_EVENTS_WITHOUT_TOKEN")]
     pub events_without_token: Option<EventsWithoutToken>,
 
+    /// What the admin host's link carries, for the status page: 1Gbit, 10Gbit, …
+    /// [default: the speed of the fastest network card with a carrier, as the kernel tells it]
+    #[arg(long, value_name = "RATE", env = "BEESWARM_TRACKER_ADMIN_LINK")]
+    pub admin_link: Option<String>,
+
     /// Print one JSON object per event on standard output
     #[arg(long)]
     pub json: bool,

@@ -3,6 +3,7 @@
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use proto::units::ByteRate;
 use serde::Deserialize;
 use store::{Channel, RevisionName};
 
@@ -41,6 +42,8 @@ pub struct Config {
     pub nothing_to_boot: NothingToBoot,
     /// For events that anybody may have sent.
     pub events_without_token: EventsWithoutToken,
+    /// What the admin host's link carries, for the status page.
+    pub admin_link: Option<ByteRate>,
     /// Bounds of memory and connections.
     pub limits: Limits,
 }
@@ -95,6 +98,9 @@ struct File {
     nothing_to_boot: Option<NothingToBoot>,
     /// `"accept"` or `"refuse"`. Default `"accept"`.
     events_without_token: Option<EventsWithoutToken>,
+    /// Speed of the admin host's link for the status page, text, for example `"10Gbit"`. Default: that of the
+    /// fastest network card with a carrier, as the kernel tells it.
+    admin_link: Option<String>,
     /// Bounds of memory and connections.
     #[serde(default)]
     limits: Limits,
@@ -155,6 +161,7 @@ impl Default for Config {
             inventory: None,
             nothing_to_boot: NothingToBoot::default(),
             events_without_token: EventsWithoutToken::default(),
+            admin_link: None,
             limits: Limits::default(),
         }
     }
@@ -189,6 +196,7 @@ impl Config {
                 .events_without_token
                 .or(file.events_without_token)
                 .unwrap_or_default(),
+            admin_link: value("admin_link", cli.admin_link.or(file.admin_link), |s| s.parse())?,
             limits,
         })
     }
@@ -278,6 +286,7 @@ mod tests {
             ("channel = '../x'", "channel"),
             ("kernel_args = \"a\\nb\"", "kernel_args"),
             ("nothing_to_boot = 'reboot'", "nothing_to_boot"),
+            ("admin_link = 'fast'", "admin_link"),
             ("events_without_token = 1", "events_without_token"),
             ("[limits]\nnodes = 0", "limits.nodes"),
             ("[limits]\nnode = 1", "node"),

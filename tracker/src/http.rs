@@ -28,6 +28,7 @@ mod events;
 mod metrics;
 mod nodes;
 mod page;
+pub(crate) mod stream;
 mod usage;
 
 /// Time for a request's head; an idle connection is closed after it too.
@@ -55,7 +56,14 @@ pub(crate) struct Service {
 impl Service {
     pub(crate) fn new(app: Arc<App>) -> Self {
         let routes = Router::new()
-            .route("/", get(page::page))
+            .route("/", get(page::fleet))
+            .route("/nodes", get(page::nodes))
+            .route("/nodes/{id}", get(page::node))
+            .route("/swarm", get(page::swarm))
+            .route("/images", get(page::images))
+            .route("/page.js", get(page::script))
+            .route("/icon.svg", get(page::icon))
+            .route("/api/v1/stream", get(stream::stream))
             .route("/announce", get(announce::announce))
             .route("/scrape", get(announce::scrape))
             .route("/boot.ipxe", get(boot::any_node))

@@ -27,6 +27,7 @@ pub mod catalog;
 pub mod cli;
 pub mod config;
 pub mod error;
+mod fleet;
 mod http;
 pub mod inventory;
 pub mod metrics;

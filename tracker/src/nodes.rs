@@ -17,6 +17,8 @@ pub(crate) mod log;
 pub mod node;
 mod restore;
 pub mod timeline;
+pub mod trouble;
+mod trust;
 
 use identity::Claim;
 use log::Log;

@@ -69,7 +69,7 @@ impl Server {
         let local_addr = listener
             .local_addr()
             .map_err(|source| BindError::Listen { addr: app.config.listen, source })?;
-        let stop = CancellationToken::new();
+        let stop = app.stop.clone();
         let tasks = TaskTracker::new();
         tasks.spawn(accept(app.clone(), listener, stop.clone()));
         let udp = app.config.udp.map(udp::Door::open).transpose()?;
@@ -78,6 +78,7 @@ impl Server {
             tasks.spawn(door.serve(app.clone(), stop.clone()));
         }
         tasks.spawn(expire(app.clone(), stop.clone()));
+        tasks.spawn(http::stream::run(app.clone(), stop.clone()));
         if let Some(follower) = follower {
             tasks.spawn(follow(app.clone(), follower, stop.clone()));
         }

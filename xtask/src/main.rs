@@ -13,6 +13,7 @@ mod demo;
 mod dist;
 mod interrupt;
 mod lab_shell;
+mod page_test;
 mod rqbit;
 mod steps;
 mod sudo;
@@ -39,6 +40,8 @@ enum Task {
     Test(test::Args),
     /// Measures the swarm in a lab, next to other clients
     Bench(bench::Args),
+    /// Shows the status page to a real browser, with live and with recorded nodes
+    PageTest(page_test::Args),
     /// Builds the archive that is installed on hosts
     Dist(dist::Args),
 }
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         Task::Check(args) => check::run(&args),
         Task::Test(args) => test::run(&args),
         Task::Bench(args) => bench::run(args),
+        Task::PageTest(args) => page_test::run(&args),
         Task::Dist(args) => dist::run(&args),
     };
     match result {

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use proto::event::StallCause;
 use proto::kernel_args::KernelArgsError;
 use swarm::storage::FileStorageError;
 use sys::fs::FsError;
@@ -121,6 +122,14 @@ impl BootError {
             | Self::Write(_)
             | Self::Loop(_)
             | Self::Record(_) => Exit::Device,
+        }
+    }
+    /// The word for it in boot events, when the machine lacks something or the image cannot be mounted.
+    #[must_use]
+    pub fn cause(&self) -> Option<StallCause> {
+        match self {
+            Self::Mount(_) | Self::Occupied { .. } => Some(StallCause::Mount),
+            _ => self.exit().cause(),
         }
     }
 }

@@ -63,7 +63,7 @@ fn json_lines_can_be_read() {
         downlink: swarm::core::Downlink::default(),
     };
     narrator.complete(&completed, &Progress::default());
-    narrator.failed("no more", Exit::Device);
+    narrator.failed("no more", Exit::Device, Some(StallCause::Storage));
     let lines: Vec<Value> =
         sink.lines().iter().map(|line| serde_json::from_str(line).unwrap()).collect();
     let events: Vec<&str> = lines.iter().map(|line| line["event"].as_str().unwrap()).collect();

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use proto::boot_record::BootRecord;
+use proto::event::{EventBatch, EventKind, StallCause};
 use proto::hash::Sha256Digest;
 use proto::merkle;
 
@@ -215,12 +216,41 @@ fn wrong_kernel_arguments_end_it_at_once() {
     }
 }
 
+/// The cause of the failure that a tracker heard of.
+fn failure(server: &Server) -> Option<StallCause> {
+    let batches = server.events().into_iter().map(|body| EventBatch::parse(&body).unwrap());
+    batches.flat_map(|batch| batch.events).find_map(|event| match event.kind {
+        EventKind::Failed { cause, .. } => cause,
+        _ => None,
+    })
+}
+
+#[test]
+fn what_cannot_be_mounted_is_named() {
+    let server = Server::start();
+    let image = Image::noise(512 << 10, &[server.url("/announce")]);
+    serve(&server, &image);
+    let _seeder = Seeder::start(&image);
+    let machine = Machine::new(&format!(
+        "root=beeswarm:{} beeswarm.node=52:54:00:00:00:05 beeswarm.listen=127.0.0.1:0",
+        server.url("/rev/")
+    ));
+    let mut process = machine.boot(&[], "true");
+    let failed = process.event("failed");
+    assert_eq!(failed["cause"], "mount", "{failed}");
+    assert_eq!(process.exit(), 5);
+    assert_eq!(failure(&server), Some(StallCause::Mount));
+}
+
 #[test]
 fn too_little_memory_is_said_before_the_first_byte() {
     let server = Server::start();
     let image = Image::root(&[server.url("/announce")]);
     serve(&server, &image);
-    let machine = Machine::new(&format!("root=beeswarm:{}", server.url("/rev/")));
+    let machine = Machine::new(&format!(
+        "root=beeswarm:{} beeswarm.node=52:54:00:00:00:05",
+        server.url("/rev/")
+    ));
     let meminfo = machine.path("meminfo");
     std::fs::write(&meminfo, "MemTotal: 131072 kB\nMemFree: 1 kB\nMemAvailable: 65536 kB\n")
         .unwrap();
@@ -228,7 +258,10 @@ fn too_little_memory_is_said_before_the_first_byte() {
     let failed = process.event("failed");
     let message = failed["message"].as_str().unwrap();
     assert!(message.contains("only 64 MiB of 128 MiB are free"), "{message}");
+    assert_eq!(failed["cause"], "memory");
     assert_eq!(process.exit(), 3);
+    // the torrent's tracker is known by then, and hears of it
+    assert_eq!(failure(&server), Some(StallCause::Memory));
     assert_eq!(server.requests("/announce"), 0, "something was fetched");
     assert!(!machine.path("run/image").exists());
 }

@@ -140,6 +140,9 @@ fn a_lie_never_reaches_the_image() {
     assert_eq!(progress["bytes"], 0, "{progress}");
     let written = std::fs::read(image.output()).unwrap();
     assert!(written.iter().all(|byte| *byte == 0), "a lie was written");
+    let stall = process.stall("wrong data");
+    assert_eq!(stall["cause"], "hash-failures", "{stall}");
+    assert!(stall["detail"].as_str().unwrap().contains("peer 127.0.0.1"), "{stall}");
     let _seeder = Seeder::start(&image);
     let complete = process.event("complete");
     assert!(complete["hash_failures"].as_u64() > Some(0), "{complete}");

@@ -244,7 +244,7 @@ fn events() -> Vec<u8> {
             hash_failures: 1,
         },
         EventKind::Stalled(Stall { cause: StallCause::NoPeers, detail: "none".into() }),
-        EventKind::Failed { message: "m".into(), refused: None },
+        EventKind::Failed { message: "m".into(), refused: None, cause: None },
     ];
     let events = (1..).zip(kinds).map(|(seq, kind)| Event { seq, uptime_ms: seq, kind }).collect();
     let batch = EventBatch {

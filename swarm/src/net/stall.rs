@@ -1,5 +1,6 @@
 //! Why nothing moves.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use proto::event::{Stall, StallCause};
@@ -17,6 +18,8 @@ pub(crate) struct Trouble {
     pub(crate) announce: Option<Stall>,
     /// The last failed dial.
     pub(crate) dial: Option<String>,
+    /// The last peer that was banned for wrong data.
+    pub(crate) liar: Option<IpAddr>,
     /// When the last block came, or the fetch began.
     pub(crate) last_data: Moment,
 }
@@ -43,6 +46,12 @@ impl Trouble {
             if let Some(stall) = &self.announce {
                 return Some(stall.clone());
             }
+            if let Some(liar) = self.liar {
+                return say(
+                    StallCause::HashFailures,
+                    format!("{}; nobody else is connected", wrong_data(view, liar)),
+                );
+            }
             if view.known == 0 {
                 return say(
                     StallCause::NoPeers,
@@ -58,10 +67,15 @@ impl Trouble {
         if view.hash_failures > 0 && view.useful > 0 {
             return say(
                 StallCause::HashFailures,
-                format!(
-                    "{} pieces came with wrong data; no good data for {seconds} s",
-                    view.hash_failures
-                ),
+                match self.liar {
+                    Some(liar) => {
+                        format!("{}; no good data for {seconds} s", wrong_data(view, liar))
+                    }
+                    None => format!(
+                        "{} pieces came with wrong data; no good data for {seconds} s",
+                        view.hash_failures
+                    ),
+                },
             );
         }
         let what =
@@ -71,6 +85,10 @@ impl Trouble {
             format!("{} peers are connected, {what} for {seconds} s", view.connected),
         )
     }
+}
+
+fn wrong_data(view: View, liar: IpAddr) -> String {
+    format!("{} pieces came with wrong data; peer {liar} is banned for it", view.hash_failures)
 }
 
 /// Puts a failed announce into words.
@@ -119,6 +137,12 @@ mod tests {
         assert_eq!(cause(&fine, view(0, 0, 0, 0)), Some(StallCause::NoPeers));
         assert_eq!(cause(&fine, view(3, 0, 0, 0)), Some(StallCause::PeersUnreachable));
         assert_eq!(cause(&fine, view(3, 2, 1, 4)), Some(StallCause::HashFailures));
+        let lied = Trouble { liar: Some([192, 0, 2, 7].into()), ..Trouble::default() };
+        for view in [view(3, 0, 0, 4), view(3, 2, 1, 4)] {
+            let stall = lied.stall(now, view).unwrap();
+            assert_eq!(stall.cause, StallCause::HashFailures);
+            assert!(stall.detail.contains("4 pieces") && stall.detail.contains("peer 192.0.2.7"));
+        }
         assert_eq!(fine.stall(Duration::from_secs(4), view(0, 0, 0, 0)), None);
     }
 }

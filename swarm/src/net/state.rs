@@ -198,6 +198,7 @@ impl State {
                 }
                 Action::Ban(identity) => {
                     log::warn!(peer = %identity.ip, id = %identity.id, "peer banned: it sends wrong data");
+                    self.trouble.liar = Some(identity.ip);
                 }
                 Action::Completed => todo.completed = true,
             }

@@ -231,7 +231,7 @@ async fn events_arrive_once_in_order_although_the_server_fails_first() {
 async fn a_dead_tracker_does_not_hold_up_a_flush() {
     let reporter =
         Reporter::start("http://127.0.0.1:1", NodeId([2; 6]), EventBatch::new("boot-2".to_owned()));
-    reporter.send(EventKind::Failed { message: "x".to_owned(), refused: None });
+    reporter.send(EventKind::Failed { message: "x".to_owned(), refused: None, cause: None });
     let started = std::time::Instant::now();
     reporter.flush(Duration::from_millis(300)).await;
     assert!(started.elapsed() < Duration::from_secs(5));

@@ -13,6 +13,7 @@ use super::*;
 use crate::app::lock;
 use crate::inventory::{Inventory, Word};
 use crate::nodes::node::{Node, Trust};
+use crate::nodes::trouble::{Cause, Trouble};
 use crate::state::EndedBoot;
 
 /// A node in the list. Rates are bytes per second, times milliseconds.
@@ -38,6 +39,8 @@ struct NodeView<'a> {
     stall: Option<&'a Stall>,
     waits: Option<&'a str>,
     failed: Option<&'a str>,
+    /// Which of these it is, or what its silence means; null when it gets on.
+    trouble: Option<TroubleView>,
     image: Option<&'a str>,
     revision: Option<&'a str>,
     boots: u32,
@@ -45,6 +48,20 @@ struct NodeView<'a> {
     last_seen_ms: u64,
     /// Stage and milliseconds since the node's kernel started, in order.
     stage_times: Vec<StageTime>,
+}
+
+#[derive(Serialize)]
+struct TroubleView {
+    cause: Cause,
+    detail: String,
+    remedy: &'static str,
+}
+
+impl From<Trouble> for TroubleView {
+    fn from(trouble: Trouble) -> Self {
+        let Trouble { cause, detail } = trouble;
+        Self { cause, detail, remedy: cause.remedy() }
+    }
 }
 
 #[derive(Serialize)]
@@ -97,7 +114,8 @@ fn view<'a>(node: &'a Node, inventory: &'a Inventory, now: Instant) -> NodeView<
         sources: node.sources,
         stall: node.stall.as_ref(),
         waits: node.waits.as_deref(),
-        failed: node.failed.as_deref(),
+        failed: node.failed.as_ref().map(|failed| failed.detail.as_str()),
+        trouble: node.trouble(now).map(TroubleView::from),
         image: revision.map(|r| r.name.as_str()),
         revision: revision.map(|r| r.id.as_str()),
         boots: node.boots,

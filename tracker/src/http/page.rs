@@ -1,61 +1,36 @@
-//! The status page: rendered here, read without JavaScript, fetched again every two seconds.
+//! The status page: rendered here, read without JavaScript; with it, it keeps itself up to date.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use proto::event::Sources;
+use maud::Markup;
 use proto::hash::InfoHash;
 use proto::node_id::NodeId;
-use store::RevisionRef;
+use store::{RevisionRef, Store};
 
 use super::*;
 use crate::app::lock;
-use crate::catalog::Catalog;
-use crate::inventory::Inventory;
-use crate::nodes::node::{Node, Trust};
+use crate::fleet::Fleet;
+use crate::fleet::history::Window;
 use crate::torrents::Counts;
 
-mod html;
-mod render;
+mod charts;
+mod images;
+mod layout;
+pub(super) mod map;
+mod node;
+mod nodes;
+mod swarm;
+mod text;
 
-/// Rows of nodes on the page; the rest is in the API. Those in trouble come first.
-const MAX_ROWS: usize = 1000;
+use layout::{Live, Tab};
 
-/// What the page shows.
-struct View {
-    /// How the reader reached this tracker.
-    tracker: String,
-    uptime: Duration,
-    /// Number of nodes by stage, in the order of a boot.
-    stages: Vec<(&'static str, usize)>,
-    nodes: usize,
-    troubled: usize,
-    /// Bytes per second over all nodes.
-    rate: u64,
-    sources: Sources,
-    rows: Vec<Row>,
-    torrents: Vec<TorrentRow>,
-    catalog: Arc<Catalog>,
-    problems: Vec<String>,
-    has_store: bool,
-}
+const SCRIPT: &str = include_str!("page/page.js");
+const ICON: &str = include_str!("page/icon.svg");
 
-/// One node.
-struct Row {
-    id: NodeId,
-    name: Option<String>,
-    /// Its events carry no token.
-    unproved: bool,
-    address: String,
-    stage: &'static str,
-    percent: f64,
-    rate: u64,
-    peers: u32,
-    sources: Sources,
-    revision: Option<RevisionRef>,
-    heard: Duration,
-    trouble: Option<String>,
-    silent: bool,
-}
+/// What a page may do: run our script, ask us, and nothing else.
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'self'; \
+                      connect-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; \
+                      frame-ancestors 'none'";
 
 /// One torrent.
 pub(super) struct TorrentRow {
@@ -64,88 +39,162 @@ pub(super) struct TorrentRow {
     pub(super) counts: Counts,
 }
 
-/// `GET /`
-pub(super) async fn page(
+/// The parts of the fleet's page that change.
+pub(super) struct Parts {
+    pub(super) fleet: Fleet,
+    pub(super) head: Markup,
+    pub(super) stalls: Markup,
+    pub(super) charts: Markup,
+}
+
+impl Parts {
+    pub(super) fn of(app: &App, window: Window) -> Self {
+        let fleet = Fleet::of(app);
+        let (samples, rates) = {
+            let history = lock(&app.history);
+            (history.samples(window), history.rates())
+        };
+        let link = app.link.as_ref();
+        let problems = app.problems();
+        let around = map::Around { link, rates, problems: &problems };
+        Self {
+            head: map::head(&fleet, &around),
+            stalls: map::stalled(&fleet),
+            charts: charts::charts(&samples, link, window, Instant::now()),
+            fleet,
+        }
+    }
+
+    pub(super) fn map(&self, tracker: &str) -> Markup {
+        map::map(&self.fleet, tracker)
+    }
+}
+
+/// `GET /`: the fleet. `?window=day` shows the charts of the last day.
+pub(super) async fn fleet(
+    State(app): State<Arc<App>>,
+    Extension(ends): Extension<Ends>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Response<Body> {
+    let window = match query.as_deref() {
+        Some("window=day") => Window::Day,
+        _ => Window::Short,
+    };
+    let tracker = tracker(&headers, ends);
+    let parts = Parts::of(&app, window);
+    let title = format!("{}/{} up", parts.fleet.up(), parts.fleet.nodes);
+    let live = if window == Window::Day { Live::Whole } else { Live::Parts };
+    let content = map::content(&parts, &tracker);
+    respond(&title, Tab::Fleet, live, &tracker, &content)
+}
+
+/// `GET /nodes`
+pub(super) async fn nodes(
     State(app): State<Arc<App>>,
     Extension(ends): Extension<Ends>,
     headers: HeaderMap,
 ) -> Response<Body> {
+    let content = nodes::content(&app);
+    respond("Nodes", Tab::Nodes, Live::Whole, &tracker(&headers, ends), &content)
+}
+
+/// `GET /nodes/{id}`: by any address of the node, or its name in the inventory.
+pub(super) async fn node(
+    State(app): State<Arc<App>>,
+    Extension(ends): Extension<Ends>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Response<Body> {
+    let tracker = tracker(&headers, ends);
+    let inventory = app.inventory();
+    let missing = || {
+        let content = maud::html! {
+            h1 { "Not heard" }
+            p { "No node with the address or name " code { (id) } " was heard yet." }
+        };
+        let mut response = respond("Not heard", Tab::Nodes, Live::Whole, &tracker, &content);
+        *response.status_mut() = StatusCode::NOT_FOUND;
+        response
+    };
+    let macs: Vec<NodeId> = match (id.parse::<NodeId>(), inventory.named(&id)) {
+        (Ok(mac), _) => vec![mac],
+        (_, Some(entry)) => entry.macs.clone(),
+        (Err(_), None) => return missing(),
+    };
+    let home = {
+        let nodes = lock(&app.nodes);
+        macs.iter().find_map(|mac| nodes.get(*mac)).map(|node| node.id)
+    };
+    let Some(home) = home else { return missing() };
+    let past = match read_state(&app, move |state| state.past_boots(home)).await {
+        Ok(past) => past.unwrap_or_default(),
+        Err(response) => return response,
+    };
+    let nodes = lock(&app.nodes);
+    let Some(node) = nodes.get(home) else { return missing() };
+    let content = node::content(node, &inventory, &past, Instant::now());
+    let title = node::name(node, &inventory);
+    respond(&title, Tab::Nodes, Live::Whole, &tracker, &content)
+}
+
+/// `GET /swarm`
+pub(super) async fn swarm(
+    State(app): State<Arc<App>>,
+    Extension(ends): Extension<Ends>,
+    headers: HeaderMap,
+) -> Response<Body> {
+    let content = swarm::content(&app);
+    respond("Swarm", Tab::Swarm, Live::Whole, &tracker(&headers, ends), &content)
+}
+
+/// `GET /images`
+pub(super) async fn images(
+    State(app): State<Arc<App>>,
+    Extension(ends): Extension<Ends>,
+    headers: HeaderMap,
+) -> Response<Body> {
+    let past = match app.config.store.clone() {
+        None => images::Past::NoStore,
+        Some(root) => {
+            // the store is on a disk that may be slow
+            let read = tokio::task::spawn_blocking(move || Store::open(root)?.history());
+            match read.await {
+                Ok(Ok(mut entries)) => {
+                    entries.reverse();
+                    images::Past::Known(entries)
+                }
+                Ok(Err(error)) => images::Past::Trouble(crate::catalog::describe(&error)),
+                Err(error) => images::Past::Trouble(error.to_string()),
+            }
+        }
+    };
+    let content = images::content(&app, &past);
+    respond("Images", Tab::Images, Live::Whole, &tracker(&headers, ends), &content)
+}
+
+/// `GET /page.js`
+pub(super) async fn script() -> Response<Body> {
+    answer(StatusCode::OK, "text/javascript; charset=utf-8", SCRIPT)
+}
+
+/// `GET /icon.svg`
+pub(super) async fn icon() -> Response<Body> {
+    answer(StatusCode::OK, "image/svg+xml", ICON)
+}
+
+/// How the reader reached this tracker.
+pub(super) fn tracker(headers: &HeaderMap, ends: Ends) -> String {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    let tracker = host.map_or_else(|| ends.local.to_string(), str::to_owned);
-    let mut response =
-        answer(StatusCode::OK, "text/html; charset=utf-8", render::page(&gather(&app, tracker)));
-    let policy = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'";
-    let policy = HeaderValue::from_static(policy);
+    host.map_or_else(|| ends.local.to_string(), str::to_owned)
+}
+
+fn respond(title: &str, tab: Tab, live: Live, tracker: &str, content: &Markup) -> Response<Body> {
+    let page = layout::page(title, tab, live, tracker, content);
+    let mut response = answer(StatusCode::OK, "text/html; charset=utf-8", page);
+    let policy = HeaderValue::from_static(POLICY);
     response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
     response
-}
-
-fn gather(app: &App, tracker: String) -> View {
-    let now = Instant::now();
-    let mut view = View {
-        tracker,
-        uptime: app.started.elapsed(),
-        stages: crate::nodes::node::STAGES.iter().map(|stage| (*stage, 0)).collect(),
-        nodes: 0,
-        troubled: 0,
-        rate: 0,
-        sources: Sources::default(),
-        rows: Vec::new(),
-        torrents: torrents(app),
-        catalog: app.catalog(),
-        problems: app.problems(),
-        has_store: app.config.store.is_some(),
-    };
-    let inventory = app.inventory();
-    {
-        let nodes = lock(&app.nodes);
-        let mut all = nodes.all();
-        view.nodes = all.len();
-        for node in &all {
-            match view.stages.iter_mut().find(|(stage, _)| *stage == node.stage) {
-                Some((_, count)) => *count += 1,
-                None => view.stages.push((node.stage, 1)),
-            }
-            view.troubled += usize::from(node.troubled(now));
-            view.rate = view.rate.saturating_add(node.rate(now));
-            view.sources.admin = view.sources.admin.saturating_add(node.sources.admin);
-            view.sources.peers = view.sources.peers.saturating_add(node.sources.peers);
-            view.sources.web = view.sources.web.saturating_add(node.sources.web);
-        }
-        all.sort_by_key(|node| !node.troubled(now));
-        view.rows = all.into_iter().take(MAX_ROWS).map(|node| row(node, &inventory, now)).collect();
-    }
-    view
-}
-
-fn row(node: &Node, inventory: &Inventory, now: Instant) -> Row {
-    let stalled = node.stall.as_ref().map(|stall| {
-        let cause = serde_json::to_value(stall.cause).ok();
-        let cause = cause.as_ref().and_then(|cause| cause.as_str()).unwrap_or("stalled");
-        format!("{cause}: {}", stall.detail)
-    });
-    let silent = node.silent(now);
-    let failed = node.failed.as_ref().map(|message| format!("failed: {message}"));
-    Row {
-        id: node.id,
-        name: inventory.of(node.id).map(|entry| entry.name.to_string()),
-        unproved: node.trust == Trust::Without,
-        address: node.addr.to_string(),
-        stage: node.stage,
-        percent: node.percent,
-        rate: node.rate(now),
-        peers: node.progress.peers,
-        sources: node.sources,
-        revision: node.revision.clone(),
-        heard: now.saturating_duration_since(node.heard),
-        trouble: failed.or(stalled).or_else(|| node.waits.clone()).or_else(|| {
-            silent.map(|for_how_long| {
-                let time = html::duration(for_how_long);
-                format!("silent for {time}: switched off, crashed, or cut off from this host")
-            })
-        }),
-        silent: silent.is_some(),
-    }
 }
 
 /// Published torrents, whether announced or not, and the announced ones when there is no store.

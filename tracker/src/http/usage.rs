@@ -16,7 +16,7 @@ pub(super) async fn usage(State(app): State<Arc<App>>) -> Response<Body> {
     json(&gather(&app))
 }
 
-fn gather(app: &App) -> Usage {
+pub(super) fn gather(app: &App) -> Usage {
     let catalog = app.catalog();
     let mut table = BTreeMap::<RevisionRef, RevisionUse>::new();
     let mut at = |reference: &RevisionRef, change: &dyn Fn(&mut RevisionUse)| {

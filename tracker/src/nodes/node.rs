@@ -9,6 +9,8 @@ use store::RevisionRef;
 
 use super::log::Log;
 use super::timeline::{Entry, Inserted, Timeline};
+use super::trouble::{Cause, Trouble};
+pub use super::trust::Trust;
 use crate::state::{PastBoot, StageTime};
 
 /// Stage of a node whose firmware asked for its boot script and was not heard since.
@@ -25,6 +27,9 @@ pub const STAGES: [&str; 10] = [
 
 /// Boots whose late events are recognised as such.
 const FORMER_BOOTS: usize = 4;
+
+/// A seeder that was not heard for this long may be gone.
+const OLD_SEEDER: Duration = Duration::from_secs(100);
 
 /// How a boot began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -77,37 +82,6 @@ pub enum Told<'a> {
     Disk,
 }
 
-/// Whether what a node says of a boot carries the token that its boot script gave it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub enum Trust {
-    /// Some of it does not: anybody may have said it.
-    Without,
-    /// All of it does.
-    Token,
-    /// It said nothing yet.
-    #[default]
-    Silent,
-}
-
-impl Trust {
-    /// As it is stored.
-    pub(crate) fn word(self) -> &'static str {
-        match self {
-            Self::Without => "without",
-            Self::Token => "token",
-            Self::Silent => "silent",
-        }
-    }
-
-    pub(crate) fn of_word(word: &str) -> Self {
-        match word {
-            "token" => Self::Token,
-            "silent" => Self::Silent,
-            _ => Self::Without,
-        }
-    }
-}
-
 /// A node, as its last event left it.
 #[derive(Debug)]
 pub struct Node {
@@ -129,12 +103,14 @@ pub struct Node {
     pub progress: FetchProgress,
     /// Where its image came from.
     pub sources: Sources,
+    /// Bytes that its re-seeder gave to others.
+    pub seeded: u64,
     /// Why nothing moves: a fixed word and a text for people.
     pub stall: Option<Stall>,
     /// Why it waits in its firmware.
     pub waits: Option<String>,
     /// Why it has given up.
-    pub failed: Option<String>,
+    pub failed: Option<Trouble>,
     /// What it was told to boot, or said it boots: image and revision.
     pub revision: Option<RevisionRef>,
     /// Its events.
@@ -168,6 +144,7 @@ impl Node {
             percent: 0.0,
             progress: FetchProgress::default(),
             sources: Sources::default(),
+            seeded: 0,
             stall: None,
             waits: None,
             failed: None,
@@ -190,11 +167,25 @@ impl Node {
         let seconds = match self.stage {
             "discover" | "fetch" => 15,
             "verify" | "attach" | "mount" => 60,
-            NETBOOT | "handover" => 300,
+            "handover" => 120,
+            NETBOOT => 300,
             _ => return None,
         };
         let silence = now.saturating_duration_since(self.heard);
         (silence > Duration::from_secs(seconds)).then_some(silence)
+    }
+
+    /// Whether what is known of it is old, though nothing is wrong: a seeder reports every 30 s, and one that
+    /// was switched off in order does not say so.
+    #[must_use]
+    pub fn old(&self, now: Instant) -> bool {
+        self.stage == "seeding" && now.saturating_duration_since(self.heard) > OLD_SEEDER
+    }
+
+    /// Bytes that it gave to others in this boot, from its initrd and from its root.
+    #[must_use]
+    pub fn sent(&self) -> u64 {
+        self.progress.uploaded.saturating_add(self.seeded)
     }
 
     /// Whether it needs somebody's eye.
@@ -227,6 +218,7 @@ impl Node {
         self.percent = 0.0;
         self.progress = FetchProgress::default();
         self.sources = Sources::default();
+        self.seeded = 0;
         (self.stall, self.waits, self.failed) = (None, None, None);
         (self.asked, self.trust) = (Asked::No, Trust::Silent);
         self.timeline = Timeline::default();
@@ -241,6 +233,7 @@ impl Node {
     }
 
     fn summary(&self) -> PastBoot {
+        let failed = self.failed.as_ref().map(|failed| failed.detail.clone());
         let stall = self.stall.as_ref().map(|stall| stall.detail.clone());
         let times = self.timeline.stage_times();
         PastBoot {
@@ -248,7 +241,7 @@ impl Node {
             stage: self.stage.to_owned(),
             percent: self.percent,
             revision: self.revision.clone(),
-            trouble: self.failed.clone().or(stall).or_else(|| self.waits.clone()),
+            trouble: failed.or(stall).or_else(|| self.waits.clone()),
             authenticated: self.trust == Trust::Token,
             stage_times: times
                 .into_iter()
@@ -361,9 +354,16 @@ impl Node {
             EventKind::Attach { .. } | EventKind::Mount { .. } | EventKind::Handover { .. } => {
                 self.percent = 100.0;
             }
-            EventKind::Seeding { .. } => self.percent = 100.0,
+            EventKind::Seeding { uploaded, .. } => {
+                self.percent = 100.0;
+                self.seeded = uploaded;
+            }
             EventKind::Stalled(stall) => self.stall = Some(stall),
-            EventKind::Failed { message, .. } => self.failed = Some(message),
+            EventKind::Failed { message: detail, refused, cause } => {
+                let told = cause.map_or(Cause::GaveUp, Cause::Told);
+                let cause = refused.map_or(told, Cause::Refused);
+                self.failed = Some(Trouble { cause, detail });
+            }
             _ => {}
         }
     }

@@ -17,7 +17,15 @@ const ADDR: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 9));
 fn fetch(bytes: u64) -> EventKind {
     let sources = Sources { admin: bytes / 2, peers: bytes - bytes / 2, web: 0 };
     let (total, rate) = (1000, 50);
-    EventKind::Fetch(FetchProgress { bytes, total, rate, upload_rate: 5, peers: 3, sources })
+    EventKind::Fetch(FetchProgress {
+        bytes,
+        total,
+        rate,
+        upload_rate: 5,
+        uploaded: 7,
+        peers: 3,
+        sources,
+    })
 }
 
 fn batch(boot: &str, events: Vec<(u64, u64, EventKind)>) -> EventBatch {
@@ -92,10 +100,14 @@ fn a_stall_lasts_until_the_next_progress() {
     assert_eq!(node.stall.as_ref().map(|s| s.cause), Some(StallCause::NoPeers));
     table.take(id(1), ADDR, batch("b", vec![(2, 30, fetch(200))]), now);
     assert!(!table.get(id(1)).unwrap().troubled(now));
-    let failed = EventKind::Failed { message: "no memory".into(), refused: None };
+    let failed = EventKind::Failed { message: "no memory".into(), refused: None, cause: None };
     table.take(id(1), ADDR, batch("b", vec![(3, 40, failed)]), now);
     let node = table.get(id(1)).unwrap();
-    assert_eq!((node.stage, node.failed.as_deref()), ("failed", Some("no memory")));
+    let trouble = node.trouble(now).unwrap();
+    assert_eq!(
+        (node.stage, trouble.cause.word(), &*trouble.detail),
+        ("failed", "gave-up", "no memory")
+    );
 }
 
 #[test]

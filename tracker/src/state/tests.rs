@@ -125,7 +125,7 @@ fn any_kind(random: &mut fastrand::Rng) -> EventKind {
         },
         1 => EventKind::Attach { device: "/dev/loop0".into() },
         2 => EventKind::Stalled(Stall { cause: StallCause::NoPeers, detail: "none".into() }),
-        3 => EventKind::Failed { message: "no room".into(), refused: None },
+        3 => EventKind::Failed { message: "no room".into(), refused: None, cause: None },
         _ => {
             let bytes = random.u64(0..1000);
             EventKind::Fetch(FetchProgress { bytes, total: 1000, ..FetchProgress::default() })

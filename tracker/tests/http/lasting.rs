@@ -204,7 +204,7 @@ fn a_boot_script_brings_a_token_and_events_without_it_are_told_apart() {
     // the same from somebody who does not have it: taken, and seen
     assert_eq!(send(&bed, "b1", None, 2..3), 204);
     assert_eq!(authenticated(&bed), json!(false));
-    assert!(bed.get("/").text().contains("not authenticated"));
+    assert!(bed.get("/nodes").text().contains("not authenticated"));
     bed.stop();
 
     let bed = start(EventsWithoutToken::Refuse);

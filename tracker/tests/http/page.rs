@@ -1,41 +1,176 @@
 //! The status page and `/metrics`.
 
-use crate::bed::{Bed, add_revision, empty_store, get, stable};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::time::{Duration, Instant};
+
+use crate::bed::{Bed, PATIENCE, add_revision, empty_store, get, stable};
 use crate::events::batch;
 use beeswarm_tracker::Config;
 use proto::hash::InfoHash;
 use serde_json::json;
 
+fn fetch() -> serde_json::Value {
+    json!([{ "seq": 0, "uptime_ms": 9, "stage": "fetch", "bytes": 250, "total": 1000,
+        "rate": 12_500_000, "upload_rate": 0, "uploaded": 400, "peers": 7,
+        "sources": { "admin": 50, "peers": 200, "web": 0 } }])
+}
+
 #[test]
-fn the_page_shows_nodes_torrents_and_images() {
-    let (_dir, store) = empty_store();
+fn the_pages_show_nodes_torrents_and_images() {
+    let (dir, store) = empty_store();
     let revision = add_revision(&store, "debian", InfoHash([1; 20]), true);
     store.publish(&revision, &stable()).unwrap();
-    let bed = Bed::with_store(&store);
+    let inventory = dir.path().join("nodes.csv");
+    std::fs::write(&inventory, "mac,name,rack\n52:54:00:00:00:01,n1,r7\n02:00:00:00:00:09,n9,r7\n")
+        .unwrap();
+    let bed = Bed::start(Config {
+        store: Some(store.root().to_owned()),
+        inventory: Some(inventory),
+        admin_link: Some("1Gbit".parse().unwrap()),
+        ..Config::default()
+    });
     let empty = bed.get("/");
     assert_eq!(empty.status, 200);
-    assert!(empty.text().contains("No node was heard yet"));
-    assert!(empty.text().contains("<meta http-equiv=\"refresh\" content=\"2\">"));
-    assert!(!empty.text().contains("<script"));
+    assert!(empty.text().contains("<noscript><meta http-equiv=\"refresh\" content=\"5\">"));
     assert!(empty.head.contains("content-security-policy: default-src 'none'"), "{}", empty.head);
 
-    let fetch = json!([{ "seq": 0, "uptime_ms": 9, "stage": "fetch", "bytes": 250, "total": 1000,
-        "rate": 12_500_000, "upload_rate": 0, "peers": 7,
-        "sources": { "admin": 50, "peers": 200, "web": 0 } }]);
-    bed.post("/api/v1/nodes/52:54:00:00:00:01/events", &batch("b", fetch));
-    let page = bed.get("/").text().to_owned();
-    for text in [
-        "52:54:00:00:00:01",
-        "fetch 25.0 %",
-        "100 Mbit/s",
-        "peers 200 B · admin 50 B",
-        revision.id.as_str(),
-        "01010101010101010101",
-        "prefers-color-scheme: dark",
-        "<title>0/1 up",
-    ] {
-        assert!(page.contains(text), "{text} in {page}");
+    bed.post("/api/v1/nodes/52:54:00:00:00:01/events", &batch("b", fetch()));
+    let all = [
+        ("/", "<title>0/1 up"),
+        ("/", "<h3>rack r7 <small>2</small></h3>"),
+        ("/", "class=\"c fetch\" style=\"--p:25%\" href=\"/nodes/52:54:00:00:00:01\""),
+        ("/", "title=\"n1: fetch 25 %\">f</a>"),
+        ("/", "title=\"n9: not heard yet\""),
+        ("/", "100 Mbit/s"),
+        ("/", "% of 1.0 Gbit/s"),
+        ("/", "in 0 s"),
+        ("/", "80 % from peers"),
+        ("/", "Nodes by stage over time; now"),
+        ("/", "prefers-color-scheme: dark"),
+        ("/nodes", "fetch 25.0 %"),
+        ("/nodes", "peers 200 B · admin 50 B"),
+        ("/nodes/n1", "25.0 % of the image"),
+        ("/nodes/52:54:00:00:00:01", "<h1>n1</h1>"),
+        ("/swarm", "01010101010101010101"),
+        ("/swarm", "1 from 20 %"),
+        ("/swarm", "1.60"),
+        ("/images", revision.id.as_str()),
+        ("/images", "stable"),
+        ("/images", "published"),
+        ("/images", "nobody"),
+    ];
+    for (path, text) in all {
+        let page = bed.get(path);
+        assert_eq!(page.status, 200, "{path}");
+        assert!(page.text().contains(text), "{text} in {path}: {}", page.text());
     }
+    let missing = bed.get("/nodes/n7");
+    assert!(missing.status == 404 && missing.text().contains("was heard yet"));
+    assert!(bed.get("/page.js").head.contains("text/javascript"));
+    assert!(bed.get("/icon.svg").head.contains("image/svg+xml"));
+}
+
+#[test]
+fn a_stuck_node_is_named_with_cause_and_remedy() {
+    let bed = Bed::start(Config::default());
+    let cases = [
+        (
+            "01",
+            json!({ "stage": "stalled", "cause": "no-carrier", "detail": "eth0" }),
+            "no carrier",
+        ),
+        ("02", json!({ "stage": "stalled", "cause": "no-address", "detail": "x" }), "no DHCP"),
+        ("03", json!({ "stage": "stalled", "cause": "no-route", "detail": "x" }), "no route"),
+        (
+            "04",
+            json!({ "stage": "stalled", "cause": "tracker-unreachable", "detail": "x" }),
+            "tracker unr",
+        ),
+        (
+            "05",
+            json!({ "stage": "stalled", "cause": "tracker-refuses", "detail": "x" }),
+            "tracker ref",
+        ),
+        ("06", json!({ "stage": "stalled", "cause": "no-peers", "detail": "x" }), "no peers"),
+        (
+            "07",
+            json!({ "stage": "stalled", "cause": "no-data", "detail": "x" }),
+            "peers, but no data",
+        ),
+        (
+            "08",
+            json!({ "stage": "stalled", "cause": "hash-failures", "detail": "peer 10.0.0.7" }),
+            "peer 10.0.0.7",
+        ),
+        (
+            "09",
+            json!({ "stage": "failed", "cause": "memory", "message": "x" }),
+            "too little memory",
+        ),
+        ("10", json!({ "stage": "failed", "cause": "mount", "message": "x" }), "mount failed"),
+        (
+            "11",
+            json!({ "stage": "failed", "refused": "unsigned", "message": "x" }),
+            "content refused",
+        ),
+    ];
+    for (n, event, _) in &cases {
+        let mut event = event.clone();
+        (event["seq"], event["uptime_ms"]) = (json!(0), json!(1));
+        let reply = bed
+            .post(&format!("/api/v1/nodes/52:54:00:00:00:{n}/events"), &batch("b", json!([event])));
+        assert_eq!(reply.status, 204);
+    }
+    let page = bed.get("/").text().to_owned();
+    let list = bed.get("/api/v1/nodes").json();
+    for (n, _, text) in &cases {
+        assert!(page.contains(text), "{text} in {page}");
+        let id = format!("52:54:00:00:00:{n}");
+        let node = list.as_array().unwrap().iter().find(|node| node["id"] == *id).unwrap();
+        let remedy = node["trouble"]["remedy"].as_str().unwrap();
+        assert!(page.contains(&format!("→ {remedy}")), "{remedy}");
+        assert!(bed.get(&format!("/nodes/{id}")).text().contains(remedy));
+    }
+    assert!(
+        page.contains(&format!("<dd>{}</dd><dd class=\"more\"><a href=\"#stalled\"", cases.len()))
+    );
+}
+
+#[test]
+fn the_stream_tells_what_changes_and_ends_with_the_server() {
+    let bed = Bed::start(Config::default());
+    bed.post("/api/v1/nodes/52:54:00:00:00:01/events", &batch("b", fetch()));
+    let mut stream = std::net::TcpStream::connect(bed.addr).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    write!(stream, "GET /api/v1/stream HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let mut lines = BufReader::new(stream).lines().map(Result::unwrap);
+    let mut until = |name: &str| -> serde_json::Value {
+        let event = format!("event: {name}");
+        assert!(lines.any(|line| line == event), "{name}");
+        let data = lines.next().unwrap();
+        serde_json::from_str(data.strip_prefix("data: ").unwrap()).unwrap()
+    };
+    assert!(until("tick").as_u64() > Some(1_700_000_000_000));
+    assert!(until("map").as_str().unwrap().contains("52:54:00:00:00:01: fetch 25 %"));
+    assert!(until("head").as_str().unwrap().contains("0 of 1"));
+    assert!(until("charts").as_str().unwrap().contains("<svg"));
+    // nothing was rendered before the first reader came: all of it is news once more
+    until("map");
+    let done = json!([{ "seq": 1, "uptime_ms": 10, "stage": "seeding", "device": "d", "user": "u",
+        "uploaded": 0 }]);
+    bed.post("/api/v1/nodes/52:54:00:00:00:01/events", &batch("b", done));
+    let cells = until("cells");
+    // on a machine that stood still meanwhile it is "c seeding old"
+    assert!(cells[0][1].as_str().unwrap().starts_with("c seeding"), "{cells}");
+    assert_eq!((&cells[0][0], &cells[0][2]), (&json!("n52:54:00:00:00:01"), &json!(100)));
+    assert_eq!(cells.as_array().unwrap().len(), 1);
+    assert!(until("head").as_str().unwrap().contains("1 of 1"));
+    bed.post("/api/v1/nodes/52:54:00:00:00:02/events", &batch("b", fetch()));
+    assert!(until("map").as_str().unwrap().contains("52:54:00:00:00:02"));
+    let start = Instant::now();
+    bed.stop();
+    assert!(start.elapsed() < Duration::from_secs(4), "an open page holds up the end");
+    assert_eq!(lines.last().as_deref(), Some(""), "it ended in order");
 }
 
 #[test]
@@ -52,13 +187,21 @@ fn nothing_from_outside_is_markup() {
     bed.post("/api/v1/nodes/52:54:00:00:00:01/events", &batch(evil, events));
     let failed = json!([{ "seq": 0, "uptime_ms": 1, "stage": "failed", "message": evil }]);
     bed.post("/api/v1/nodes/52:54:00:00:00:02/events", &batch("b", failed));
-    let page = get(bed.addr, "/", "Host: <script>\"x\r\n");
-    let page = if page.status == 200 { page } else { bed.get("/") };
-    for markup in ["<script", "<img", "onerror=y>\""] {
-        assert!(!page.text().contains(markup), "{markup}");
+    for path in
+        ["/", "/nodes", "/nodes/52:54:00:00:00:01", "/nodes/52:54:00:00:00:02", "/swarm", "/images"]
+    {
+        let page = get(bed.addr, path, "Host: <img src=\"x\r\n");
+        let page = if page.status == 200 { page } else { bed.get(path) };
+        for markup in ["<script>", "<img", "onerror=y>\""] {
+            assert!(!page.text().contains(markup), "{markup} in {path}");
+        }
+        assert_eq!(page.text().matches("<script").count(), 1, "our own, in {path}");
+        if path != "/swarm" && path != "/images" {
+            assert!(page.text().contains("&lt;script&gt;alert('x')"), "{path}");
+        }
     }
-    assert!(page.text().contains("storage: &lt;script&gt;alert(&#39;x&#39;)"));
-    assert!(page.text().contains("6.1.0-&lt;b&gt;"), "the kernel release of the manifest");
+    let images = bed.get("/images");
+    assert!(images.text().contains("6.1.0-&lt;b&gt;"), "the kernel release of the manifest");
 }
 
 #[test]

@@ -1,0 +1,199 @@
+//! The fleet: its numbers, the map, and who is stuck.
+
+use std::collections::BTreeMap;
+
+use maud::{Markup, html};
+use proto::event::Sources;
+
+use super::Parts;
+use super::text::{duration, rate, share};
+use crate::fleet::link::Link;
+use crate::fleet::{Cell, Completion, Fleet, Group, Mark, Phase, letter};
+
+/// Stuck nodes that are listed; the rest is on the page of nodes.
+const MAX_STALLED: usize = 50;
+
+/// What the head of the page shows beside the fleet.
+pub(super) struct Around<'a> {
+    pub(super) link: Option<&'a Link>,
+    /// Bytes per second by source, measured here.
+    pub(super) rates: Sources,
+    pub(super) problems: &'a [String],
+}
+
+/// Numbers and legend.
+pub(super) fn head(fleet: &Fleet, around: &Around<'_>) -> Markup {
+    let total = fleet.sources.total();
+    let stalled = fleet.stalled.len();
+    let admin = around.rates.admin.saturating_add(around.rates.web);
+    let tile = |label: &str, value: Markup, more: Markup, bad: bool| {
+        html! { div.bad[bad] { dt { (label) } dd { (value) } dd.more { (more) } } }
+    };
+    html! {
+        @for problem in around.problems { p.problem { (problem) } }
+        dl.tiles {
+            (tile("nodes up", html! { (fleet.up()) " of " (fleet.nodes) }, html! {}, false))
+            (tile("need attention", html! { (stalled) }, html! {
+                @if stalled > 0 { a href="#stalled" { "see why" } } @else { "none" }
+            }, stalled > 0))
+            (tile("fetching together", html! { (rate(fleet.rate)) }, html! {
+                @if total > 0 { (share(fleet.sources.peers, total).round()) " % from peers" }
+            }, false))
+            (tile("admin host's link", html! { (rate(admin)) }, html! {
+                @match around.link {
+                    Some(link) => { (format!("{:.0}", share(admin, link.rate))) " % of " (rate(link.rate)) }
+                    None => { "its speed is not known: --admin-link" }
+                }
+            }, false))
+            (tile("last node has its image", completion(&fleet.completion), html! {
+                @match &fleet.completion {
+                    Completion::Idle => "nobody fetches",
+                    Completion::In(_, name) => (name),
+                    Completion::Unknown(name) => { (name) " gets nothing now" }
+                }
+            }, false))
+        }
+        ul.legend aria-label="Nodes by stage" {
+            @for (stage, count) in fleet.stages.iter().filter(|(_, count)| *count > 0) {
+                li {
+                    span.key.(Phase::of(stage).word()) aria-hidden="true" {
+                        (letter(stage, Mark::None))
+                    }
+                    (stage) " " b { (count) }
+                }
+            }
+            @if fleet.stalled.iter().any(|s| s.stage != "failed") {
+                li { span.key.stuck aria-hidden="true" { "!" } "needs attention" }
+            }
+        }
+    }
+}
+
+fn completion(completion: &Completion) -> Markup {
+    html! {
+        @match completion {
+            Completion::Idle => "–",
+            Completion::In(time, _) => { "in " (duration(*time)) }
+            Completion::Unknown(_) => "not known",
+        }
+    }
+}
+
+/// The map.
+pub(super) fn map(fleet: &Fleet, tracker: &str) -> Markup {
+    html! {
+        @if fleet.groups.is_empty() {
+            p.empty {
+                "No node was heard yet. Nodes appear as soon as their firmware asks for "
+                code { "http://" (tracker) "/boot.ipxe" } "."
+            }
+        }
+        div.groups { @for group in &fleet.groups { (self::group(group)) } }
+    }
+}
+
+fn group(group: &Group) -> Markup {
+    html! {
+        section.group {
+            h3 { (group.name) " " small { (group.cells.len()) } }
+            div.cells { @for cell in &group.cells { (self::cell(cell)) } }
+        }
+    }
+}
+
+fn cell(cell: &Cell) -> Markup {
+    html! {
+        a id={ "n" (cell.id) } class=(class(cell)) style={ "--p:" (fill(cell)) "%" }
+            href={ "/nodes/" (cell.id) } title={ (cell.name) ": " (cell.title) }
+        { (letter(cell.stage, cell.mark)) }
+    }
+}
+
+/// The classes of a cell.
+pub(crate) fn class(cell: &Cell) -> String {
+    let phase = match cell.stage {
+        crate::fleet::ABSENT => crate::fleet::ABSENT,
+        stage => Phase::of(stage).word(),
+    };
+    let mark = match cell.mark {
+        Mark::None => "",
+        Mark::Trouble => " stuck",
+        Mark::Old => " old",
+    };
+    format!("c {phase}{mark}")
+}
+
+/// How much of a cell is filled, in percent: the share of the image while it is fetched.
+pub(crate) fn fill(cell: &Cell) -> u8 {
+    match Phase::of(cell.stage) {
+        Phase::Fetch | Phase::Failed => cell.percent,
+        Phase::Waiting => 0,
+        _ => 100,
+    }
+}
+
+/// Who needs attention, and why.
+pub(super) fn stalled(fleet: &Fleet) -> Markup {
+    let mut causes: BTreeMap<&str, usize> = BTreeMap::new();
+    for stalled in &fleet.stalled {
+        *causes.entry(stalled.trouble.cause.title()).or_default() += 1;
+    }
+    html! {
+        @if fleet.stalled.is_empty() { p.empty { "Nobody." } } @else {
+            ul.causes { @for (cause, count) in causes { li { b { (count) } " " (cause) } } }
+            div.scroll tabindex="0" role="region" aria-label="Nodes that need attention" {
+                table {
+                    thead { tr {
+                        th scope="col" { "node" } th scope="col" { "stage" } th scope="col" { "cause" }
+                        th scope="col" { "what is known, and what to do" }
+                        th.n scope="col" { "last heard" }
+                    } }
+                    tbody {
+                        @for stalled in fleet.stalled.iter().take(MAX_STALLED) {
+                            tr.trouble {
+                                td { a href={ "/nodes/" (stalled.id) } { (stalled.name) } }
+                                td { (stalled.stage) }
+                                td.why { (stalled.trouble.cause.title()) }
+                                td {
+                                    (stalled.trouble.detail)
+                                    small { "→ " (stalled.trouble.cause.remedy()) }
+                                }
+                                td.n { (duration(stalled.heard)) " ago" }
+                            }
+                        }
+                    }
+                }
+            }
+            @if fleet.stalled.len() > MAX_STALLED {
+                p.empty {
+                    "The " (MAX_STALLED) " that were not heard for longest; all are in "
+                    a href="/nodes" { "the list of nodes" } "."
+                }
+            }
+        }
+    }
+}
+
+/// The whole content of the page.
+pub(super) fn content(parts: &Parts, tracker: &str) -> Markup {
+    html! {
+        h1 { "Fleet" }
+        div #head { (parts.head) }
+        section aria-labelledby="map-title" {
+            h2 #map-title { "Map" }
+            p.hint {
+                "One cell per node, by rack of the inventory or else by subnet. Colour and letter: stage; \
+                 fill: share of the image; ! and a red frame: needs attention; ?: its last word is old."
+            }
+            div #map { (parts.map(tracker)) }
+        }
+        section aria-labelledby="stalled" {
+            h2 #stalled { "Who needs attention" }
+            div #stalls { (parts.stalls) }
+        }
+        section aria-labelledby="charts-title" {
+            h2 #charts-title { "Over time" }
+            div #charts { (parts.charts) }
+        }
+    }
+}

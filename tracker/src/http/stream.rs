@@ -1,0 +1,203 @@
+//! `GET /api/v1/stream`: what changes on the fleet's page, as server-sent events.
+//!
+//! One task renders for all readers, once a second and only while there are readers. A reader gets everything
+//! at first and then what has changed: `head`, `stalls`, `charts` and `map` are HTML in a JSON string,
+//! `cells` is a list of `[id, class, fill, letter, title]`, `tick` the tracker's clock in milliseconds. Ticks
+//! come every second, so a reader that hears nothing knows that the tracker is gone.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use hyper::body::{Body as HttpBody, Frame};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{broadcast, mpsc};
+
+use super::page::{self, Parts, map};
+use super::*;
+use crate::fleet::history::{self, Seen, Window};
+use crate::fleet::{Cell, letter};
+
+/// Time between two renderings.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// Seconds of news that a reader may lag behind; then it gets everything again.
+const BACKLOG: usize = 16;
+
+/// Readers at once; each holds a connection.
+const MAX_READERS: usize = 256;
+
+/// A reader that takes nothing for this long is gone.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A stream ends in order before its connection would be cut; the reader comes back.
+const LIFE: Duration = Duration::from_secs(240);
+
+const _: () = assert!(LIFE.as_secs() < CONNECTION_LIFE.as_secs());
+
+/// Where news go.
+#[derive(Debug)]
+pub(crate) struct Readers(broadcast::Sender<Bytes>);
+
+impl Default for Readers {
+    fn default() -> Self {
+        Self(broadcast::channel(BACKLOG).0)
+    }
+}
+
+impl Readers {
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.0.receiver_count()
+    }
+}
+
+/// What readers have seen.
+#[derive(Default)]
+struct Shown {
+    cells: Vec<Cell>,
+    layout: Vec<(String, usize)>,
+    head: String,
+    stalls: String,
+}
+
+impl Shown {
+    /// The events that lead from what was shown to what is now.
+    fn advance(&mut self, parts: &Parts, seconds: u64, tracker: &str) -> String {
+        let mut out = String::new();
+        event(&mut out, "tick", &milliseconds());
+        let groups = &parts.fleet.groups;
+        let layout: Vec<_> = groups.iter().map(|g| (g.name.clone(), g.cells.len())).collect();
+        let cells: Vec<&Cell> = groups.iter().flat_map(|group| &group.cells).collect();
+        let same_place = |(old, new): (&Cell, &&Cell)| old.id == new.id && old.name == new.name;
+        if layout == self.layout && self.cells.iter().zip(&cells).all(same_place) {
+            let changed = self.cells.iter().zip(&cells).filter(|(old, new)| *old != **new);
+            let changed: Vec<_> = changed.map(|(_, cell)| news(cell)).collect();
+            if !changed.is_empty() {
+                event(&mut out, "cells", &changed);
+            }
+        } else {
+            event(&mut out, "map", &parts.map(tracker).into_string());
+        }
+        self.cells = cells.into_iter().cloned().collect();
+        self.layout = layout;
+        let mut html = |name: &str, new: &str, old: &mut String| {
+            if *old != *new {
+                event(&mut out, name, &new);
+                new.clone_into(old);
+            }
+        };
+        html("head", &parts.head.0, &mut self.head);
+        html("stalls", &parts.stalls.0, &mut self.stalls);
+        if seconds.is_multiple_of(history::EVERY.as_secs()) {
+            event(&mut out, "charts", &parts.charts.0);
+        }
+        out
+    }
+}
+
+fn news(cell: &Cell) -> (String, String, u8, &'static str, String) {
+    let title = format!("{}: {}", cell.name, cell.title);
+    let id = format!("n{}", cell.id);
+    (id, map::class(cell), map::fill(cell), letter(cell.stage, cell.mark), title)
+}
+
+fn event(out: &mut String, name: &str, value: &impl serde::Serialize) {
+    // JSON has no line ends of its own: one line of data
+    if let Ok(data) = serde_json::to_string(value) {
+        out.push_str(&format!("event: {name}\ndata: {data}\n\n"));
+    }
+}
+
+fn milliseconds() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Renders for the readers until `stop`, and samples the fleet for the charts.
+pub(crate) async fn run(app: Arc<App>, stop: CancellationToken) {
+    let mut tick = tokio::time::interval(EVERY);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    let mut shown = Shown::default();
+    let mut seconds = 0_u64;
+    while stop.run_until_cancelled(tick.tick()).await.is_some() {
+        if seconds.is_multiple_of(history::EVERY.as_secs()) {
+            let seen = crate::app::lock(&app.nodes).all().into_iter().map(Seen::from).collect();
+            crate::app::lock(&app.history).record(seen, std::time::Instant::now());
+        }
+        if app.readers.count() > 0 {
+            let parts = Parts::of(&app, Window::Short);
+            let news = shown.advance(&parts, seconds, "this host");
+            // an error says that the last reader has gone
+            let _ = app.readers.0.send(news.into());
+        }
+        seconds = seconds.wrapping_add(1);
+    }
+}
+
+/// `GET /api/v1/stream`
+pub(super) async fn stream(
+    State(app): State<Arc<App>>,
+    Extension(ends): Extension<Ends>,
+    headers: HeaderMap,
+) -> Response<Body> {
+    if app.readers.count() >= MAX_READERS {
+        let message = format!("{MAX_READERS} pages are open already; this one refreshes by itself");
+        return problem(StatusCode::SERVICE_UNAVAILABLE, &message);
+    }
+    let news = app.readers.0.subscribe();
+    let tracker = page::tracker(&headers, ends);
+    let (to, from) = mpsc::channel(2);
+    tokio::spawn(forward(app, news, to, tracker));
+    let body = Body::new(Stream(from));
+    answer(StatusCode::OK, "text/event-stream", body)
+}
+
+async fn forward(
+    app: Arc<App>,
+    mut news: broadcast::Receiver<Bytes>,
+    to: mpsc::Sender<Bytes>,
+    tracker: String,
+) {
+    let everything = |app: &App| {
+        let parts = Parts::of(app, Window::Short);
+        let retry = "retry: 1000\n\n".to_owned();
+        Bytes::from(retry + &Shown::default().advance(&parts, 0, &tracker))
+    };
+    let stop = app.stop.clone();
+    let end = tokio::time::sleep(LIFE);
+    tokio::pin!(end);
+    let mut next = everything(&app);
+    loop {
+        if !matches!(tokio::time::timeout(PATIENCE, to.send(next)).await, Ok(Ok(()))) {
+            return;
+        }
+        next = tokio::select! {
+            received = news.recv() => match received {
+                Ok(news) => news,
+                Err(RecvError::Lagged(_)) => everything(&app),
+                Err(RecvError::Closed) => return,
+            },
+            // the reader has gone
+            () = to.closed() => return,
+            () = stop.cancelled() => return,
+            () = &mut end => return,
+        };
+    }
+}
+
+/// A body that is what comes through a channel.
+struct Stream(mpsc::Receiver<Bytes>);
+
+impl HttpBody for Stream {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.0.poll_recv(context).map(|news| news.map(|news| Ok(Frame::data(news))))
+    }
+}

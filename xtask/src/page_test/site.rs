@@ -1,0 +1,56 @@
+//! What a tracker has around it: a store with a past, an inventory.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::Context as _;
+use proto::hash::InfoHash;
+use proto::manifest::{Artefact, ArtefactKind, MANIFEST_VERSION, Manifest};
+use store::{Channel, RevisionRef, Store};
+use tempfile::TempDir;
+
+use super::fleet;
+
+/// A folder with everything, gone with the guard.
+pub(crate) fn make(nodes: u16) -> anyhow::Result<TempDir> {
+    let dir = tempfile::tempdir().context("no folder for the tracker")?;
+    fleet::inventory(&dir.path().join("nodes.csv"), nodes, fleet::rack(nodes))?;
+    fill(&dir.path().join("store"))?;
+    Ok(dir)
+}
+
+fn fill(root: &Path) -> anyhow::Result<()> {
+    let store = Store::init(root)?;
+    let (stable, testing) = (Channel::default(), Channel::new("testing")?);
+    let first = revision(&store, "debian", 1)?;
+    let second = revision(&store, "debian", 2)?;
+    let gpu = revision(&store, "gpu", 3)?;
+    for (revision, channel) in
+        [(&first, &stable), (&second, &testing), (&second, &stable), (&gpu, &testing)]
+    {
+        store.publish(revision, channel)?;
+    }
+    store.rollback(&first.name, &stable).map(drop).map_err(Into::into)
+}
+
+/// A small revision; nothing of it is ever booted.
+fn revision(store: &Store, name: &str, number: u8) -> anyhow::Result<RevisionRef> {
+    let draft = store.begin()?;
+    let mut artefacts = BTreeMap::new();
+    for kind in ArtefactKind::ALL {
+        let content = vec![number; 4096];
+        std::fs::write(draft.dir().join(kind.file_name()), &content)?;
+        artefacts.insert(kind, Artefact::of(kind, &content));
+    }
+    let manifest = Manifest {
+        version: MANIFEST_VERSION,
+        name: name.to_owned(),
+        artefacts,
+        info_hash: InfoHash([number.wrapping_mul(29); 20]),
+        v2: None,
+        verity: None,
+        kernel_release: Some("6.12.41+deb13-amd64".to_owned()),
+        build: BTreeMap::new(),
+    };
+    Ok(store.commit(draft, &manifest)?.revision.reference().clone())
+}
