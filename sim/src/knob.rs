@@ -58,7 +58,6 @@ const BOOL: &str = "true or false";
 const KNOBS: &[(&str, &str, Setter)] = &[
     ("upload_slots", NUMBER, |c, v| put(&mut c.upload_slots, v, |n| n)),
     ("longest_queue", MILLIS, |c, v| put(&mut c.longest_queue, v, |Millis(t)| t)),
-    ("asked_time", MILLIS, |c, v| put(&mut c.asked_time, v, |Millis(t)| t)),
     ("first_slots", NUMBER, |c, v| put(&mut c.first_slots, v, |n| n)),
     ("served_at_once", NUMBER, |c, v| put(&mut c.served_at_once, v, |n| n)),
     ("beginners_at_once", NUMBER, |c, v| put(&mut c.beginners_at_once, v, |n| n)),

@@ -119,8 +119,6 @@ pub struct Torrent {
     pub(super) looked: Option<(Moment, u64)>,
     up: Rate,
     down: Rate,
-    /// The highest rate at which anything came, in bytes per second.
-    fastest_down: u64,
     /// Bytes asked for and not here, all peers together.
     asked: u64,
     /// What it takes from a request to its block, as a moving mean over all peers.
@@ -166,7 +164,6 @@ impl Torrent {
             looked: None,
             up: Rate::default(),
             down: Rate::default(),
-            fastest_down: 0,
             asked: 0,
             usual_answer: Duration::ZERO,
             crowd: 0,

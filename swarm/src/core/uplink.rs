@@ -56,7 +56,7 @@ pub(crate) struct Uplink {
     since: Moment,
     /// What the last round took.
     round: Duration,
-    /// Bytes per second that were acknowledged in it.
+    /// Bytes per second that were acknowledged in the best one of late.
     rate: Option<u64>,
 }
 
@@ -124,13 +124,16 @@ impl Uplink {
             return;
         }
         self.round = now.saturating_sub(self.since);
-        self.rate = Some(per_second(self.acknowledged, self.round));
+        let rate = per_second(self.acknowledged, self.round);
+        // the best of late: it is less when receivers hold things up, and with a bound that followed it
+        // down it would be less still
+        let best = self.rate.map_or(rate, |best| rate.max(best - best / 64));
+        self.rate = Some(best);
         if self.round * 2 < self.longest {
             self.bound = (self.bound * 2).min(MOST);
         } else if self.round > self.longest {
-            let (wanted, took) = (self.longest.as_micros() * 3 / 4, self.round.as_micros());
-            let fits = u128::from(self.bound) * wanted / took.max(1);
-            self.bound = u64::try_from(fits).unwrap_or(MOST).max(LEAST);
+            let fits = u128::from(best) * self.longest.as_micros() / 1_000_000;
+            self.bound = u64::try_from(fits).unwrap_or(MOST).clamp(LEAST, MOST);
         }
         (self.acknowledged, self.since, self.held_back) = (0, now, false);
     }

@@ -234,13 +234,8 @@ impl Torrent {
             "asked for or settled beside the sum"
         );
         let least = self.config.least_window(self.geometry.piece_length(), self.asked);
-        self.fastest_down = self.fastest_down.max(self.down.per_second(now));
-        let most = self.config.most_asked(self.fastest_down);
         let Some(peer) = self.peers.get_mut(key) else { return };
         let mut room = peer.room(&self.config, sources, least, now);
-        if !peer.hides() {
-            room = room.min(most.saturating_sub(self.asked));
-        }
         // a seeder that hides shows each piece to one peer: nobody else will bring it
         let limit = if far(peer) { self.across.limit(now) } else { None };
         if let Some(limit) = limit {
