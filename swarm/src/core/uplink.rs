@@ -6,8 +6,9 @@
 //! of the link, and a hiding seeder took for lost what was still in that queue, and sent everything
 //! again. So turns are given only while the link will be done soon with what is on its way.
 //!
-//! How much that is shows itself: as long as the bound is what holds turns back, it is made larger
-//! when so much was acknowledged quickly, and smaller when it took long.
+//! How much that is shows itself: while the bound is what holds turns back, it is doubled when so much
+//! was acknowledged quickly; else it is what the link carries in the time allowed, at the best rate of
+//! late. Receivers that hold things up lower the rate of the moment, which would hold back the more.
 
 use std::time::Duration;
 
