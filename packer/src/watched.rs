@@ -99,8 +99,12 @@ impl Watched {
     /// Those of [`Follower::finish`].
     pub(crate) fn finish(self, progress: impl FnMut(u64)) -> io::Result<Followed> {
         drop(self.front);
-        // the last descriptor is closed, so the kernel ends the session
-        self.session.join()?;
+        // the last descriptor is closed, so the kernel ends the session, which says now and then that it
+        // was broken off (fuse(4)); whatever was written was answered before that
+        match self.session.join() {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            ended => ended?,
+        }
         let mut follower = self.shared.follower.lock().unwrap_or_else(PoisonError::into_inner);
         let follower = follower.take().ok_or(io::ErrorKind::NotFound)?;
         follower.finish(&self.shared.file, progress)

@@ -57,11 +57,11 @@ const BOOL: &str = "true or false";
 
 const KNOBS: &[(&str, &str, Setter)] = &[
     ("upload_slots", NUMBER, |c, v| put(&mut c.upload_slots, v, |n| n)),
-    ("longest_queue", MILLIS, |c, v| put(&mut c.longest_queue, v, |Millis(t)| t)),
     ("first_slots", NUMBER, |c, v| put(&mut c.first_slots, v, |n| n)),
     ("served_at_once", NUMBER, |c, v| put(&mut c.served_at_once, v, |n| n)),
     ("beginners_at_once", NUMBER, |c, v| put(&mut c.beginners_at_once, v, |n| n)),
     ("quantum", NUMBER, |c, v| put(&mut c.quantum, v, |n| n)),
+    ("longest_queue", MILLIS, |c, v| put(&mut c.longest_queue, v, |Millis(t)| t)),
     ("idle", MILLIS, |c, v| put(&mut c.idle, v, |Millis(d)| d)),
     ("have_batch", MILLIS, |c, v| put(&mut c.have_batch, v, |Millis(d)| d)),
     ("interest_lasts", MILLIS, |c, v| put(&mut c.interest_lasts, v, |Millis(d)| d)),

@@ -223,6 +223,7 @@ fn requests_are_bounded_and_refused_politely() {
         let turn: Vec<Block> = std::iter::from_fn(|| torrent.next_upload(NOW, PEER)).collect();
         assert!(turn.len() <= 2, "a quantum of 32 KiB at a time");
         turn.iter().for_each(|block| torrent.uploaded(NOW, PEER, *block));
+        torrent.look_at_sockets(NOW, |_| 0);
         sent.extend_from_slice(&turn);
         if turn.is_empty() {
             break;
@@ -343,6 +344,7 @@ fn a_hiding_seeders_slot_passes_on_with_the_piece() {
             actions(&mut torrent);
             assert_eq!(torrent.next_upload(NOW, PEER), Some(block));
             torrent.uploaded(NOW, PEER, block);
+            torrent.look_at_sockets(NOW, |_| 0);
         }
     }
     let sent = actions(&mut torrent);

@@ -270,10 +270,11 @@ impl Shared {
             let (busy, look_again) = {
                 let mut state = self.lock();
                 state.look_at_sockets(now);
-                let due = now >= tick_at;
-                if due && let Some(core) = &mut state.core {
-                    core.tick(now);
+                if now >= tick_at {
                     tick_at = now + TICK;
+                    if let Some(core) = &mut state.core {
+                        core.tick(now);
+                    }
                 }
                 let look_again = state.core.as_ref().and_then(core::Torrent::look_again);
                 let todo = state.drain();
