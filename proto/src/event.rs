@@ -206,6 +206,14 @@ impl Sources {
     }
 }
 
+impl std::ops::AddAssign for Sources {
+    fn add_assign(&mut self, more: Self) {
+        self.admin = self.admin.saturating_add(more.admin);
+        self.peers = self.peers.saturating_add(more.peers);
+        self.web = self.web.saturating_add(more.web);
+    }
+}
+
 /// Why nothing moves: the cause as a fixed word, the detail for people.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stall {

@@ -134,6 +134,11 @@ impl Flow {
         self.written - self.sent
     }
 
+    /// What the receiver has not acknowledged.
+    pub(crate) fn on_its_way(&self) -> u64 {
+        self.written - self.delivered
+    }
+
     /// Takes out the first message, if all of it was delivered.
     pub(crate) fn take_delivered(&mut self) -> Option<Item> {
         if self.first_end > self.delivered {

@@ -93,10 +93,15 @@ pub struct Node {
     pub(crate) idle: [Idle; PHASES],
 }
 
+/// The flow that a key stands for, where a part of the node is borrowed.
+pub(crate) fn flow_of(by_key: &[FlowId], key: PeerKey) -> Option<FlowId> {
+    by_key.get(key.0 as usize).copied().filter(|id| *id != FlowId::NONE)
+}
+
 impl Node {
     /// The flow that a key of this node's core stands for.
     pub(crate) fn flow(&self, key: PeerKey) -> Option<FlowId> {
-        self.by_key.get(key.0 as usize).copied().filter(|id| *id != FlowId::NONE)
+        flow_of(&self.by_key, key)
     }
 
     /// A key that was not used before in this life.

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use proto::bitfield::Bitfield;
 use proto::geometry::Geometry;
-use swarm::core::{CoreConfig, Identity, PeerKey, Torrent};
+use swarm::core::{CoreConfig, Identity, Torrent};
 
 use crate::book::Book;
 use crate::conduct::Conduct;
 use crate::disk::Disk;
 use crate::flow::{Flow, FlowId, Port};
-use crate::node::{Counts, Node, NodeId};
+use crate::node::{Counts, Node, NodeId, flow_of};
 use crate::queue::Calendar;
 use crate::sample::SAMPLE_NANOS;
 use crate::setup::{Setup, SetupError};
@@ -340,21 +340,20 @@ impl World {
     fn tick(&mut self, id: NodeId) {
         let now = self.moment(id);
         let (node, flows) = (&mut self.nodes[id.at()], &self.flows);
-        let left = |key: PeerKey| {
-            let flow = node.by_key.get(key.0 as usize).filter(|id| **id != FlowId::NONE);
-            flow.map_or(0, |id| flows[id.at()].written - flows[id.at()].delivered)
-        };
-        node.core.look_at_sockets(now, left);
-        if self.now >= node.tick_at {
+        node.core.look_at_sockets(now, |key| {
+            flow_of(&node.by_key, key).map_or(0, |flow| flows[flow.at()].on_its_way())
+        });
+        let due = self.now >= node.tick_at;
+        if due {
             node.core.tick(now);
-            self.act(id);
+        }
+        self.act(id);
+        if due {
             self.misbehave(id);
             self.dial_more(id);
             let node = &mut self.nodes[id.at()];
             let wait = if node.links.is_empty() && node.dialing == 0 { IDLE_TICK } else { TICK };
             node.tick_at = self.now + wait;
-        } else {
-            self.act(id);
         }
         let node = &self.nodes[id.at()];
         let look = node.core.look_again().map_or(node.tick_at, |wait| self.now + nanos(wait));

@@ -243,9 +243,7 @@ impl Fleet {
             None => self.stages.push((node.stage, 1)),
         }
         self.rate = self.rate.saturating_add(node.rate(now));
-        self.sources.admin = self.sources.admin.saturating_add(node.sources.admin);
-        self.sources.peers = self.sources.peers.saturating_add(node.sources.peers);
-        self.sources.web = self.sources.web.saturating_add(node.sources.web);
+        self.sources += node.sources;
         self.sent = self.sent.saturating_add(node.sent());
     }
 

@@ -26,8 +26,6 @@ struct Turn {
     taken: u64,
     /// Of these, bytes that are with the socket.
     handed: u64,
-    /// Blocks taken and not yet with the socket.
-    in_flight: u32,
     /// Grant, or the last block that went out.
     progress: Moment,
     /// Its link takes so little that others are served beside it.
@@ -74,11 +72,12 @@ impl Turns {
 
     /// Whether a peer waits and a turn is free.
     pub(crate) fn is_wanted(&self) -> bool {
-        !self.ready.is_empty() && self.busy() < self.at_once
+        !self.ready.is_empty() && self.busy().count() < self.at_once
     }
 
-    fn busy(&self) -> usize {
-        self.active.iter().filter(|turn| !turn.slow).count()
+    /// The turns that others wait for.
+    fn busy(&self) -> impl Iterator<Item = &Turn> {
+        self.active.iter().filter(|turn| !turn.slow)
     }
 
     /// Gives a turn, when one is free, to the waiting peer that has the fewest pieces: the swarm is
@@ -88,24 +87,16 @@ impl Turns {
         now: Moment,
         pieces: impl Fn(PeerKey) -> u32,
     ) -> Option<PeerKey> {
-        if self.busy() >= self.at_once {
+        if !self.is_wanted() {
             return None;
         }
-        let busy = || self.active.iter().filter(|turn| !turn.slow);
         let beginner = |peer: PeerKey| pieces(peer) < BEGINNER;
-        let full = busy().filter(|turn| beginner(turn.peer)).count() >= self.beginners;
+        let full = self.busy().filter(|turn| beginner(turn.peer)).count() >= self.beginners;
         let at = (0..self.ready.len())
             .filter(|at| !(full && beginner(self.ready[*at])))
             .min_by_key(|at| pieces(self.ready[*at]))?;
         let peer = self.ready.remove(at)?;
-        self.active.push(Turn {
-            peer,
-            taken: 0,
-            handed: 0,
-            in_flight: 0,
-            progress: now,
-            slow: false,
-        });
+        self.active.push(Turn { peer, taken: 0, handed: 0, progress: now, slow: false });
         Some(peer)
     }
 
@@ -118,21 +109,19 @@ impl Turns {
     pub(crate) fn took(&mut self, peer: PeerKey, bytes: u64) {
         if let Some(turn) = self.find(peer) {
             turn.taken += bytes;
-            turn.in_flight += 1;
         }
     }
 
     /// Bytes that the turns given will hand to sockets yet, without those that take nothing.
     pub(crate) fn promised(&self) -> u64 {
         let left = |turn: &Turn| self.quantum.max(turn.taken) - turn.handed;
-        self.active.iter().filter(|turn| !turn.slow).map(left).sum()
+        self.busy().map(left).sum()
     }
 
     /// A block is with the socket; `more` says whether the peer has requests left.
     pub(crate) fn sent(&mut self, peer: PeerKey, bytes: u64, more: bool, now: Moment) {
         if let Some(turn) = self.find(peer) {
-            turn.handed += bytes;
-            turn.in_flight = turn.in_flight.saturating_sub(1);
+            turn.handed = (turn.handed + bytes).min(turn.taken);
             turn.progress = now;
         }
         self.settle(peer, more);
@@ -141,7 +130,7 @@ impl Turns {
     /// Ends the turn of a peer that had its share or wants nothing.
     pub(crate) fn settle(&mut self, peer: PeerKey, more: bool) {
         let quantum = self.quantum;
-        let ends = |turn: &Turn| turn.in_flight == 0 && (!more || turn.taken >= quantum);
+        let ends = |turn: &Turn| turn.handed == turn.taken && (!more || turn.taken >= quantum);
         if let Some(at) = self.active.iter().position(|turn| turn.peer == peer)
             && ends(&self.active[at])
         {

@@ -46,10 +46,10 @@ impl Trouble {
             if let Some(stall) = &self.announce {
                 return Some(stall.clone());
             }
-            if let Some(liar) = self.liar {
+            if self.liar.is_some() {
                 return say(
                     StallCause::HashFailures,
-                    format!("{}; nobody else is connected", wrong_data(view, liar)),
+                    format!("{}; nobody else is connected", self.wrong_data(view)),
                 );
             }
             if view.known == 0 {
@@ -67,15 +67,7 @@ impl Trouble {
         if view.hash_failures > 0 && view.useful > 0 {
             return say(
                 StallCause::HashFailures,
-                match self.liar {
-                    Some(liar) => {
-                        format!("{}; no good data for {seconds} s", wrong_data(view, liar))
-                    }
-                    None => format!(
-                        "{} pieces came with wrong data; no good data for {seconds} s",
-                        view.hash_failures
-                    ),
-                },
+                format!("{}; no good data for {seconds} s", self.wrong_data(view)),
             );
         }
         let what =
@@ -85,10 +77,12 @@ impl Trouble {
             format!("{} peers are connected, {what} for {seconds} s", view.connected),
         )
     }
-}
 
-fn wrong_data(view: View, liar: IpAddr) -> String {
-    format!("{} pieces came with wrong data; peer {liar} is banned for it", view.hash_failures)
+    fn wrong_data(&self, view: View) -> String {
+        let banned = self.liar.map(|liar| format!("; peer {liar} is banned for it"));
+        let banned = banned.unwrap_or_default();
+        format!("{} pieces came with wrong data{banned}", view.hash_failures)
+    }
 }
 
 /// Puts a failed announce into words.

@@ -263,26 +263,22 @@ impl Shared {
 
     /// Timers: the core's, the dialer's, dead connections, progress.
     async fn keep_time(self: &Arc<Self>) {
-        let (mut tick_at, mut publish_at) = (Moment::ZERO, Moment::ZERO);
+        let mut publish_at = Moment::ZERO;
         let mut sweep_at = Moment::ZERO;
         loop {
             let now = self.now();
-            let (busy, look_again) = {
+            let busy = {
                 let mut state = self.lock();
                 state.look_at_sockets(now);
-                if now >= tick_at {
-                    tick_at = now + TICK;
-                    if let Some(core) = &mut state.core {
-                        core.tick(now);
-                    }
+                if let Some(core) = &mut state.core {
+                    core.tick(now);
                 }
-                let look_again = state.core.as_ref().and_then(core::Torrent::look_again);
                 let todo = state.drain();
                 let busy = !state.links.is_empty() || state.book.dialing() > 0;
                 drop(state);
                 self.carry_out(todo);
                 self.hurry();
-                (busy, look_again)
+                busy
             };
             dial::dial_more(self);
             if now >= sweep_at {
@@ -294,13 +290,29 @@ impl Shared {
                 publish_at = now + PUBLISH;
             }
             if busy {
-                let until_tick = tick_at.saturating_sub(now);
-                tokio::time::sleep(look_again.map_or(until_tick, |wait| wait.min(until_tick)))
-                    .await;
+                self.wait_until(now + TICK).await;
             } else {
                 // an announce that brings peers ends the wait
                 let _ = tokio::time::timeout(IDLE_TICK, self.ticker.notified()).await;
             }
+        }
+    }
+
+    /// Waits for the next tick. While turns wait for the sockets, those are looked at more often.
+    async fn wait_until(self: &Arc<Self>, tick: Moment) {
+        loop {
+            let again = self.lock().core.as_ref().and_then(core::Torrent::look_again);
+            let left = tick.saturating_sub(self.now());
+            let Some(wait) = again.filter(|wait| *wait < left) else {
+                return tokio::time::sleep(left).await;
+            };
+            tokio::time::sleep(wait).await;
+            let todo = {
+                let mut state = self.lock();
+                state.look_at_sockets(self.now());
+                state.drain()
+            };
+            self.carry_out(todo);
         }
     }
 

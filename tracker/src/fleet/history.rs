@@ -85,14 +85,14 @@ impl History {
                 None if self.last.is_none() => node.sources,
                 _ => Sources::default(),
             };
-            add(&mut received, minus(node.sources, before));
+            received += minus(node.sources, before);
             self.seen.insert(node.id, (node.boot, node.sources));
         }
         let since = self.last.map_or(EVERY, |last| now.saturating_duration_since(last));
         self.last = Some(now);
         let sample = Sample { at: now, phases, rates: per_second(received, since) };
         push(&mut self.fine, sample, FINE);
-        add(&mut self.pending.0, sample.rates);
+        self.pending.0 += sample.rates;
         self.pending.1 += 1;
         if self.pending.1 == PER_COARSE {
             let (sum, count) = std::mem::take(&mut self.pending);
@@ -114,7 +114,7 @@ impl History {
         let mut sum = Sources::default();
         let from = at.saturating_sub(2);
         for sample in self.fine.range(from..=at) {
-            add(&mut sum, sample.rates);
+            sum += sample.rates;
         }
         let count = u64::try_from(at - from + 1).unwrap_or(1);
         Sample { rates: divided(sum, count), ..self.fine[at] }
@@ -134,12 +134,6 @@ fn push(to: &mut VecDeque<Sample>, sample: Sample, most: usize) {
         to.pop_front();
     }
     to.push_back(sample);
-}
-
-fn add(to: &mut Sources, more: Sources) {
-    to.admin = to.admin.saturating_add(more.admin);
-    to.peers = to.peers.saturating_add(more.peers);
-    to.web = to.web.saturating_add(more.web);
 }
 
 fn minus(all: Sources, part: Sources) -> Sources {

@@ -129,12 +129,11 @@ impl Torrent {
 
     pub(super) fn tick_turns(&mut self, now: Moment) {
         let round = self.config.served_at_once as u64 * u64::from(self.config.quantum);
-        let rate = self.up.per_second(now);
         let usual = match self.uplink_rate(now) {
             0 => Duration::from_millis(500),
             rate => time_for(round, rate),
         };
-        self.turns.set_quantum(self.config.turn(rate));
+        self.turns.set_quantum(self.config.turn(self.up.per_second(now)));
         self.turns.tick(now, Duration::from_millis(100) + usual.min(Duration::from_secs(5)) * 3);
         self.grant_turns(now);
     }

@@ -6,6 +6,7 @@ use maud::{Markup, html};
 use proto::usage::RevisionUse;
 use store::{Action, HistoryEntry, RevisionRef};
 
+use super::layout::scroll;
 use super::text::bytes;
 use crate::app::App;
 use crate::catalog::{Image, Signed};
@@ -47,7 +48,7 @@ pub(super) fn content(app: &App, past: &Past) -> Markup {
                     "Nothing is published: nodes that boot wait. Use bee-packer pack and bee-packer publish."
                 }
             } @else {
-                div.scroll tabindex="0" role="region" aria-label="Published images" {
+                (scroll("Published images", &html! {
                     table {
                         thead { tr {
                             th scope="col" { "image" } th scope="col" { "booted by channel" }
@@ -75,7 +76,7 @@ pub(super) fn content(app: &App, past: &Past) -> Markup {
                             }
                         }
                     }
-                }
+                }))
                 p.hint {
                     "Nodes: those whose present boot has this revision. Signed by: what the signature's file says; \
                      nodes check it against the key in their initrd, this page does not."
@@ -122,7 +123,7 @@ fn history(past: &Past) -> Markup {
     };
     let text = |part: Option<String>| part.unwrap_or_else(|| "–".to_owned());
     html! {
-        div.scroll tabindex="0" role="region" aria-label="History" {
+        (scroll("History", &html! {
             table {
                 thead { tr {
                     th scope="col" { "when" } th scope="col" { "what" } th scope="col" { "image" }
@@ -143,7 +144,7 @@ fn history(past: &Past) -> Markup {
                     }
                 }
             }
-        }
+        }))
         @if entries.len() > MAX_HISTORY { p.empty { "The last " (MAX_HISTORY) " of " (entries.len()) "." } }
     }
 }

@@ -47,6 +47,11 @@ pub(super) enum Live {
     Whole,
 }
 
+/// A table that may be wider than the window, reached and moved by keyboard.
+pub(super) fn scroll(label: &str, table: &Markup) -> Markup {
+    html! { div.scroll tabindex="0" role="region" aria-label=(label) { (table) } }
+}
+
 /// A whole page. `content` goes into `<main>`.
 pub(super) fn page(title: &str, tab: Tab, live: Live, tracker: &str, content: &Markup) -> String {
     let live = match live {

@@ -6,6 +6,7 @@ use maud::{Markup, html};
 use proto::event::Sources;
 
 use super::Parts;
+use super::layout::scroll;
 use super::text::{duration, rate, share};
 use crate::fleet::link::Link;
 use crate::fleet::{Cell, Completion, Fleet, Group, Mark, Phase, letter};
@@ -141,7 +142,7 @@ pub(super) fn stalled(fleet: &Fleet) -> Markup {
     html! {
         @if fleet.stalled.is_empty() { p.empty { "Nobody." } } @else {
             ul.causes { @for (cause, count) in causes { li { b { (count) } " " (cause) } } }
-            div.scroll tabindex="0" role="region" aria-label="Nodes that need attention" {
+            (scroll("Nodes that need attention", &html! {
                 table {
                     thead { tr {
                         th scope="col" { "node" } th scope="col" { "stage" } th scope="col" { "cause" }
@@ -163,7 +164,7 @@ pub(super) fn stalled(fleet: &Fleet) -> Markup {
                         }
                     }
                 }
-            }
+            }))
             @if fleet.stalled.len() > MAX_STALLED {
                 p.empty {
                     "The " (MAX_STALLED) " that were not heard for longest; all are in "

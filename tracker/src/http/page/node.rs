@@ -7,6 +7,7 @@ use proto::event::{EventKind, VerityUse};
 use proto::unix_time::UnixTime;
 use std::time::Duration;
 
+use super::layout::scroll;
 use super::nodes::{percent, sources};
 use super::text::{bytes, duration, rate};
 use crate::fleet::Phase;
@@ -93,7 +94,7 @@ fn timeline(times: &[(&'static str, u64)]) -> Markup {
     let end = (*end).max(1);
     let until = |at: usize| times.get(at + 1).map(|(_, next)| *next);
     html! {
-        div.scroll tabindex="0" role="region" aria-label="Timeline of this boot" {
+        (scroll("Timeline of this boot", &html! {
             table.timeline {
                 thead { tr {
                     th scope="col" { "stage" } th.n scope="col" { "began after" }
@@ -116,7 +117,7 @@ fn timeline(times: &[(&'static str, u64)]) -> Markup {
                     }
                 }
             }
-        }
+        }))
     }
 }
 
@@ -138,7 +139,7 @@ fn messages(node: &Node, now: Instant) -> Markup {
         .collect();
     html! {
         @if told.is_empty() { p.empty { "None." } } @else {
-            div.scroll tabindex="0" role="region" aria-label="Messages" {
+            (scroll("Messages", &html! {
                 table {
                     thead { tr {
                         th.n scope="col" { "at" } th.n scope="col" { "came" }
@@ -155,7 +156,7 @@ fn messages(node: &Node, now: Instant) -> Markup {
                         }
                     }
                 }
-            }
+            }))
         }
     }
 }
@@ -194,7 +195,7 @@ fn message(kind: &EventKind) -> String {
 fn compared(times: &[(&'static str, u64)], past: &[EndedBoot]) -> Markup {
     let now: Vec<(&str, u64)> = times.to_vec();
     html! {
-        div.scroll tabindex="0" role="region" aria-label="Boots compared" {
+        (scroll("Boots compared", &html! {
             table {
                 thead { tr {
                     th scope="col" { "boot" } th scope="col" { "image" }
@@ -219,7 +220,7 @@ fn compared(times: &[(&'static str, u64)], past: &[EndedBoot]) -> Markup {
                     }
                 }
             }
-        }
+        }))
         p.hint {
             "Seconds from the start of the kernel to each stage. "
             @if past.is_empty() { "No boot before this one is known (past boots need --state)." }

@@ -7,6 +7,7 @@ use proto::event::Sources;
 use proto::node_id::NodeId;
 use store::RevisionRef;
 
+use super::layout::scroll;
 use super::text::{bytes, duration, rate, share};
 use crate::app::{App, lock};
 use crate::fleet::Phase;
@@ -81,7 +82,7 @@ fn row(node: &Node, inventory: &Inventory, now: Instant) -> Row {
 
 fn table(rows: &[Row]) -> Markup {
     html! {
-        div.scroll tabindex="0" role="region" aria-label="Nodes" {
+        (scroll("Nodes", &html! {
             table {
                 thead { tr {
                     th scope="col" { "node" } th scope="col" { "stage" } th scope="col" { "image" }
@@ -91,7 +92,7 @@ fn table(rows: &[Row]) -> Markup {
                 } }
                 tbody { @for row in rows { (line(row)) } }
             }
-        }
+        }))
     }
 }
 

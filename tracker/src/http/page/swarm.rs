@@ -4,6 +4,7 @@ use maud::{Markup, html};
 use proto::event::Sources;
 use proto::node_id::NodeId;
 
+use super::layout::scroll;
 use super::text::{bytes, rate, share};
 use super::{TorrentRow, torrents};
 use crate::app::{App, lock};
@@ -44,11 +45,8 @@ pub(super) fn content(app: &App) -> Markup {
             }
         }
     }
-    let took = trades.iter().fold(Sources::default(), |sum, trade| Sources {
-        admin: sum.admin.saturating_add(trade.took.admin),
-        peers: sum.peers.saturating_add(trade.took.peers),
-        web: sum.web.saturating_add(trade.took.web),
-    });
+    let mut took = Sources::default();
+    trades.iter().for_each(|trade| took += trade.took);
     let gave = trades.iter().fold(0_u64, |sum, trade| sum.saturating_add(trade.gave));
     trades.sort_by_key(|trade| std::cmp::Reverse(trade.gave));
     html! {
@@ -77,7 +75,7 @@ pub(super) fn content(app: &App) -> Markup {
 fn table(rows: &[TorrentRow]) -> Markup {
     html! {
         @if rows.is_empty() { p.empty { "Nothing is published, and nobody announced." } } @else {
-            div.scroll tabindex="0" role="region" aria-label="Torrents" {
+            (scroll("Torrents", &html! {
                 table {
                     thead { tr {
                         th scope="col" { "image" } th.n scope="col" { "complete" }
@@ -98,7 +96,7 @@ fn table(rows: &[TorrentRow]) -> Markup {
                         }
                     }
                 }
-            }
+            }))
             p.hint {
                 "Complete, fetching and finished (since this tracker started): from announces. The rarest \
                  piece is there at least as often as there are complete peers; a tracker does not learn \
@@ -156,7 +154,7 @@ fn copies(progress: &[usize; 11]) -> f64 {
 fn givers(trades: &[Trade], gave: u64) -> Markup {
     html! {
         @if !trades.is_empty() {
-            div.scroll tabindex="0" role="region" aria-label="What nodes gave and took" {
+            (scroll("What nodes gave and took", &html! {
                 table {
                     thead { tr {
                         th scope="col" { "node" } th.n scope="col" { "gave" }
@@ -176,7 +174,7 @@ fn givers(trades: &[Trade], gave: u64) -> Markup {
                         }
                     }
                 }
-            }
+            }))
             @if trades.len() > MAX_GIVERS {
                 p.empty { "The " (MAX_GIVERS) " that gave most, of " (trades.len()) "." }
             }
