@@ -60,7 +60,7 @@ enum Command {
     Unpublish(RevisionArgs),
     /// Let a channel boot what was published before
     Rollback(RollbackArgs),
-    /// Let nodes boot a revision from their next boot on
+    /// Let nodes boot a revision, from their next boot on or rebooted in batches
     Reimage(ReimageArgs),
     /// Let nodes that were reimaged one by one follow their channel again
     Unassign(UnassignArgs),
@@ -308,6 +308,10 @@ mod tests {
             "bee-packer reimage debian --store /s --at-next-boot",
             "bee-packer reimage debian --store /s --all",
             "bee-packer reimage debian --store /s --all --nodes x --at-next-boot",
+            "bee-packer reimage debian --nodes x --at-next-boot --batch 2 --store /s",
+            "bee-packer reimage debian --nodes x --batch ten --tracker-url http://t",
+            "bee-packer reimage debian --revision debian --nodes x --tracker-url http://t",
+            "bee-packer reimage --status --stop --tracker-url http://t",
             "bee-packer unassign --store /s",
             "bee-packer unassign --all",
             "bee-packer unassign --all --store /s --token-file /t",

@@ -4,9 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use proto::assign::{
-    ASSIGN_PATH, AssignOrder, Assigned, MAX_ORDER_LEN, UNASSIGN_PATH, UnassignOrder, Unassigned,
-};
+use proto::assign::{ASSIGN_PATH, AssignOrder, Assigned, UNASSIGN_PATH, UnassignOrder, Unassigned};
+use proto::rollout::{MAX_ROLLOUT_LEN, ROLLOUTS_PATH, Rollout};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use store::Store;
@@ -48,11 +47,19 @@ impl TargetArgs {
     pub(crate) fn choose(&self) -> anyhow::Result<Target> {
         match (&self.store, &self.tracker_url) {
             (Some(store), _) if self.token_file.is_none() => Ok(Target::Store(Store::open(store)?)),
-            (_, Some(url)) => {
+            (_, Some(_)) => self.tracker(),
+            (_, None) => bail!("give --store DIR, or --tracker-url URL and --token-file FILE"),
+        }
+    }
+
+    /// The tracker, also when there is a store.
+    pub(crate) fn tracker(&self) -> anyhow::Result<Target> {
+        match &self.tracker_url {
+            Some(url) => {
                 let file = self.token_file.as_deref().unwrap_or(Path::new(TOKEN_FILE));
                 Ok(Target::Tracker(Tracker { origin: origin(url).to_owned(), token: token(file)? }))
             }
-            (_, None) => bail!("give --store DIR, or --tracker-url URL and --token-file FILE"),
+            None => bail!("give --tracker-url URL and --token-file FILE"),
         }
     }
 }
@@ -93,10 +100,20 @@ impl Tracker {
         self.order(UNASSIGN_PATH, &UnassignOrder { nodes })
     }
 
+    /// Begins a rollout, stops or resumes one: `below` is what comes behind [`ROLLOUTS_PATH`].
+    pub(crate) fn rollout(&self, below: &str, order: &impl Serialize) -> anyhow::Result<Rollout> {
+        self.order(&format!("{ROLLOUTS_PATH}{below}"), order)
+    }
+
+    /// What a rollout does.
+    pub(crate) fn look(&self, which: &str) -> Result<Rollout, LookError> {
+        look(&self.origin, which)
+    }
+
     fn order<T: DeserializeOwned>(&self, path: &str, order: &impl Serialize) -> anyhow::Result<T> {
         let url = format!("{}{path}", self.origin);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let limits = Limits { max_body: MAX_ORDER_LEN as u64, ..Limits::default() };
+        let limits = Limits { max_body: MAX_ROLLOUT_LEN, ..Limits::default() };
         let body = serde_json::to_vec(order)?;
         let answer = runtime.block_on(http::post_json_with(&self.token, &url, body, limits));
         let response = match answer {
@@ -111,6 +128,32 @@ impl Tracker {
         serde_json::from_slice(&response.body)
             .with_context(|| format!("{url} is no answer of this version's bee-tracker"))
     }
+}
+
+/// Why a rollout cannot be looked at.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LookError {
+    /// Nobody answers: the rollout goes on, or will.
+    #[error("the tracker does not answer")]
+    Away(#[source] HttpError),
+    /// The tracker has an answer, but no rollout.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// Asks any tracker, without a token, what a rollout does; `which` is a number or `last`.
+pub(crate) fn look(origin: &str, which: &str) -> Result<Rollout, LookError> {
+    let refused = |error: &dyn std::fmt::Display| LookError::Refused(error.to_string());
+    let url = format!("{origin}{ROLLOUTS_PATH}/{which}");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let limits = Limits { max_body: MAX_ROLLOUT_LEN, ..Limits::default() };
+    let response = match runtime.map_err(|e| refused(&e))?.block_on(http::get(&url, limits)) {
+        Ok(response) => response,
+        Err(HttpError::Status { status: 404, body, .. }) => return Err(refused(&reason(&body))),
+        Err(error) => return Err(LookError::Away(error)),
+    };
+    serde_json::from_slice(&response.body)
+        .map_err(|_| refused(&format!("{url} is no answer of this version's bee-tracker")))
 }
 
 /// The text of the tracker's error.

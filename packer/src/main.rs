@@ -25,6 +25,7 @@ mod node_list;
 mod output;
 mod prune;
 mod reimage;
+mod rollout;
 mod run;
 mod show;
 mod status;

@@ -1,14 +1,18 @@
 //! Nodes as an admin names them: MAC addresses, or names that ethers(5) has.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
+use proto::host_list;
 use proto::node_id::NodeId;
 
-/// Reads `a,b,c`: MAC addresses, names, and `@FILE` with one of them per line (`#` begins a comment).
+/// Addresses by name.
+pub(crate) type Addresses = BTreeMap<String, Vec<NodeId>>;
+
+/// Reads `a,b,n[01-32]`: MAC addresses, names, and `@FILE` with one of them per line (`#` begins a comment).
 ///
 /// # Errors
 /// For a name that `ethers` does not have, a file that cannot be read, or no node at all.
@@ -49,20 +53,43 @@ pub(crate) fn words(list: &str, ethers: &Path) -> anyhow::Result<Vec<String>> {
 /// The words of `--nodes`, those in files among them.
 fn split(list: &str) -> anyhow::Result<Vec<String>> {
     let mut words = Vec::new();
-    for word in list.split([',', ' ']).filter(|word| !word.is_empty()) {
+    for word in expand(list)? {
         match word.strip_prefix('@') {
             Some(file) => {
                 let text = fs::read_to_string(file)
                     .with_context(|| format!("cannot read the list of nodes {file}"))?;
-                words.extend(lines(&text).filter_map(|line| Some(line.first()?.to_string())));
+                for line in lines(&text) {
+                    words.extend(
+                        line.first().map(|word| expand(word)).transpose()?.unwrap_or_default(),
+                    );
+                }
             }
-            None => words.push(word.to_owned()),
+            None => words.push(word),
         }
     }
     if words.is_empty() {
         bail!("--nodes names no node");
     }
     Ok(words)
+}
+
+fn expand(list: &str) -> anyhow::Result<Vec<String>> {
+    host_list::expand(list).context("--nodes is wrong")
+}
+
+/// Words as they are, and the addresses of those that `ethers` has: a rollout keeps names.
+///
+/// # Errors
+/// For a file that cannot be read, or no node at all.
+pub(crate) fn named(list: &str, ethers: &Path) -> anyhow::Result<(Vec<String>, Addresses)> {
+    let words = split(list)?;
+    let mut addresses = Addresses::new();
+    for (mac, name) in table(ethers)? {
+        if words.contains(&name) {
+            addresses.entry(name).or_default().push(mac);
+        }
+    }
+    Ok((words, addresses))
 }
 
 /// The addresses behind a word; `names` is read when it is needed first. A host with several cards may boot
@@ -129,10 +156,20 @@ mod tests {
             ("", "names no node"),
             (" ,", "names no node"),
             ("@/no/such/file", "/no/such/file"),
+            ("n[1-", "brackets"),
         ] {
-            let error = read(bad, &ethers).unwrap_err().to_string();
+            let error = format!("{:#}", read(bad, &ethers).unwrap_err());
             assert!(error.contains(word), "{error}");
         }
+        fs::write(&list, "rack[1-2]n[01-02]\n").unwrap();
+        let (all, addresses) = named(&format!("node[1-3],@{}", list.display()), &ethers).unwrap();
+        assert_eq!(
+            all,
+            ["node1", "node2", "node3", "rack1n01", "rack1n02", "rack2n01", "rack2n02"]
+        );
+        let known: Vec<_> =
+            addresses.iter().map(|(name, macs)| (name.as_str(), macs.len())).collect();
+        assert_eq!(known, [("node1", 1), ("node2", 2)]);
         let known = words("node2,n77,52-54-00-00-00-12", &ethers).unwrap();
         assert_eq!(known, ["52:54:00:00:00:02", "52:54:00:00:00:12", "n77"]);
         let missing = read("node1", &dir.path().join("none")).unwrap_err().to_string();

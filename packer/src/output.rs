@@ -25,6 +25,11 @@ pub(crate) fn error(as_json: bool, error: &anyhow::Error) {
     let _ = writeln!(io::stderr().lock(), "bee-packer: {error:#}");
 }
 
+/// Something to know, on stderr.
+pub(crate) fn warn(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "bee-packer: {text}");
+}
+
 /// Shows events as they come.
 pub(crate) struct Progress {
     json: bool,

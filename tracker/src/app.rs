@@ -1,7 +1,8 @@
 //! What all requests share.
 //!
-//! Lock order: no two of these locks are ever held together, and none across an `await`; only the journal's
-//! own is taken inside, so that changes are written in the order in which memory took them. A lock that a
+//! Lock order: no two of these locks are ever held together (but `rollouts`, within which `assignments` may be
+//! taken), and none across an `await`; only the journal's own is taken inside, so that changes are written in
+//! the order in which memory took them. A lock that a
 //! panicking task left poisoned is taken all the same: each table is valid after every single step.
 
 use std::collections::BTreeMap;
@@ -25,6 +26,8 @@ use crate::http::stream::Readers;
 use crate::inventory::{Inventory, Stored};
 use crate::metrics::Metrics;
 use crate::nodes::{self, Nodes};
+use crate::power::Power;
+use crate::rollout::Rollouts;
 use crate::state::{self, Journal, Moved, NotStored, Op, Place, State, StateError};
 use crate::tokens::BootTokens;
 use crate::torrents::{self, Torrents};
@@ -70,6 +73,9 @@ pub(crate) struct App {
     pub(crate) torrents: Torrents,
     pub(crate) nodes: Mutex<Nodes>,
     pub(crate) assignments: Mutex<Assignments>,
+    pub(crate) rollouts: Mutex<Rollouts>,
+    /// How nodes are rebooted; `None`: nobody said.
+    pub(crate) power: Option<Arc<Power>>,
     /// What lies on disk; `None`: nothing outlives this process.
     pub(crate) state: Option<State>,
     pub(crate) tokens: BootTokens,
@@ -129,6 +135,7 @@ impl App {
             lock(&app.nodes).restore(nodes, events, past_boots, loaded.last_row);
         }
         *lock(&app.assignments) = Assignments::restore(loaded.assignments);
+        *lock(&app.rollouts) = Rollouts::restore(loaded.rollouts);
         *lock(&app.channels) = loaded.channels.into_iter().collect();
         Ok((app, inventory))
     }
@@ -142,11 +149,14 @@ impl App {
         };
         let nodes = nodes::Limits { nodes: limits.nodes, events_per_node: limits.events_per_node };
         let link = Link::find(config.admin_link.map(|rate| rate.0), Path::new("/sys/class/net"));
+        let power = config.reimage.clone().map(|settings| Arc::new(Power::new(settings)));
         Self {
             config,
             torrents: Torrents::new(torrents),
             nodes: Mutex::new(Nodes::new(nodes)),
             assignments: Mutex::default(),
+            rollouts: Mutex::default(),
+            power,
             state,
             tokens: BootTokens::new(key),
             metrics: Metrics::default(),
@@ -182,6 +192,18 @@ impl App {
         let (result, ops) = change(&mut assignments);
         let pending = self.queue(ops);
         drop(assignments);
+        (result, pending)
+    }
+
+    /// Changes rollouts (and assignments with them), and queues what has changed for the disk.
+    pub(crate) fn change_rollouts<R>(
+        &self,
+        change: impl FnOnce(&mut Rollouts) -> (R, Vec<Op>),
+    ) -> (R, Pending<'_>) {
+        let mut rollouts = lock(&self.rollouts);
+        let (result, ops) = change(&mut rollouts);
+        let pending = self.queue(ops);
+        drop(rollouts);
         (result, pending)
     }
 

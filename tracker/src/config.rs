@@ -10,6 +10,7 @@ use store::{Channel, RevisionName};
 use crate::boot::values::{BaseUrl, KernelArgs};
 use crate::cli::Cli;
 use crate::error::ConfigError;
+use crate::power;
 
 /// TCP port of the tracker.
 pub const DEFAULT_PORT: u16 = 6969;
@@ -44,6 +45,8 @@ pub struct Config {
     pub events_without_token: EventsWithoutToken,
     /// What the admin host's link carries, for the status page.
     pub admin_link: Option<ByteRate>,
+    /// How nodes are rebooted, if at all.
+    pub reimage: Option<power::Settings>,
     /// Bounds of memory and connections.
     pub limits: Limits,
 }
@@ -101,6 +104,8 @@ struct File {
     /// Speed of the admin host's link for the status page, text, for example `"10Gbit"`. Default: that of the
     /// fastest network card with a carrier, as the kernel tells it.
     admin_link: Option<String>,
+    /// How `bee-packer reimage` reboots nodes. Default: it does not, but for `--at-next-boot`.
+    reimage: Option<power::File>,
     /// Bounds of memory and connections.
     #[serde(default)]
     limits: Limits,
@@ -162,6 +167,7 @@ impl Default for Config {
             nothing_to_boot: NothingToBoot::default(),
             events_without_token: EventsWithoutToken::default(),
             admin_link: None,
+            reimage: None,
             limits: Limits::default(),
         }
     }
@@ -197,6 +203,7 @@ impl Config {
                 .or(file.events_without_token)
                 .unwrap_or_default(),
             admin_link: value("admin_link", cli.admin_link.or(file.admin_link), |s| s.parse())?,
+            reimage: file.reimage.map(power::File::check).transpose()?,
             limits,
         })
     }

@@ -40,6 +40,9 @@ pub enum ConfigError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// A setting that is wrong, or missing.
+    #[error("{0}")]
+    Setting(String),
     /// A limit of nothing at all.
     #[error("limits.{field} cannot be 0: give the largest number that may be kept")]
     ZeroLimit {

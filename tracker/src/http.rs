@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use hyper::service::Service as _;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use proto::rollout::ROLLOUTS_PATH;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
@@ -28,6 +29,7 @@ mod events;
 mod metrics;
 mod nodes;
 mod page;
+mod rollout;
 pub(crate) mod stream;
 mod usage;
 
@@ -74,6 +76,11 @@ impl Service {
             .route(proto::assign::ASSIGNMENTS_PATH, get(assign::list))
             .route(proto::assign::ASSIGN_PATH, post(assign::assign))
             .route(proto::assign::UNASSIGN_PATH, post(assign::unassign))
+            .route(ROLLOUTS_PATH, get(rollout::list).post(rollout::start))
+            .route(&format!("{ROLLOUTS_PATH}/{{id}}"), get(rollout::one))
+            .route(&format!("{ROLLOUTS_PATH}/{{id}}/stop"), post(rollout::stop))
+            .route(&format!("{ROLLOUTS_PATH}/{{id}}/resume"), post(rollout::resume))
+            .route("/reimage", get(page::rollouts))
             .route("/api/v1/history", get(assign::history))
             .route("/api/v1/swarm", get(nodes::swarm))
             .route(proto::usage::USAGE_PATH, get(usage::usage))

@@ -56,6 +56,8 @@ pub struct Entry {
     pub kernel_args: KernelArgs,
     /// From image or disk.
     pub boot: BootFrom,
+    /// Its management controller.
+    pub bmc: Option<Bmc>,
 }
 
 /// A name, rack or group: letters, digits, `.`, `_`, `-`.
@@ -95,6 +97,37 @@ impl std::fmt::Display for Word {
         f.write_str(&self.0)
     }
 }
+
+/// Where a management controller is: a name or an address, as a program or a URL takes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bmc(String);
+
+impl std::str::FromStr for Bmc {
+    type Err = BmcError;
+
+    fn from_str(text: &str) -> Result<Self, BmcError> {
+        let plain =
+            |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':' | b'[' | b']');
+        // a word that begins with '-' would be an option of the program that gets it
+        let fits = (1..=255).contains(&text.len()) && !text.starts_with('-');
+        if fits && text.bytes().all(plain) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(BmcError(text.chars().take(80).collect()))
+        }
+    }
+}
+
+impl std::fmt::Display for Bmc {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A text that is no [`Bmc`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no host name and no address")]
+pub struct BmcError(String);
 
 /// How the text is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -212,6 +245,7 @@ struct Raw<'a> {
     channel: &'a str,
     kernel_args: &'a str,
     boot: &'a str,
+    bmc: &'a str,
 }
 
 impl Raw<'_> {
@@ -243,6 +277,7 @@ impl Raw<'_> {
                 "disk" => BootFrom::Disk,
                 other => return Err(format!("boot: {other:?} is neither image nor disk")),
             },
+            bmc: value("bmc", self.bmc, str::parse)?,
         })
     }
 }

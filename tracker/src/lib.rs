@@ -33,6 +33,8 @@ pub mod inventory;
 pub mod metrics;
 pub mod nodes;
 pub mod policy;
+pub mod power;
+mod rollout;
 pub mod server;
 pub mod state;
 mod tokens;

@@ -124,6 +124,11 @@ impl Nodes {
         self.table.get(self.homes.get(&mac)?)
     }
 
+    /// Every node, in no order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Node> {
+        self.table.values()
+    }
+
     /// Every node, by id.
     #[must_use]
     pub fn all(&self) -> Vec<&Node> {

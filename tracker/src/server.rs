@@ -22,6 +22,7 @@ use crate::config::Config;
 use crate::error::BindError;
 use crate::http;
 use crate::inventory::{self, Inventory};
+use crate::rollout;
 use crate::udp;
 
 /// Pause after a failed accept(2), which mostly means that descriptors have run out.
@@ -79,6 +80,9 @@ impl Server {
         }
         tasks.spawn(expire(app.clone(), stop.clone()));
         tasks.spawn(http::stream::run(app.clone(), stop.clone()));
+        if let Some(power) = app.power.clone() {
+            tasks.spawn(rollout::driver::run(app.clone(), power, stop.clone()));
+        }
         if let Some(follower) = follower {
             tasks.spawn(follow(app.clone(), follower, stop.clone()));
         }

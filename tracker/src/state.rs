@@ -15,6 +15,7 @@ mod error;
 mod journal;
 mod load;
 mod op;
+mod rollout;
 mod schema;
 mod secret;
 
@@ -30,9 +31,10 @@ use rusqlite::Connection;
 
 pub use error::{StateError, Trouble};
 pub use journal::NotStored;
-pub(crate) use journal::{Journal, Place};
+pub(crate) use journal::{Journal, Place, unix_ms};
 pub(crate) use load::{EndedBoot, Loaded, LoadedEvent, PastMove};
 pub(crate) use op::{AssignmentRow, Moved, NodeRow, Op, PastBoot, StageTime};
+pub(crate) use rollout::RolloutRow;
 pub(crate) use secret::hex;
 pub use secret::{ADMIN_TOKEN, AdminToken};
 

@@ -20,6 +20,8 @@ mod kill;
 mod lasting;
 #[path = "http/page.rs"]
 mod page;
+#[path = "http/reimage.rs"]
+mod reimage;
 #[path = "http/store.rs"]
 mod store_follow;
 #[path = "http/udp.rs"]

@@ -72,6 +72,18 @@ const CALLED_BY_TESTS: &[Program] = &[
     Program::System(Tool::new("xz", "roots that come as an archive", "xz-utils", "xz")),
     Program::System(Tool::new("umoci", "container images to compare with", "umoci", "umoci")),
     Program::System(Tool::new("skopeo", "container images in every format", "skopeo", "skopeo")),
+    Program::System(Tool::new(
+        "ipmi_sim",
+        "management controllers to reboot",
+        "openipmi",
+        "OpenIPMI-lanserv",
+    )),
+    Program::System(Tool::new(
+        "ipmitool",
+        "nodes that are rebooted by IPMI",
+        "ipmitool",
+        "ipmitool",
+    )),
     Program::System(lab::tool::NFT),
     Program::System(Tool::new("ps", "processes that labs leave behind", "procps", "procps-ng")),
 ];

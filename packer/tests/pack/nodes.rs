@@ -332,3 +332,48 @@ fn a_difference_names_packages_files_and_shared_pieces() {
         assert!(text.contains(line), "{line:?} is not in {text}");
     }
 }
+
+#[test]
+fn batches_are_ordered_from_the_tracker_which_says_how_they_ended() {
+    let dir = scratch();
+    let token = dir.path().join("token");
+    std::fs::write(&token, "secret\n").unwrap();
+    let (url, orders) = order_taker(
+        r#"{"id":1,"revision":"debian@0123456789ab","phase":"stopped","held":null,"started_ms":0,
+        "reason":"1 of 4 nodes have failed, 0 may: rack1n01: no peers","batch":1,"max_failed":0,"min_copies":1,
+        "copies":1,"patience_s":1200,"nodes":[{"name":"rack1n01","macs":["52:54:00:00:00:01"],"state":"failed",
+        "batch":1,"detail":"no peers","since_ms":0}]}"#,
+    );
+    let at = ["--tracker-url", &url, "--token-file", text(&token), "--ethers", "/no/such/file"];
+    let order = ["reimage", "--channel", "gpu", "--revision", "debian@0123456789ab", "--nodes"];
+    let more = ["rack[1-2]n[01-02]", "--batch", "25%", "--max-failed", "0", "--min-copies", "1"];
+    let output = packer(&[&order[..], &more, &at].concat());
+    // a rollout that was stopped is no success
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        said.contains("rack1n01 failed: no peers") && said.contains("stopped: 1 of 4"),
+        "{said}"
+    );
+    let (line, body) = orders.recv().unwrap();
+    assert!(line.starts_with("POST /api/v1/rollouts "), "{line}");
+    let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(
+        body,
+        serde_json::json!({ "revision": "debian@0123456789ab", "channel": "gpu", "batch": "25%",
+            "max_failed": "0", "min_copies": 1, "patience_s": 1200,
+            "nodes": ["rack1n01", "rack1n02", "rack2n01", "rack2n02"] })
+    );
+    let output = packer(&[&["reimage", "--stop", "7"], &at[..]].concat());
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(orders.recv().unwrap().0.starts_with("POST /api/v1/rollouts/7/stop "));
+    for (args, part) in [
+        (&["reimage", "debian", "--nodes", "n[3-1]"][..], "ends before it starts"),
+        (&["reimage", "--resume", "../1"], "no number of a rollout"),
+    ] {
+        let output = packer(&[args, &at].concat());
+        assert!(stderr(&output).contains(part), "{}", stderr(&output));
+    }
+    let nowhere = packer(&["reimage", "debian", "--nodes", "n1", "--store", text(dir.path())]);
+    assert!(stderr(&nowhere).contains("rebooted by the tracker"), "{}", stderr(&nowhere));
+}

@@ -87,7 +87,7 @@ pub(super) async fn history(State(app): State<Arc<App>>) -> Response<Body> {
     }
 }
 
-async fn order<T: serde::de::DeserializeOwned>(
+pub(super) async fn order<T: serde::de::DeserializeOwned>(
     app: &App,
     headers: &HeaderMap,
     body: Body,
@@ -113,14 +113,19 @@ fn understood(app: &App, order: &AssignOrder) -> Result<(Assignment, Vec<NodeId>
         return Err(bad("nodes names no node".to_owned()));
     }
     let kernel_args: KernelArgs = order.kernel_args.parse().map_err(|e| bad(format!("{e}")))?;
+    let revision = revision(app, &order.revision)?;
+    Ok((Assignment { revision, kernel_args }, nodes))
+}
+
+/// A revision that can be booted, by `NAME@REV`, or by `NAME` when that can mean one only.
+pub(super) fn revision(app: &App, text: &str) -> Result<RevisionRef, Refused> {
+    let bad = |message: String| (StatusCode::BAD_REQUEST, message);
     let catalog = app.catalog();
-    let revision: RevisionRef = match order.revision.parse() {
+    let revision: RevisionRef = match text.parse() {
         Ok(revision) => revision,
         Err(error) => {
-            // a name alone will do when it can mean one revision only
             let named = catalog.images.iter().map(|image| &image.revision);
-            let named: Vec<_> =
-                named.filter(|revision| revision.name.as_str() == order.revision).collect();
+            let named: Vec<_> = named.filter(|revision| revision.name.as_str() == text).collect();
             match named.as_slice() {
                 [revision] => RevisionRef::clone(revision),
                 [] => return Err(bad(format!("revision: {error}"))),
@@ -132,7 +137,7 @@ fn understood(app: &App, order: &AssignOrder) -> Result<(Assignment, Vec<NodeId>
         }
     };
     match catalog.offer_told(&revision) {
-        Ok(_) => Ok((Assignment { revision, kernel_args }, nodes)),
+        Ok(_) => Ok(revision),
         Err(_) if !catalog.images.iter().any(|image| image.revision == revision) => {
             let message = format!("{revision} is not published: bee-packer publish --store …");
             Err((StatusCode::NOT_FOUND, message))

@@ -19,6 +19,7 @@ mod layout;
 pub(super) mod map;
 mod node;
 mod nodes;
+mod rollout;
 mod swarm;
 mod text;
 
@@ -146,6 +147,17 @@ pub(super) async fn swarm(
 ) -> Response<Body> {
     let content = swarm::content(&app);
     respond("Swarm", Tab::Swarm, Live::Whole, &tracker(&headers, ends), &content)
+}
+
+/// `GET /reimage`: what is reimaged in batches.
+pub(super) async fn rollouts(
+    State(app): State<Arc<App>>,
+    Extension(ends): Extension<Ends>,
+    headers: HeaderMap,
+) -> Response<Body> {
+    let all: Vec<_> = lock(&app.rollouts).all().iter().map(|rollout| rollout.view()).collect();
+    let content = rollout::content(&all, app.power.is_some());
+    respond("Reimage", Tab::Reimage, Live::Whole, &tracker(&headers, ends), &content)
 }
 
 /// `GET /images`

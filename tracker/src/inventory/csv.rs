@@ -2,8 +2,8 @@
 
 use super::{Entry, InventoryError, Raw};
 
-const COLUMNS: [&str; 8] =
-    ["mac", "name", "rack", "group", "image", "channel", "kernel_args", "boot"];
+const COLUMNS: [&str; 9] =
+    ["mac", "name", "rack", "group", "image", "channel", "kernel_args", "boot", "bmc"];
 
 /// The nodes, each with its line. `#` begins a comment line; several addresses are divided by spaces.
 pub(super) fn read(text: &str) -> Result<Vec<(usize, Entry)>, InventoryError> {
@@ -59,6 +59,7 @@ pub(super) fn read(text: &str) -> Result<Vec<(usize, Entry)>, InventoryError> {
             channel: field("channel"),
             kernel_args: field("kernel_args"),
             boot: field("boot"),
+            bmc: field("bmc"),
         };
         nodes.push((at, raw.entry().map_err(wrong)?));
     }

@@ -4,10 +4,10 @@ use super::*;
 
 const CSV: &str = "\
 # rack 1
-mac,name,rack,group,image,channel,kernel_args,boot
-52:54:00:00:00:01,n01,r1,gpu,debian,canary,console=ttyS1 quiet,
-52-54-00-00-00-02 52:54:00:00:00:03, n02 , r1,,,,,disk
-52:54:00:00:00:04,n02,r1,,,,,disk
+mac,name,rack,group,image,channel,kernel_args,boot,bmc
+52:54:00:00:00:01,n01,r1,gpu,debian,canary,console=ttyS1 quiet,,n01-bmc:443
+52-54-00-00-00-02 52:54:00:00:00:03, n02 , r1,,,,,disk,
+52:54:00:00:00:04,n02,r1,,,,,disk,
 ";
 
 const TOML: &str = r#"
@@ -19,6 +19,7 @@ group = "gpu"
 image = "debian"
 channel = "canary"
 kernel_args = "console=ttyS1 quiet"
+bmc = "n01-bmc:443"
 
 [[node]]
 mac = ["52:54:00:00:00:02", "52:54:00:00:00:03", "52:54:00:00:00:04"]
@@ -39,6 +40,7 @@ fn both_forms_say_the_same() {
     assert_eq!(first.name.as_str(), "n01");
     assert_eq!(first.channel.as_ref().unwrap().as_str(), "canary");
     assert_eq!(first.kernel_args.to_string(), "console=ttyS1 quiet");
+    assert_eq!(first.bmc.as_ref().unwrap().to_string(), "n01-bmc:443");
     let second = csv.named("n02").unwrap();
     assert_eq!(second.macs, [mac(2), mac(3), mac(4)]);
     assert_eq!((second.boot, &second.group), (BootFrom::Disk, &None));

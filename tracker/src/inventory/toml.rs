@@ -31,6 +31,8 @@ struct Row {
     kernel_args: String,
     #[serde(default)]
     boot: String,
+    #[serde(default)]
+    bmc: String,
 }
 
 /// One address or several.
@@ -70,6 +72,7 @@ pub(super) fn read(text: &str) -> Result<Vec<(usize, Entry)>, InventoryError> {
             channel: &row.channel,
             kernel_args: &row.kernel_args,
             boot: &row.boot,
+            bmc: &row.bmc,
         };
         let wrong = |reason| InventoryError { line: at, reason };
         nodes.push((at, raw.entry().map_err(wrong)?));

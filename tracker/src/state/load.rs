@@ -13,6 +13,7 @@ use store::{Channel, RevisionName, RevisionRef};
 use super::error::{StateError, database};
 use super::journal::unix_ms;
 use super::op::{AssignmentRow, Moved, NodeRow, PastBoot};
+use super::rollout::RolloutRow;
 use crate::nodes::node::{Asked, Trust};
 
 /// Everything that lives in memory while the tracker runs.
@@ -24,6 +25,7 @@ pub(crate) struct Loaded {
     /// Where channels pointed when that was last looked at.
     pub(crate) channels: Vec<((Channel, RevisionName), RevisionRef)>,
     pub(crate) meta: BTreeMap<String, Vec<u8>>,
+    pub(crate) rollouts: Vec<RolloutRow>,
     /// Largest number of a row of `events`.
     pub(crate) last_row: i64,
 }
@@ -99,6 +101,7 @@ fn read(from: &Connection) -> rusqlite::Result<Loaded> {
     })?;
     let meta = rows(from, "SELECT * FROM meta", |row| Ok((row.get(0)?, row.get(1)?)))?;
     Ok(Loaded {
+        rollouts: super::rollout::load(from)?,
         last_row: events.last().map_or(0, |event| event.row),
         nodes,
         events,
@@ -159,7 +162,7 @@ pub(crate) fn history(from: &Connection, most: u32) -> rusqlite::Result<Vec<Past
     moves.collect()
 }
 
-fn rows<T>(
+pub(super) fn rows<T>(
     from: &Connection,
     sql: &str,
     read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
@@ -167,11 +170,14 @@ fn rows<T>(
     from.prepare(sql)?.query_map([], read)?.collect()
 }
 
-fn bad(column: usize, error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
+pub(super) fn bad(
+    column: usize,
+    error: impl std::error::Error + Send + Sync + 'static,
+) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error))
 }
 
-fn parsed<T: std::str::FromStr<Err: std::error::Error + Send + Sync + 'static>>(
+pub(super) fn parsed<T: std::str::FromStr<Err: std::error::Error + Send + Sync + 'static>>(
     row: &Row<'_>,
     column: usize,
 ) -> rusqlite::Result<T> {

@@ -4,10 +4,12 @@ use std::net::IpAddr;
 
 use proto::event::Event;
 use proto::node_id::NodeId;
+use proto::rollout::Member;
 use rusqlite::{Connection, params};
 use serde::{Deserialize, Serialize};
 use store::{Channel, RevisionName, RevisionRef};
 
+use super::rollout::{self, RolloutRow};
 use crate::boot::values::KernelArgs;
 use crate::nodes::node::{Asked, Trust};
 
@@ -113,6 +115,15 @@ pub(crate) enum Op {
         key: &'static str,
         value: Vec<u8>,
     },
+    /// A rollout without its nodes.
+    PutRollout(Box<RolloutRow>),
+    PutMember {
+        rollout: i64,
+        place: usize,
+        member: Box<Member>,
+        before: Option<String>,
+    },
+    DropRollout(i64),
 }
 
 impl Op {
@@ -168,6 +179,11 @@ impl Op {
                 .prepare_cached("INSERT OR REPLACE INTO meta VALUES (?1, ?2)")?
                 .execute(params![key, value])
                 .map(drop),
+            Self::PutRollout(row) => rollout::put(to, row),
+            Self::PutMember { rollout, place, member, before } => {
+                rollout::put_member(to, *rollout, *place, member, before.as_deref())
+            }
+            Self::DropRollout(id) => rollout::forget(to, *id),
         }
     }
 }
@@ -179,7 +195,7 @@ fn forget_boots(to: &Connection, node: &str, keep: usize) -> rusqlite::Result<()
     to.prepare_cached(sql)?.execute(params![node, number(keep)]).map(drop)
 }
 
-fn number(size: usize) -> i64 {
+pub(super) fn number(size: usize) -> i64 {
     i64::try_from(size).unwrap_or(i64::MAX)
 }
 

@@ -8,6 +8,7 @@
 //! | `boots` | a boot that is over, as a summary |
 //! | `assignments` | what a machine was told to boot |
 //! | `channels`, `history` | where channels point, and how that changed while the tracker looked |
+//! | `rollouts`, `rollout_nodes` | nodes that are reimaged in batches, each with what it does |
 //! | `meta` | key of boot tokens, last good inventory |
 
 use std::path::Path;
@@ -24,7 +25,8 @@ const APPLICATION: i64 = 0x4265_6554;
 const BUSY: Duration = Duration::from_secs(2);
 
 /// What leads from version N to N+1. Never change one that was released.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 2] = [
+    "
     CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
     CREATE TABLE nodes (
         id TEXT PRIMARY KEY,
@@ -76,12 +78,34 @@ const MIGRATIONS: [&str; 1] = ["
         revision TEXT,
         former TEXT
     );
-"];
+",
+    "
+    CREATE TABLE rollouts (
+        id INTEGER PRIMARY KEY,
+        started_ms INTEGER NOT NULL,
+        revision TEXT NOT NULL,
+        kernel_args TEXT NOT NULL,
+        batch INTEGER NOT NULL,
+        max_failed INTEGER NOT NULL,
+        min_copies INTEGER NOT NULL,
+        patience_s INTEGER NOT NULL,
+        phase TEXT NOT NULL,
+        reason TEXT NOT NULL
+    );
+    CREATE TABLE rollout_nodes (
+        rollout INTEGER NOT NULL,
+        place INTEGER NOT NULL,
+        boot_before TEXT,
+        body TEXT NOT NULL,
+        PRIMARY KEY (rollout, place)
+    ) WITHOUT ROWID;
+",
+];
 
 /// Version that this program writes.
-pub(crate) const VERSION: i64 = 1;
+pub(crate) const VERSION: i64 = 2;
 
-const _: () = assert!(MIGRATIONS.len() == 1, "as many as VERSION says");
+const _: () = assert!(MIGRATIONS.len() == 2, "as many as VERSION says");
 
 /// Opens the database for writing, makes it or brings it to this version.
 pub(crate) fn open(path: &Path) -> Result<Connection, StateError> {

@@ -66,7 +66,7 @@ fn what_cannot_be_used_is_told_with_its_remedy() {
     let later = Connection::open(newer.path().join(DATABASE)).unwrap();
     later.pragma_update(None, "user_version", 99).unwrap();
     let (_, text) = refused(newer.path());
-    assert!(text.contains("newer bee-tracker (schema 99, this one knows 1)"), "{text}");
+    assert!(text.contains("newer bee-tracker (schema 99, this one knows 2)"), "{text}");
 
     let cannot = dir();
     fs::create_dir(cannot.path().join(DATABASE)).unwrap();

@@ -16,13 +16,13 @@ const KILLS: usize = 200;
 const SENDERS: u8 = 3;
 
 /// A child that does not outlive its test.
-struct Tracker {
+pub(crate) struct Tracker {
     child: Child,
-    addr: SocketAddr,
+    pub(crate) addr: SocketAddr,
 }
 
 impl Tracker {
-    fn start(args: &[&str]) -> Self {
+    pub(crate) fn start(args: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_bee-tracker"))
             .args(["--listen", "127.0.0.1:0", "--json"])
             .args(args)

@@ -14,10 +14,11 @@ pub(super) enum Tab {
     Nodes,
     Swarm,
     Images,
+    Reimage,
 }
 
 impl Tab {
-    const ALL: [Self; 4] = [Self::Fleet, Self::Nodes, Self::Swarm, Self::Images];
+    const ALL: [Self; 5] = [Self::Fleet, Self::Nodes, Self::Swarm, Self::Images, Self::Reimage];
 
     fn path(self) -> &'static str {
         match self {
@@ -25,6 +26,7 @@ impl Tab {
             Self::Nodes => "/nodes",
             Self::Swarm => "/swarm",
             Self::Images => "/images",
+            Self::Reimage => "/reimage",
         }
     }
 
@@ -34,6 +36,7 @@ impl Tab {
             Self::Nodes => "Nodes",
             Self::Swarm => "Swarm",
             Self::Images => "Images",
+            Self::Reimage => "Reimage",
         }
     }
 }

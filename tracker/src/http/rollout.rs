@@ -1,0 +1,121 @@
+//! `/api/v1/rollouts`, and what is below it.
+
+use proto::rollout::RolloutOrder;
+
+use super::*;
+use crate::app::lock;
+use crate::rollout::{Moment, Refused, order};
+
+/// `GET /api/v1/rollouts`: the newest last.
+pub(super) async fn list(State(app): State<Arc<App>>) -> Response<Body> {
+    let all: Vec<_> = lock(&app.rollouts).all().iter().map(|rollout| rollout.view()).collect();
+    json(&all)
+}
+
+/// `GET /api/v1/rollouts/{id}`: by number, or `last`.
+pub(super) async fn one(State(app): State<Arc<App>>, Path(id): Path<String>) -> Response<Body> {
+    let view = lock(&app.rollouts).find(&id).map(|rollout| rollout.view());
+    match view {
+        Ok(view) => json(&view),
+        Err(refused) => not(&refused),
+    }
+}
+
+/// `POST /api/v1/rollouts` with a [`RolloutOrder`]: 200 when it is on disk.
+pub(super) async fn start(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response<Body> {
+    let order: RolloutOrder = match assign::order(&app, &headers, body).await {
+        Ok(order) => order,
+        Err(response) => return response,
+    };
+    if app.power.is_none() {
+        let message = "this bee-tracker cannot reboot nodes: its configuration file has no [reimage]. Set power \
+                       there, or let nodes take the revision with bee-packer reimage --at-next-boot";
+        return problem(StatusCode::CONFLICT, message);
+    }
+    let mut refused = None;
+    let revise = |text: &str| {
+        assign::revision(&app, text).map_err(|(status, message)| {
+            refused = Some(status);
+            message
+        })
+    };
+    let (plan, members) = match order::understand(&app, &order, revise, Moment::now()) {
+        Ok(understood) => understood,
+        Err(message) => return problem(refused.unwrap_or(StatusCode::BAD_REQUEST), &message),
+    };
+    let revision = plan.revision.to_string();
+    let nodes = members.len();
+    let (started, pending) =
+        app.change_rollouts(|rollouts| match rollouts.start(plan, members, Moment::now()) {
+            Ok((view, ops)) => (Ok(view), ops),
+            Err(refused) => (Err(refused), Vec::new()),
+        });
+    let view = match started {
+        Ok(view) => view,
+        Err(refused) => return not(&refused),
+    };
+    if let Err(error) = pending.stored().await {
+        return unavailable(&error);
+    }
+    tracing::info!(rollout = view.id, revision, nodes, "nodes are to be reimaged");
+    json(&view)
+}
+
+/// `POST /api/v1/rollouts/{id}/stop`
+pub(super) async fn stop(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Response<Body> {
+    change(&app, &headers, "stopped", |rollouts| rollouts.stop(&id)).await
+}
+
+/// `POST /api/v1/rollouts/{id}/resume`
+pub(super) async fn resume(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Response<Body> {
+    change(&app, &headers, "resumed", |rollouts| rollouts.resume(&id, Moment::now())).await
+}
+
+type Changed = Result<(proto::rollout::Rollout, Vec<crate::state::Op>), Refused>;
+
+async fn change(
+    app: &App,
+    headers: &HeaderMap,
+    what: &'static str,
+    change: impl FnOnce(&mut crate::rollout::Rollouts) -> Changed,
+) -> Response<Body> {
+    if let Err(response) = access::admin(app, headers) {
+        return response;
+    }
+    if let Some(Err(full)) = app.state.as_ref().map(|state| state.journal.check()) {
+        return unavailable(&full);
+    }
+    let (changed, pending) = app.change_rollouts(|rollouts| match change(rollouts) {
+        Ok((view, ops)) => (Ok(view), ops),
+        Err(refused) => (Err(refused), Vec::new()),
+    });
+    let view = match changed {
+        Ok(view) => view,
+        Err(refused) => return not(&refused),
+    };
+    if let Err(error) = pending.stored().await {
+        return unavailable(&error);
+    }
+    tracing::info!(rollout = view.id, what, "rollout");
+    json(&view)
+}
+
+fn not(refused: &Refused) -> Response<Body> {
+    let status = match refused {
+        Refused::Unknown(_) => StatusCode::NOT_FOUND,
+        _ => StatusCode::CONFLICT,
+    };
+    problem(status, &refused.to_string())
+}

@@ -1,0 +1,91 @@
+//! Rebooting nodes: by a program, by IPMI, or by Redfish.
+//!
+//! What is called, and with which secrets, is in the tracker's own configuration file. An order that comes over
+//! HTTP names nodes only; what it says of them goes into single arguments and host names, never through a shell.
+
+mod ipmi;
+mod program;
+mod redfish;
+mod settings;
+mod template;
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use proto::node_id::NodeId;
+
+use crate::inventory::Bmc;
+use program::Program;
+use settings::Method;
+pub use settings::{File, Settings};
+
+/// A power action is tried so often.
+const TRIES: u32 = 3;
+
+/// Pause before the next try.
+const PAUSE: Duration = Duration::from_secs(2);
+
+/// A node, as power actions and audits see it.
+#[derive(Debug, Clone)]
+pub(crate) struct Subject {
+    pub(crate) name: String,
+    pub(crate) mac: NodeId,
+    /// Where it was last heard.
+    pub(crate) address: Option<IpAddr>,
+    pub(crate) bmc: Option<Bmc>,
+}
+
+/// Reboots and audits.
+#[derive(Debug)]
+pub(crate) struct Power(Settings);
+
+impl Power {
+    pub(crate) fn new(settings: Settings) -> Self {
+        Self(settings)
+    }
+
+    /// Actions at one time.
+    pub(crate) fn at_once(&self) -> usize {
+        self.0.at_once
+    }
+
+    /// Whether there is an audit.
+    pub(crate) fn audits(&self) -> bool {
+        self.0.audit.is_some()
+    }
+
+    /// Restarts a node; switches it on when it is off.
+    pub(crate) async fn reboot(&self, subject: &Subject) -> Result<(), String> {
+        let mut last = String::new();
+        for attempt in 0..TRIES {
+            if attempt > 0 {
+                tokio::time::sleep(PAUSE).await;
+            }
+            let limit = self.0.timeout;
+            let result = match &self.0.method {
+                Method::Command(words) => match template::fill_all(words, subject) {
+                    // it will be as wrong the next time
+                    Err(error) => return Err(error),
+                    Ok(words) => Program::new(&words)?.run(limit).await.map(drop),
+                },
+                Method::Ipmi(ipmi) => ipmi.reboot(subject, limit).await,
+                Method::Redfish(redfish) => redfish.reboot(subject, limit).await,
+            };
+            match result {
+                Ok(()) => return Ok(()),
+                Err(error) => {
+                    tracing::warn!(node = subject.name, attempt, error, "not rebooted");
+                    last = error;
+                }
+            }
+        }
+        Err(last)
+    }
+
+    /// Whether a node that came up is sound.
+    pub(crate) async fn audit(&self, subject: &Subject) -> Result<(), String> {
+        let Some(words) = &self.0.audit else { return Ok(()) };
+        let words = template::fill_all(words, subject)?;
+        Program::new(&words)?.run(self.0.audit_timeout).await.map(drop)
+    }
+}
