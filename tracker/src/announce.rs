@@ -21,6 +21,13 @@ pub(crate) struct Ends {
     pub(crate) local: SocketAddr,
 }
 
+impl Ends {
+    /// Of a connection whose addresses may be IPv4 written as IPv6.
+    pub(crate) fn of(peer: SocketAddr, local: SocketAddr) -> Self {
+        Self { peer: canonical(peer), local: canonical(local) }
+    }
+}
+
 /// IPv4-mapped addresses as IPv4.
 pub(crate) fn canonical(addr: SocketAddr) -> SocketAddr {
     SocketAddr::new(addr.ip().to_canonical(), addr.port())

@@ -27,6 +27,7 @@ use crate::inventory::{Inventory, Stored};
 use crate::metrics::Metrics;
 use crate::nodes::{self, Nodes};
 use crate::power::Power;
+use crate::rates::Rates;
 use crate::rollout::Rollouts;
 use crate::state::{self, Journal, Moved, NotStored, Op, Place, State, StateError};
 use crate::tokens::BootTokens;
@@ -86,6 +87,7 @@ pub(crate) struct App {
     pub(crate) history: Mutex<History>,
     /// The admin host's link, if its speed is known.
     pub(crate) link: Option<Link>,
+    pub(crate) rates: Rates,
     /// Open pages.
     pub(crate) readers: Readers,
     /// Cancelled when the server ends.
@@ -149,6 +151,7 @@ impl App {
         };
         let nodes = nodes::Limits { nodes: limits.nodes, events_per_node: limits.events_per_node };
         let link = Link::find(config.admin_link.map(|rate| rate.0), Path::new("/sys/class/net"));
+        let rates = Rates::new(limits.requests_per_second);
         let power = config.reimage.clone().map(|settings| Arc::new(Power::new(settings)));
         Self {
             config,
@@ -164,6 +167,7 @@ impl App {
             notices: broadcast::channel(NOTICES).0,
             history: Mutex::default(),
             link,
+            rates,
             readers: Readers::default(),
             stop: CancellationToken::new(),
             catalog: RwLock::default(),

@@ -11,6 +11,7 @@ use crate::boot::values::{BaseUrl, KernelArgs};
 use crate::cli::Cli;
 use crate::error::ConfigError;
 use crate::power;
+use crate::tls::Tls;
 
 /// TCP port of the tracker.
 pub const DEFAULT_PORT: u16 = 6969;
@@ -45,6 +46,8 @@ pub struct Config {
     pub events_without_token: EventsWithoutToken,
     /// What the admin host's link carries, for the status page.
     pub admin_link: Option<ByteRate>,
+    /// HTTPS beside plain HTTP, if at all.
+    pub tls: Option<Tls>,
     /// How nodes are rebooted, if at all.
     pub reimage: Option<power::Settings>,
     /// Bounds of memory and connections.
@@ -104,6 +107,8 @@ struct File {
     /// Speed of the admin host's link for the status page, text, for example `"10Gbit"`. Default: that of the
     /// fastest network card with a carrier, as the kernel tells it.
     admin_link: Option<String>,
+    /// HTTPS beside plain HTTP. Default: none.
+    tls: Option<Tls>,
     /// How `bee-packer reimage` reboots nodes. Default: it does not, but for `--at-next-boot`.
     reimage: Option<power::File>,
     /// Bounds of memory and connections.
@@ -133,6 +138,9 @@ pub struct Limits {
     pub connections: usize,
     /// Connections open at once from one address, loopback excepted. Default 256.
     pub connections_per_address: usize,
+    /// Requests per second of one address (IPv4, or a /64), announces over UDP excepted; twice as many may come at
+    /// once. Default 500, loopback excepted.
+    pub requests_per_second: Option<usize>,
 }
 
 impl Default for Limits {
@@ -147,6 +155,7 @@ impl Default for Limits {
             history: 5000,
             connections: 4096,
             connections_per_address: 256,
+            requests_per_second: None,
         }
     }
 }
@@ -167,6 +176,7 @@ impl Default for Config {
             nothing_to_boot: NothingToBoot::default(),
             events_without_token: EventsWithoutToken::default(),
             admin_link: None,
+            tls: None,
             reimage: None,
             limits: Limits::default(),
         }
@@ -203,6 +213,7 @@ impl Config {
                 .or(file.events_without_token)
                 .unwrap_or_default(),
             admin_link: value("admin_link", cli.admin_link.or(file.admin_link), |s| s.parse())?,
+            tls: file.tls,
             reimage: file.reimage.map(power::File::check).transpose()?,
             limits,
         })
@@ -221,6 +232,7 @@ impl Limits {
             ("history", self.history),
             ("connections", self.connections),
             ("connections_per_address", self.connections_per_address),
+            ("requests_per_second", self.requests_per_second.unwrap_or(1)),
         ];
         match all.into_iter().find(|(_, number)| *number == 0) {
             Some((field, _)) => Err(ConfigError::ZeroLimit { field }),

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use store::StoreError;
 
 use crate::state::StateError;
+use crate::tls::TlsError;
 
 /// A wrong configuration.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +73,9 @@ pub enum BindError {
         #[source]
         source: io::Error,
     },
+    /// TLS cannot be set up.
+    #[error("cannot speak TLS")]
+    Tls(#[source] TlsError),
     /// The store cannot be opened.
     #[error("cannot open the store given by --store")]
     Store(#[source] StoreError),

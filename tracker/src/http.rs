@@ -1,8 +1,7 @@
 //! HTTP: one connection, the table of routes, and what every handler needs.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
@@ -14,10 +13,10 @@ use hyper::service::Service as _;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use proto::rollout::ROLLOUTS_PATH;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
-use crate::announce::{Ends, canonical};
+use crate::announce::Ends;
 use crate::app::App;
 use crate::state::{NotStored, StateError};
 
@@ -94,18 +93,23 @@ impl Service {
     /// Serves one connection until it ends or `stop` asks for its end.
     pub(crate) async fn serve(
         self,
-        stream: TcpStream,
-        peer: SocketAddr,
-        local: SocketAddr,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        ends: Ends,
+        transport: Transport,
         stop: CancellationToken,
     ) -> hyper::Result<()> {
-        let ends = Ends { peer: canonical(peer), local: canonical(local) };
         let Self { app, routes } = self;
         let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(ends);
-            let (app, answer) = (app.clone(), routes.call(request));
+            request.extensions_mut().insert(transport);
+            let app = app.clone();
+            let answer =
+                app.rates.take(ends.peer.ip(), Instant::now()).then(|| routes.call(request));
             async move {
-                let answer = answer.await;
+                let answer = match answer {
+                    Some(answer) => answer.await,
+                    None => Ok(too_often()),
+                };
                 if let Ok(response) = &answer {
                     app.metrics.response(response.status().as_u16());
                 }
@@ -128,6 +132,25 @@ impl Service {
     }
 }
 
+/// How a request came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Transport {
+    Plain,
+    Tls {
+        /// Whether the client has a certificate of the admin's authority.
+        certified: bool,
+    },
+}
+
+/// Who asks more than an address may; the connection ends with it.
+fn too_often() -> Response<Body> {
+    let mut response =
+        problem(StatusCode::TOO_MANY_REQUESTS, "too many requests from this address");
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
 /// An answer whose body must not be kept by anyone on the way.
 fn answer(status: StatusCode, content_type: &'static str, body: impl Into<Body>) -> Response<Body> {
     let mut response = Response::new(body.into());
@@ -136,6 +159,15 @@ fn answer(status: StatusCode, content_type: &'static str, body: impl Into<Body>)
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if content_type.starts_with("text/html") || content_type == "application/json" {
+        // pages have a policy of their own, which is wider
+        let nothing = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
+        headers.insert(header::CONTENT_SECURITY_POLICY, nothing);
+        headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+        headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+        let same = HeaderValue::from_static("same-origin");
+        headers.insert("cross-origin-resource-policy", same);
+    }
     response
 }
 

@@ -23,6 +23,8 @@ enum Line {
         address: SocketAddr,
         #[serde(skip_serializing_if = "Option::is_none")]
         udp: Option<SocketAddr>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        tls: Option<SocketAddr>,
     },
     Stopped,
 }
@@ -42,7 +44,10 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error, 1),
     };
-    match runtime.block_on(run(config, json)) {
+    let ended = runtime.block_on(run(config, json));
+    // a request to a management controller is not waited for
+    runtime.shutdown_background();
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error, 1),
     }
@@ -71,7 +76,11 @@ async fn run(config: Config, json: bool) -> anyhow::Result<()> {
         tracing::info!(address = %udp, "listening for UDP");
     }
     let printer = json.then(|| print_notices(&server));
-    print(json, &Line::Listening { address, udp });
+    let tls = server.tls_addr();
+    if let Some(tls) = tls {
+        tracing::info!(address = %tls, "listening for TLS");
+    }
+    print(json, &Line::Listening { address, udp, tls });
     notifier.ready();
     notifier.status(&format!("listening on {address}"));
     tokio::select! {

@@ -13,14 +13,16 @@ use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, broadcast};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::announce::Ends;
 use crate::app::{App, Notice, lock};
 use crate::catalog::{Follower, describe};
 use crate::config::Config;
 use crate::error::BindError;
-use crate::http;
+use crate::http::{self, Transport};
 use crate::inventory::{self, Inventory};
 use crate::rollout;
 use crate::udp;
@@ -39,6 +41,9 @@ const POLL_INVENTORY_EVERY: Duration = Duration::from_millis(900);
 
 // A change is to be seen within two seconds, also when a look takes a while.
 const _: () = assert!(POLL_STORE_EVERY.as_millis() * 3 < 2000);
+
+/// Time for the beginning of a TLS connection.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// How long open connections may take to finish at shutdown.
 const GRACE: Duration = Duration::from_secs(5);
@@ -72,7 +77,19 @@ impl Server {
             .map_err(|source| BindError::Listen { addr: app.config.listen, source })?;
         let stop = app.stop.clone();
         let tasks = TaskTracker::new();
-        tasks.spawn(accept(app.clone(), listener, stop.clone()));
+        let slots = Arc::new(Slots::new(&app));
+        tasks.spawn(accept(app.clone(), listener, slots.clone(), None, stop.clone()));
+        let tls_addr = match &app.config.tls {
+            None => None,
+            Some(tls) => {
+                let acceptor = tls.acceptor().map_err(BindError::Tls)?;
+                let bad = |source| BindError::Listen { addr: tls.listen, source };
+                let listener = TcpListener::bind(tls.listen).await.map_err(bad)?;
+                let addr = listener.local_addr().map_err(bad)?;
+                tasks.spawn(accept(app.clone(), listener, slots, Some(acceptor), stop.clone()));
+                Some(addr)
+            }
+        };
         let udp = app.config.udp.map(udp::Door::open).transpose()?;
         let udp_addr = udp.as_ref().map(udp::Door::local_addr);
         if let Some(door) = udp {
@@ -90,7 +107,7 @@ impl Server {
             tasks.spawn(follow_inventory(app.clone(), inventory, stop.clone()));
         }
         tasks.close();
-        Ok(Handle { app, local_addr, udp_addr, stop, tasks })
+        Ok(Handle { app, local_addr, udp_addr, tls_addr, stop, tasks })
     }
 }
 
@@ -100,6 +117,7 @@ pub struct Handle {
     app: Arc<App>,
     local_addr: SocketAddr,
     udp_addr: Option<SocketAddr>,
+    tls_addr: Option<SocketAddr>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -115,6 +133,12 @@ impl Handle {
     #[must_use]
     pub fn udp_addr(&self) -> Option<SocketAddr> {
         self.udp_addr
+    }
+
+    /// Where it speaks TLS, if it does.
+    #[must_use]
+    pub fn tls_addr(&self) -> Option<SocketAddr> {
+        self.tls_addr
     }
 
     /// What happens from now on.
@@ -239,15 +263,32 @@ async fn poll<F: Send + 'static, T: Send + 'static>(
 /// Open connections by address; the lock is held for a moment only.
 type Open = Arc<Mutex<HashMap<IpAddr, usize>>>;
 
-async fn accept(app: Arc<App>, listener: TcpListener, stop: CancellationToken) {
+/// Room for connections, of all listeners together.
+struct Slots {
+    all: Arc<Semaphore>,
+    open: Open,
+}
+
+impl Slots {
+    fn new(app: &App) -> Self {
+        let most = app.config.limits.connections.min(Semaphore::MAX_PERMITS);
+        Self { all: Arc::new(Semaphore::new(most)), open: Open::default() }
+    }
+}
+
+async fn accept(
+    app: Arc<App>,
+    listener: TcpListener,
+    slots: Arc<Slots>,
+    tls: Option<TlsAcceptor>,
+    stop: CancellationToken,
+) {
     let limits = app.config.limits;
-    let slots = Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS)));
-    let open = Open::default();
     let connections = TaskTracker::new();
     let service = http::Service::new(app.clone());
     loop {
         let next = async {
-            let slot = slots.clone().acquire_owned().await;
+            let slot = slots.all.clone().acquire_owned().await;
             (slot, listener.accept().await)
         };
         let Some((slot, accepted)) = stop.run_until_cancelled(next).await else { break };
@@ -261,13 +302,13 @@ async fn accept(app: Arc<App>, listener: TcpListener, stop: CancellationToken) {
         };
         app.metrics.connections.add(1);
         let ip = peer.ip().to_canonical();
-        let Some(entered) = Entered::new(&open, ip, limits.connections_per_address) else {
+        let Some(entered) = Entered::new(&slots.open, ip, limits.connections_per_address) else {
             app.metrics.connections_refused.add(1);
             continue;
         };
-        let (service, stop) = (service.clone(), stop.clone());
+        let (service, stop, tls) = (service.clone(), stop.clone(), tls.clone());
         connections.spawn(async move {
-            serve(stream, peer, service, stop).await;
+            serve(stream, peer, tls, service, stop).await;
             drop((slot, entered));
         });
     }
@@ -281,6 +322,7 @@ async fn accept(app: Arc<App>, listener: TcpListener, stop: CancellationToken) {
 async fn serve(
     stream: TcpStream,
     peer: SocketAddr,
+    tls: Option<TlsAcceptor>,
     service: http::Service,
     stop: CancellationToken,
 ) {
@@ -290,7 +332,21 @@ async fn serve(
         Ok(local) => local,
         Err(error) => return tracing::debug!(%peer, %error, "connection lost"),
     };
-    if let Err(error) = service.serve(stream, peer, local, stop).await {
+    let ends = Ends::of(peer, local);
+    let served = match tls {
+        None => service.serve(stream, ends, Transport::Plain, stop).await,
+        Some(acceptor) => {
+            let stream = match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
+                Ok(Ok(stream)) => stream,
+                Ok(Err(error)) => return tracing::debug!(%peer, %error, "no TLS"),
+                Err(_) => return tracing::debug!(%peer, "no TLS in time"),
+            };
+            // only who is signed by the admin's authority gets this far with a certificate
+            let certified = stream.get_ref().1.peer_certificates().is_some();
+            service.serve(stream, ends, Transport::Tls { certified }, stop).await
+        }
+    };
+    if let Err(error) = served {
         tracing::debug!(%peer, %error, "connection ended");
     }
 }

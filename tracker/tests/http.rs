@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed step of a test ends the test")]
 
+#[path = "http/access.rs"]
+mod access;
 #[path = "http/announce.rs"]
 mod announce;
 #[path = "http/bed.rs"]

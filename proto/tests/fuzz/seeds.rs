@@ -49,6 +49,12 @@ pub(crate) fn of(target: &str) -> Vec<Vec<u8>> {
         ],
         "trust_policy" => vec![TRUST_POLICY.as_bytes().to_vec()],
         "event_batch" => vec![events()],
+        "host_list" => vec![b"rack[1-4]n[01-32],login1 gpu[7,9-11]x".to_vec()],
+        "rollout_order" => vec![
+            br#"{"revision":"debian@0123456789ab","nodes":["n01"],"addresses":{"n01":["52:54:00:00:00:01"]},
+                "batch":"10%","max_failed":"2","patience_s":1200}"#
+                .to_vec(),
+        ],
         "boot_record" => vec![BOOT_RECORD.as_bytes().to_vec()],
         "kernel_args" => KERNEL_ARGS.iter().map(|line| line.as_bytes().to_vec()).collect(),
         "units" => UNITS.iter().map(|text| text.as_bytes().to_vec()).collect(),

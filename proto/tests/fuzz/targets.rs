@@ -24,6 +24,7 @@ use proto::merkle::{self, BlockTree, Node};
 use proto::metainfo::Metainfo;
 use proto::node_id::NodeId;
 use proto::pex::{MAX_PEERS as MAX_PEX, PexMessage};
+use proto::rollout::RolloutOrder;
 use proto::signature::{self as minisign, PublicKey};
 use proto::trust_policy::TrustPolicy;
 use proto::udp_tracker::server::{Ask, MAX_SCRAPE, Request};
@@ -31,13 +32,13 @@ use proto::udp_tracker::{self, Family, Reply};
 use proto::units::{ByteRate, ByteSize};
 use proto::usage::Usage;
 use proto::wire::{Handshake, Message};
-use proto::{peers, query};
+use proto::{host_list, peers, query};
 
 /// A parser under test; says whether it accepted the input.
 pub(crate) type Target = fn(&[u8]) -> bool;
 
 /// Every target by name; the name is also that of the libFuzzer binary.
-pub(crate) const ALL: [(&str, Target); 22] = [
+pub(crate) const ALL: [(&str, Target); 24] = [
     ("bencode", bencode),
     ("metainfo", metainfo),
     ("announce_query", announce_query),
@@ -57,6 +58,8 @@ pub(crate) const ALL: [(&str, Target); 22] = [
     ("trust_policy", trust_policy),
     ("usage", usage),
     ("event_batch", event_batch),
+    ("host_list", host_list),
+    ("rollout_order", rollout_order),
     ("boot_record", boot_record),
     ("kernel_args", kernel_args),
     ("units", units),
@@ -362,6 +365,27 @@ pub(crate) fn usage(data: &[u8]) -> bool {
 }
 
 /// A batch of boot events.
+pub(crate) fn host_list(data: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(data) else { return false };
+    let Ok(hosts) = host_list::expand(text) else { return false };
+    assert!(hosts.len() <= host_list::MAX_HOSTS);
+    let single = hosts.iter().take(100).find(|host| !host.contains(['[', ']', ',']));
+    if let Some(host) = single {
+        assert_eq!(host_list::expand(host).as_deref(), Ok([host.clone()].as_slice()));
+    }
+    true
+}
+
+pub(crate) fn rollout_order(data: &[u8]) -> bool {
+    let Ok(order) = serde_json::from_slice::<RolloutOrder>(data) else { return false };
+    for share in [order.batch, order.max_failed] {
+        assert!(share.at_least_one(1000) >= 1 && share.at_most(1000) <= share.at_least_one(1000));
+    }
+    let bytes = serde_json::to_vec(&order).expect("what was read can be written");
+    assert_eq!(serde_json::from_slice::<RolloutOrder>(&bytes).expect("own output"), order);
+    true
+}
+
 pub(crate) fn event_batch(data: &[u8]) -> bool {
     let Ok(batch) = EventBatch::parse(data) else { return false };
     let bytes = serde_json::to_vec(&batch).expect("what was read can be written");

@@ -1,18 +1,54 @@
-//! Who may write: `Authorization: Bearer TOKEN`.
+//! Who may write: who has the admin's token (`Authorization: Bearer TOKEN`), or a certificate of the admin's.
+
+use std::convert::Infallible;
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
 
 use super::*;
+
+/// What a request says of who sent it.
+#[derive(Debug)]
+pub(super) struct Caller {
+    authorization: Option<HeaderValue>,
+    transport: Transport,
+    local: bool,
+}
+
+impl<S: Sync> FromRequestParts<S> for Caller {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        let ends = parts.extensions.get::<Ends>();
+        Ok(Self {
+            authorization: parts.headers.get(header::AUTHORIZATION).cloned(),
+            transport: parts.extensions.get().copied().unwrap_or(Transport::Plain),
+            local: ends.is_some_and(|ends| ends.peer.ip().is_loopback()),
+        })
+    }
+}
 
 /// Lets only the admin through.
 ///
 /// # Errors
 /// The answer for everybody else; it says how to do it right.
 #[expect(clippy::result_large_err, reason = "the answer is the point, and made once")]
-pub(super) fn admin(app: &App, headers: &HeaderMap) -> Result<(), Response<Body>> {
+pub(super) fn admin(app: &App, caller: &Caller) -> Result<(), Response<Body>> {
     let Some(state) = &app.state else {
         let message = "this bee-tracker keeps no state and takes no orders: start it with --state";
         return Err(problem(StatusCode::FORBIDDEN, message));
     };
-    let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let tls_only = app.config.tls.as_ref().is_some_and(|tls| tls.orders_only);
+    if tls_only && caller.transport == Transport::Plain && !caller.local {
+        app.metrics.unauthorized.add(1);
+        let message = "this bee-tracker takes orders over TLS only (orders_only in [tls]): use its https:// address. \
+                       If a token was sent, others may have read it: remove the file admin-token and restart";
+        return Err(problem(StatusCode::FORBIDDEN, message));
+    }
+    if caller.transport == (Transport::Tls { certified: true }) {
+        return Ok(());
+    }
+    let given = caller.authorization.as_ref().and_then(|value| value.to_str().ok());
     let token = given.and_then(|value| {
         let (scheme, token) = value.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())

@@ -36,10 +36,10 @@ pub(super) async fn list(State(app): State<Arc<App>>) -> Response<Body> {
 /// `POST /api/v1/assign` with an [`AssignOrder`]: 200 when it is on disk.
 pub(super) async fn assign(
     State(app): State<Arc<App>>,
-    headers: HeaderMap,
+    caller: access::Caller,
     body: Body,
 ) -> Response<Body> {
-    let order: AssignOrder = match order(&app, &headers, body).await {
+    let order: AssignOrder = match order(&app, &caller, body).await {
         Ok(order) => order,
         Err(response) => return response,
     };
@@ -59,10 +59,10 @@ pub(super) async fn assign(
 /// `POST /api/v1/unassign` with an [`UnassignOrder`]: 200 when it is on disk.
 pub(super) async fn unassign(
     State(app): State<Arc<App>>,
-    headers: HeaderMap,
+    caller: access::Caller,
     body: Body,
 ) -> Response<Body> {
-    let order: UnassignOrder = match order(&app, &headers, body).await {
+    let order: UnassignOrder = match order(&app, &caller, body).await {
         Ok(order) => order,
         Err(response) => return response,
     };
@@ -89,10 +89,10 @@ pub(super) async fn history(State(app): State<Arc<App>>) -> Response<Body> {
 
 pub(super) async fn order<T: serde::de::DeserializeOwned>(
     app: &App,
-    headers: &HeaderMap,
+    caller: &access::Caller,
     body: Body,
 ) -> Result<T, Response<Body>> {
-    access::admin(app, headers)?;
+    access::admin(app, caller)?;
     let Some(bytes) = read_body(body, MAX_ORDER_LEN).await? else {
         let message = format!("an order has at most {MAX_ORDER_LEN} bytes");
         return Err(problem(StatusCode::PAYLOAD_TOO_LARGE, &message));

@@ -24,10 +24,10 @@ pub(super) async fn one(State(app): State<Arc<App>>, Path(id): Path<String>) -> 
 /// `POST /api/v1/rollouts` with a [`RolloutOrder`]: 200 when it is on disk.
 pub(super) async fn start(
     State(app): State<Arc<App>>,
-    headers: HeaderMap,
+    caller: access::Caller,
     body: Body,
 ) -> Response<Body> {
-    let order: RolloutOrder = match assign::order(&app, &headers, body).await {
+    let order: RolloutOrder = match assign::order(&app, &caller, body).await {
         Ok(order) => order,
         Err(response) => return response,
     };
@@ -69,29 +69,29 @@ pub(super) async fn start(
 pub(super) async fn stop(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
-    headers: HeaderMap,
+    caller: access::Caller,
 ) -> Response<Body> {
-    change(&app, &headers, "stopped", |rollouts| rollouts.stop(&id)).await
+    change(&app, &caller, "stopped", |rollouts| rollouts.stop(&id)).await
 }
 
 /// `POST /api/v1/rollouts/{id}/resume`
 pub(super) async fn resume(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
-    headers: HeaderMap,
+    caller: access::Caller,
 ) -> Response<Body> {
-    change(&app, &headers, "resumed", |rollouts| rollouts.resume(&id, Moment::now())).await
+    change(&app, &caller, "resumed", |rollouts| rollouts.resume(&id, Moment::now())).await
 }
 
 type Changed = Result<(proto::rollout::Rollout, Vec<crate::state::Op>), Refused>;
 
 async fn change(
     app: &App,
-    headers: &HeaderMap,
+    caller: &access::Caller,
     what: &'static str,
     change: impl FnOnce(&mut crate::rollout::Rollouts) -> Changed,
 ) -> Response<Body> {
-    if let Err(response) = access::admin(app, headers) {
+    if let Err(response) = access::admin(app, caller) {
         return response;
     }
     if let Some(Err(full)) = app.state.as_ref().map(|state| state.journal.check()) {

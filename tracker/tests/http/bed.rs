@@ -36,6 +36,11 @@ impl Bed {
         Self { addr: handle.local_addr(), udp, runtime, handle: Some(handle) }
     }
 
+    /// Where it speaks TLS.
+    pub(crate) fn tls(&self) -> Option<SocketAddr> {
+        self.handle.as_ref().unwrap().tls_addr()
+    }
+
     pub(crate) fn with_store(store: &Store) -> Self {
         Self::start(Config { store: Some(store.root().to_owned()), ..Config::default() })
     }

@@ -1,0 +1,11 @@
+//! Fuzzes lists of hosts.
+
+#![no_main]
+
+#[path = "../../proto/tests/fuzz/targets.rs"]
+#[expect(dead_code, reason = "one file holds all targets; this binary runs one of them")]
+mod targets;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    targets::host_list(data);
+});
