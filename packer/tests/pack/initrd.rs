@@ -137,7 +137,7 @@ fn without_a_busybox_the_remedy_is_named() {
         .output()
         .unwrap();
     let message = stderr(&output);
-    assert_eq!(output.status.code(), Some(3), "{message}");
+    assert_eq!(output.status.code(), Some(4), "{message}");
     assert!(message.contains("cannot run busybox"), "{message}");
     assert!(message.contains("busybox-static (Debian)"), "{message}");
 }

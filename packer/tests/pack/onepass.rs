@@ -68,7 +68,8 @@ fn progress_is_seen_by_what_moves_when_the_program_says_nothing() {
     let programs = dir.path().join("programs");
     fs::create_dir(&programs).unwrap();
     let mkfs = run("which", &["mkfs.erofs"]);
-    let script = format!("#!/bin/sh\nexec {} \"$@\" > /dev/null 2>&1\n", mkfs.trim());
+    // it goes on to hold the pipe
+    let script = format!("#!/bin/sh\nexec {} \"$@\" 9>&1 > /dev/null 2>&1\n", mkfs.trim());
     fs::write(programs.join("mkfs.erofs"), script).unwrap();
     run("chmod", &["0755", text(&programs.join("mkfs.erofs"))]);
     let output = Command::new(env!("CARGO_BIN_EXE_bee-packer"))
