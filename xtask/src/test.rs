@@ -52,6 +52,12 @@ const CALLED_BY_TESTS: &[Program] = &[
     Program::System(Tool::new("gpg", "keys of packages", "gpg", "gnupg2")),
     Program::System(Tool::new("busybox", "a root that dnf makes", "busybox-static", "busybox")),
     Program::System(Tool::new("podman", "container images as it saves them", "podman", "podman")),
+    Program::System(Tool::new(
+        "dockerd",
+        "container images as docker saves them",
+        "docker.io",
+        "moby-engine",
+    )),
     Program::System(OPENTRACKER),
     Program::System(Tool::new(
         "minisign",
@@ -93,7 +99,7 @@ const OTHER_BOOT_LIMIT: Duration = Duration::from_secs(45 * 60);
 
 /// A second boot: the kernel for real hardware with a card of that, the other tool for the initrd, the
 /// other image, a record of what is opened, and machines that must refuse.
-const OTHER_BOOT: [&str; 12] = [
+pub(crate) const OTHER_BOOT: [&str; 12] = [
     "--nodes",
     "1",
     "--vms",
@@ -119,7 +125,7 @@ pub(crate) struct Args {
     no_boot: bool,
     /// Boot once more with what is no default: initramfs-tools, EROFS, an e1000e card, the recorder,
     /// refusals of dm-verity
-    #[arg(long, conflicts_with = "no_boot")]
+    #[arg(long, conflicts_with_all = ["no_boot", "quick"])]
     other_boot: bool,
     /// Install missing packages with apt-get (needs root; always on when CI=true)
     #[arg(long)]
