@@ -118,7 +118,13 @@ impl Torrent {
             let length = self.geometry.block(piece, number).map_or(0, |b| u64::from(b.length));
             if *source == PeerKey::WEB {
                 self.totals.from_web += length;
-            } else if self.identity(*source).is_some_and(|i| i.id.role() == PeerRole::Admin) {
+                continue;
+            }
+            let identity = self.identity(*source);
+            if let Some(identity) = identity {
+                self.givers.add(identity.ip, length);
+            }
+            if identity.is_some_and(|i| i.id.role() == PeerRole::Admin) {
                 self.totals.from_admin += length;
             } else {
                 self.totals.from_peers += length;
