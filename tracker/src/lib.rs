@@ -11,6 +11,7 @@
 //! | [`nodes`] | what nodes told about their boots, and which machine is which |
 //! | [`inventory`] | what the admin says of nodes |
 //! | [`state`] | what outlives the process |
+//! | [`terminal`] | the nodes of a running tracker, in a terminal |
 //! | `http` | routes, and the page |
 //! | `udp` | announces over UDP |
 //! | [`server`] | connections, deadlines, background work |
@@ -38,6 +39,7 @@ mod rates;
 mod rollout;
 pub mod server;
 pub mod state;
+pub mod terminal;
 pub mod tls;
 mod tokens;
 pub mod torrents;
