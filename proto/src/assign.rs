@@ -42,7 +42,9 @@ pub struct Assigned {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UnassignOrder {
-    /// MAC addresses, or names in the tracker's inventory; null: all.
+    /// MAC addresses, or names in the tracker's inventory; null: all. Left out it is an error: an order that
+    /// forgets to say for whom it is must not be one for all.
+    #[serde(deserialize_with = "Option::deserialize")]
     pub nodes: Option<Vec<String>>,
 }
 

@@ -15,4 +15,3 @@ mod reimage;
 mod reseed;
 mod revisions;
 mod signed;
-mod unplugged;

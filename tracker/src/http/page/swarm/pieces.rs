@@ -7,7 +7,7 @@ use maud::{Markup, html};
 use crate::fleet::exchange::Availability;
 
 /// Most bars; with more numbers of copies than that a bar is a range.
-const MAX_BARS: u32 = 20;
+const MAX_BARS: u32 = 10;
 
 /// One bar: copies from and to, and the pieces that are there so often.
 #[derive(Debug, PartialEq, Eq)]
@@ -104,7 +104,7 @@ mod tests {
             let revision = "debian@0123456789ab".parse().unwrap();
             let of = Availability { revision, pieces, at_least: false, by_copies };
             let bars = bars(&of);
-            assert!(bars.len() <= 20, "{bars:?}");
+            assert!(bars.len() <= 10, "{bars:?}");
             assert_eq!(bars.iter().map(|bar| bar.pieces).sum::<u32>(), pieces);
             assert!(bars.windows(2).all(|pair| pair[0].to + 1 == pair[1].from), "{bars:?}");
         }
