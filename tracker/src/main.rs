@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use beeswarm_tracker::cli::Cli;
-use beeswarm_tracker::{Config, Handle, Server};
+use beeswarm_tracker::cli::{Cli, Command};
+use beeswarm_tracker::{Config, Handle, Server, terminal};
 use clap::Parser as _;
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
@@ -30,6 +30,12 @@ enum Line {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     log();
+    if let Some(Command::Nodes(args)) = &cli.command {
+        return match terminal::run(args) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error.into(), 1),
+        };
+    }
     let json = cli.json;
     let config = match Config::load(cli) {
         Ok(config) => config,

@@ -18,6 +18,7 @@ use crate::dist::size;
 use crate::rqbit;
 use crate::steps::{Outcome, Steps};
 use crate::workspace::say;
+use crate::{api_test, page_test, python};
 use executables::Executable;
 
 mod executables;
@@ -79,6 +80,8 @@ const CALLED_BY_TESTS: &[Program] = &[
     Program::System(Tool::new("umoci", "container images to compare with", "umoci", "umoci")),
     Program::System(Tool::new("skopeo", "container images in every format", "skopeo", "skopeo")),
     Program::System(lab::tool::NFT),
+    Program::System(page_test::CHROMIUM),
+    Program::System(Tool::new("script", "colours on a terminal", "bsdutils", "util-linux-script")),
     Program::System(Tool::new("ps", "processes that labs leave behind", "procps", "procps-ng")),
 ];
 
@@ -146,7 +149,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let mut steps = Steps::default();
     steps.run("packages", || packages(args));
     if !args.quick {
-        steps.run("rqbit, a foreign client", || foreign(args));
+        steps.run("rqbit, and tools from PyPI", || foreign(args));
     }
     check::run_into(&check::Args::default(), &mut steps)?;
     let mut programs = Vec::new();
@@ -173,6 +176,7 @@ fn packages(args: &Args) -> anyhow::Result<Outcome> {
         let demo = NEEDS.iter().filter(|need| !need.is_met());
         let ours = CALLED_BY_TESTS.iter().filter_map(Program::missing_tool);
         let foreign = Foreign::ALL.into_iter().filter_map(Foreign::missing).chain(rqbit::missing());
+        let foreign = foreign.chain(python::missing());
         let ours = ours.chain(foreign.filter(|_| !args.quick));
         demo.map(|need| (need.what(), need.why, need.debian, need.fedora))
             .chain(ours.map(|tool| (tool.program, tool.why, tool.debian, tool.fedora)))
@@ -191,12 +195,15 @@ fn packages(args: &Args) -> anyhow::Result<Outcome> {
     Ok(Outcome::of(problems))
 }
 
-/// The client of the interop tests that has to be built.
+/// The client of the interop tests that has to be built, and the tools that no distribution has.
 fn foreign(args: &Args) -> anyhow::Result<Outcome> {
     if args.install || tools::in_ci() {
         rqbit::build()?;
+        python::build()?;
     }
-    Ok(Outcome::of(lab::client::rqbit::find().err().iter().map(ToString::to_string).collect()))
+    let rqbit = lab::client::rqbit::find().err().map(|error| error.to_string());
+    let python = python::program("python3").err().map(|error| error.to_string());
+    Ok(Outcome::of(rqbit.into_iter().chain(python).collect()))
 }
 
 fn run_tests(args: &Args, programs: &[Executable], steps: &mut Steps) {
@@ -216,6 +223,11 @@ fn run_tests(args: &Args, programs: &[Executable], steps: &mut Steps) {
         return;
     }
     steps.run("size of the initrd client", size::step);
+    let none = || Outcome::of(Vec::new());
+    steps.run("API, read by others", || api_test::run(&api_test::Args::default()).map(|()| none()));
+    steps.run("status page in a browser", || {
+        page_test::run(&page_test::Args::short()).map(|()| none())
+    });
     for folder in labs {
         steps.run("labs", || {
             anyhow::ensure!(

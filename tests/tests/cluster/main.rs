@@ -15,3 +15,4 @@ mod reimage;
 mod reseed;
 mod revisions;
 mod signed;
+mod unplugged;
