@@ -41,7 +41,8 @@ enum InitrdToolArg {
     /// dracut of this host, with systemd
     #[default]
     Dracut,
-    /// dracut of this host, with busybox of this host in place of systemd: a third to a half smaller
+    /// dracut of this host, with its busybox in place of systemd: half as large, for
+    /// root=beeswarm: alone
     DracutBusybox,
     /// initramfs-tools of the source (Debian, Ubuntu): smaller
     InitramfsTools,
