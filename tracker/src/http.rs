@@ -25,7 +25,9 @@ mod announce;
 mod assign;
 mod boot;
 mod events;
+mod ipxe;
 mod metrics;
+mod mirrors;
 mod nodes;
 mod page;
 pub(crate) mod stream;
@@ -68,6 +70,7 @@ impl Service {
             .route("/scrape", get(announce::scrape))
             .route("/boot.ipxe", get(boot::any_node))
             .route("/boot/{file}", get(boot::one_node))
+            .route("/ipxe/{file}", get(ipxe::program))
             .route("/api/v1/nodes", get(nodes::list))
             .route("/api/v1/nodes/{id}", get(nodes::one))
             .route("/api/v1/nodes/{id}/events", post(events::events))
@@ -76,6 +79,7 @@ impl Service {
             .route(proto::assign::UNASSIGN_PATH, post(assign::unassign))
             .route("/api/v1/history", get(assign::history))
             .route("/api/v1/swarm", get(nodes::swarm))
+            .route(proto::mirrors::MIRRORS_PATH, get(mirrors::mirrors))
             .route(proto::usage::USAGE_PATH, get(usage::usage))
             .route("/healthz", get(metrics::healthz))
             .route("/metrics", get(metrics::metrics))

@@ -53,6 +53,8 @@ const CALLED_BY_TESTS: &[Program] = &[
     Program::System(Tool::new("busybox", "a root that dnf makes", "busybox-static", "busybox")),
     Program::System(Tool::new("podman", "container images as it saves them", "podman", "podman")),
     Program::System(OPENTRACKER),
+    Program::System(Tool::new("dhcpd", "lines for ISC dhcpd", "isc-dhcp-server", "dhcp-server")),
+    Program::System(Tool::new("kea-dhcp4", "client classes for Kea", "kea-dhcp4-server", "kea")),
     Program::System(Tool::new(
         "minisign",
         "signatures that others make and check",

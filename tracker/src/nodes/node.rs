@@ -8,6 +8,7 @@ use proto::node_id::NodeId;
 use store::RevisionRef;
 
 use super::log::Log;
+use super::mirror::Mirror;
 use super::timeline::{Entry, Inserted, Timeline};
 use super::trouble::{Cause, Trouble};
 pub use super::trust::Trust;
@@ -105,6 +106,8 @@ pub struct Node {
     pub sources: Sources,
     /// Bytes that its re-seeder gave to others.
     pub seeded: u64,
+    /// Whether it serves kernel and initrd to others.
+    pub mirror: Option<Mirror>,
     /// Why nothing moves: a fixed word and a text for people.
     pub stall: Option<Stall>,
     /// Why it waits in its firmware.
@@ -145,6 +148,7 @@ impl Node {
             progress: FetchProgress::default(),
             sources: Sources::default(),
             seeded: 0,
+            mirror: None,
             stall: None,
             waits: None,
             failed: None,
@@ -219,6 +223,7 @@ impl Node {
         self.progress = FetchProgress::default();
         self.sources = Sources::default();
         self.seeded = 0;
+        self.mirror = None;
         (self.stall, self.waits, self.failed) = (None, None, None);
         (self.asked, self.trust) = (Asked::No, Trust::Silent);
         self.timeline = Timeline::default();
@@ -354,9 +359,11 @@ impl Node {
             EventKind::Attach { .. } | EventKind::Mount { .. } | EventKind::Handover { .. } => {
                 self.percent = 100.0;
             }
-            EventKind::Seeding { uploaded, .. } => {
+            EventKind::Seeding { uploaded, http, .. } => {
                 self.percent = 100.0;
                 self.seeded = uploaded;
+                let named = self.mirror.map_or(0, |mirror| mirror.named);
+                self.mirror = http.filter(|port| *port != 0).map(|port| Mirror { port, named });
             }
             EventKind::Stalled(stall) => self.stall = Some(stall),
             EventKind::Failed { message: detail, refused, cause } => {
