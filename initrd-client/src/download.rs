@@ -154,7 +154,10 @@ impl Download {
         let completed = loop {
             tokio::select! {
                 done = &mut completed => break done.map_err(DownloadError::Torrent)?,
-                _ = tick.tick() => narrator.progress(&progress.borrow().clone()),
+                _ = tick.tick() => {
+                    narrator.progress(&progress.borrow().clone());
+                    narrator.exchange(|| torrent.exchange());
+                }
                 () = self.stop.requested() => return Err(DownloadError::Interrupted),
             }
         };
@@ -165,6 +168,7 @@ impl Download {
                 () = self.stop.requested() => return Err(DownloadError::Interrupted),
             }
         }
+        narrator.exchanged(torrent.exchange());
         narrator.complete(&completed, &progress.borrow().clone());
         Ok(completed)
     }

@@ -8,6 +8,7 @@ use std::fmt::Debug;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
+use proto::event::exchange::Exchange;
 use proto::event::{EventBatch, EventKind, FetchProgress, Stall, StallCause};
 use proto::node_id::NodeId;
 use serde_json::{Value, json};
@@ -24,6 +25,9 @@ const HUMAN_INTERVAL: Duration = Duration::from_millis(1900);
 
 /// Progress goes into the kernel log this often: enough to see afterwards where the time went.
 const KMSG_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The tracker hears this often who gave what.
+const EXCHANGE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// While seeding, people and tracker hear this often.
 const SEEDING_INTERVAL: Duration = Duration::from_secs(10);
@@ -52,6 +56,7 @@ pub struct Narrator {
     started: Instant,
     last_human: Option<Instant>,
     last_kmsg: Option<Instant>,
+    last_exchange: Option<Instant>,
 }
 
 impl Debug for Narrator {
@@ -74,6 +79,7 @@ impl Narrator {
             started: Instant::now(),
             last_human: None,
             last_kmsg: None,
+            last_exchange: None,
         }
     }
 
@@ -157,6 +163,22 @@ impl Narrator {
                 self.write(&format!("beeswarm: {text}\n"));
             }
             self.report(EventKind::Fetch(event));
+        }
+    }
+
+    /// From whom what is here came, and what that is; to be called often: the tracker hears it every ten
+    /// seconds, and nobody else.
+    pub fn exchange(&mut self, exchange: impl FnOnce() -> Exchange) {
+        if is_due(&mut self.last_exchange, EXCHANGE_INTERVAL) {
+            self.exchanged(exchange());
+        }
+    }
+
+    /// The same at the end of the fetch.
+    pub fn exchanged(&mut self, exchange: Exchange) {
+        // kept from before there is somebody to report to, it would be of no use
+        if self.reporter.is_some() {
+            self.report(EventKind::Exchange(exchange));
         }
     }
 

@@ -17,13 +17,20 @@ use crate::initrd_compression::Compression;
 use crate::kernel::Kernel;
 use crate::kernel_files::KernelFiles;
 use crate::log_tail;
-use crate::tool::{DRACUT, LSINITRD, Place, keep_log};
+use crate::tool::{BUSYBOX, DRACUT, LSINITRD, Output, Place, keep_log};
 
 /// Where distributions install dracut.
 const BASE_DIRS: [&str; 2] = ["/usr/lib/dracut", "/lib/dracut"];
 
 /// Name of the client in the initrd, as `lsinitrd` prints it.
 const CLIENT_INSIDE: &str = "bin/bee-initrd-client";
+
+/// Name of busybox in the initrd, as `lsinitrd` prints it: a module that does not know of it would leave
+/// it out.
+const BUSYBOX_INSIDE: &str = "bin/busybox";
+
+/// What our init needs of busybox beside what every busybox has.
+const APPLETS: [&str; 5] = ["ip", "modprobe", "setsid", "switch_root", "udhcpc"];
 
 /// The module beside ours that removes what a node does not run.
 const TRIM: &str = "99beeswarm-trim";
@@ -37,6 +44,8 @@ pub(crate) struct Job<'a> {
     pub(crate) kernel: &'a Kernel,
     /// The part of it that goes into the initrd.
     pub(crate) files: &'a KernelFiles,
+    /// busybox and our own init in place of systemd and udev.
+    pub(crate) busybox: bool,
     pub(crate) compression: Compression,
     pub(crate) module: &'a Path,
     pub(crate) client: &'a Path,
@@ -54,6 +63,9 @@ pub(crate) struct Job<'a> {
 /// # Errors
 /// [`PackError::ToolFailed`] with cause and remedy, [`PackError::InitrdIncomplete`].
 pub(crate) fn run(job: &Job<'_>) -> Result<PathBuf, PackError> {
+    if job.busybox {
+        check_busybox(&job.place)?;
+    }
     let dir = job.work.join("dracut");
     let write = |path: &Path, e| job.place.write_error(path.to_owned(), e);
     for sub in ["conf.d", "tmp", "no-firmware"] {
@@ -76,7 +88,8 @@ pub(crate) fn run(job: &Job<'_>) -> Result<PathBuf, PackError> {
     let list = LSINITRD.run(list, |_| {})?.text;
     // a module that does not know of the policy would leave it out, and nodes would demand nothing
     let trust = job.trust.map(|_| (TRUST_INSIDE, "the public key (etc/beeswarm/trust.json)"));
-    let wanted = [(CLIENT_INSIDE, "bee-initrd-client")].into_iter().chain(trust);
+    let busybox = job.busybox.then_some((BUSYBOX_INSIDE, "busybox"));
+    let wanted = [(CLIENT_INSIDE, "bee-initrd-client")].into_iter().chain(busybox).chain(trust);
     if let Some((_, missing)) = wanted.into_iter().find(|(name, _)| !list.contains(name)) {
         return Err(PackError::InitrdIncomplete {
             missing,
@@ -85,6 +98,22 @@ pub(crate) fn run(job: &Job<'_>) -> Result<PathBuf, PackError> {
         });
     }
     Ok(initrd)
+}
+
+/// That this host has a busybox that can do it: dracut goes on without.
+fn check_busybox(place: &Place<'_>) -> Result<(), PackError> {
+    let mut command = BUSYBOX.command();
+    command.arg("--list");
+    let output = BUSYBOX.run(command, |_| {})?;
+    let Some(applet) = lacking(&output.text) else { return Ok(()) };
+    let text = format!("the busybox of this host has no {applet}");
+    let remedy = format!("Install {}, or take --initrd-tool dracut", BUSYBOX.package);
+    Err(BUSYBOX.failed(&Output { text, ..output }, place, &remedy))
+}
+
+/// What is not in the list of `busybox --list`, one name a line.
+fn lacking(list: &str) -> Option<&'static str> {
+    APPLETS.into_iter().find(|applet| !list.lines().any(|line| line == *applet))
 }
 
 fn command(job: &Job<'_>, dir: &Path, base: &Path) -> Command {
@@ -102,8 +131,17 @@ fn command(job: &Job<'_>, dir: &Path, base: &Path) -> Command {
     // `--gzip` and the like among the extra options come later and win
     command.args(["--compress", &job.compression.command_line()]);
     // exactly our module and what it depends on: no disk, GPU, sound
-    let trim = if job.module.with_file_name(TRIM).is_dir() { " beeswarm-trim" } else { "" };
-    command.args(["--modules", &format!("base beeswarm{trim}")]);
+    let modules = match (job.busybox, job.module.with_file_name(TRIM).is_dir()) {
+        (true, _) => "beeswarm",
+        (false, true) => "base beeswarm beeswarm-trim",
+        (false, false) => "base beeswarm",
+    };
+    command.args(["--modules", modules]);
+    // never that of the caller
+    command.env_remove("BEESWARM_BUSYBOX");
+    if job.busybox {
+        command.env("BEESWARM_BUSYBOX", "yes");
+    }
     command.env("BEESWARM_DRIVERS", job.files.names.join(" "));
     command.env("BEESWARM_LEFT_OUT", &job.files.left_out);
     // dracut would install it under the path that it has on this host
@@ -203,6 +241,13 @@ mod tests {
         assert!(says(text).contains("systemd-networkd"));
         assert!(says("dracut: Module 'network' cannot be found.").contains("dracut-network"));
         assert!(says("whatever").contains("--keep-initrd"));
+    }
+
+    #[test]
+    fn what_busybox_lacks_is_named() {
+        let all = APPLETS.join("\n");
+        assert_eq!(lacking(&all), None);
+        assert_eq!(lacking(&all.replace("udhcpc", "udhcpc6")), Some("udhcpc"));
     }
 
     #[test]

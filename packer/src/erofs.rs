@@ -5,6 +5,7 @@ use std::path::Path;
 use crate::error::PackError;
 use crate::format::{Compression, ImageFormat};
 use crate::image::Named;
+use crate::io_counts;
 use crate::meter::Meter;
 use crate::tool::{MKFS_EROFS, Output, Place};
 
@@ -15,34 +16,44 @@ const UUID: &str = "00000000-0000-0000-0000-000000000000";
 /// that are newer back to it, so it must lie after all of them; it is the last that 32 bits hold.
 const EPOCH: &str = "4294967295";
 
-/// Makes the image that is named `image` of the tree at `root`, without what lies in `emptied`; the same tree, with the same
-/// time on its topmost directory, gives the same bytes.
+/// What to make.
+pub(crate) struct Job<'a> {
+    pub(crate) root: &'a Path,
+    pub(crate) image: &'a Named<'a>,
+    /// Bytes of the image that are written.
+    pub(crate) written: &'a dyn Fn() -> u64,
+    pub(crate) format: ImageFormat,
+    /// Directories whose contents are left out.
+    pub(crate) emptied: &'a [&'a str],
+    /// Files, directories and the rest in the tree.
+    pub(crate) entries: u64,
+}
+
+/// Makes an image of a tree; the same tree, with the same time on its topmost directory, gives the same bytes.
 ///
 /// Kept: owners, modes, times, hard links, device nodes, extended attributes, POSIX ACLs.
 ///
 /// # Errors
 /// [`PackError::ToolFailed`], [`PackError::ToolMissing`], [`PackError::DiskFull`].
 pub(crate) fn make(
-    root: &Path,
-    image: &Named<'_>,
-    format: ImageFormat,
-    emptied: &[&str],
+    job: &Job<'_>,
     place: &Place<'_>,
-    entries: u64,
     meter: &mut Meter<'_>,
 ) -> Result<(), PackError> {
+    let &Job { root, format, emptied, entries, .. } = job;
     let mut command = MKFS_EROFS.command();
     command.env("SOURCE_DATE_EPOCH", EPOCH);
     command.args(["-U", UUID]);
     command.arg(compressor(format)).arg(format!("-C{}", format.block_size()));
     command.arg(format!("--exclude-regex=^({})/.", emptied.join("|")));
-    let image = image(&mut command)?;
+    let image = (job.image)(&mut command)?;
     command.arg(image).arg(root);
-    // it names each path before it takes it, but says nothing of how many there are
+    // it names each path before it takes it, but says nothing of how long it is nor of how many there are
     let mut seen = 0u64;
-    let output = MKFS_EROFS.run(command, |bytes| {
-        seen += bytes.iter().filter(|byte| **byte == b'\r').count() as u64;
-        meter.percent(u8::try_from(seen.min(entries) * 100 / entries.max(1)).unwrap_or(100));
+    let output = MKFS_EROFS.follow(command, |look| {
+        seen += look.output.iter().filter(|byte| **byte == b'\r').count() as u64;
+        let by_count = meter.share(seen, entries);
+        meter.image(io_counts::read_by(look.pid).unwrap_or(by_count), (job.written)());
     })?;
     if output.status.success() {
         return Ok(());

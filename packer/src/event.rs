@@ -60,6 +60,9 @@ pub enum Event {
         percent: u8,
         /// Bytes that are done: of the source for [`Stage::Image`], else of the image.
         bytes: u64,
+        /// Bytes of the image that are written; only of [`Stage::Image`].
+        #[serde(skip_serializing_if = "Option::is_none")]
+        written: Option<u64>,
         /// Bytes per second since the step began.
         rate: u64,
         /// Seconds that are left at this rate; none before there is something to judge by.

@@ -152,12 +152,14 @@ pub(crate) fn make(
     let written = Written::begin(image, expected, job.work, place, observe)?;
     let error = |e| place.write_error(image.to_owned(), e);
     let name = |command: &mut Command| written.name(command).map_err(error);
+    let length = || fs::metadata(image).map_or(0, |meta| meta.len());
     let mut meter = Meter::new(observe, Stage::Image, census.bytes);
     match format.filesystem() {
         Filesystem::Squashfs => {
             let job = squashfs::Job {
                 root,
                 image: &name,
+                written: &length,
                 format,
                 emptied: &EMPTIED,
                 sort_file: job.sort_file,
@@ -165,7 +167,9 @@ pub(crate) fn make(
             squashfs::make(&job, place, observe, &mut meter)?;
         }
         Filesystem::Erofs => {
-            erofs::make(root, &name, format, &EMPTIED, place, census.entries, &mut meter)?;
+            let (entries, emptied) = (census.entries, &EMPTIED);
+            let job = erofs::Job { root, image: &name, written: &length, format, emptied, entries };
+            erofs::make(&job, place, &mut meter)?;
         }
     }
     written.pad().map_err(error)?;

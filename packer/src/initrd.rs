@@ -18,9 +18,11 @@ use crate::{dracut, initramfs_tools, locate, microcode};
 /// What makes the initrd.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum InitrdTool {
-    /// dracut of this host.
+    /// dracut of this host, with its systemd.
     #[default]
     Dracut,
+    /// dracut of this host, with its busybox.
+    DracutBusybox,
     /// initramfs-tools of the root (Debian, Ubuntu).
     InitramfsTools,
 }
@@ -63,7 +65,9 @@ pub(crate) struct Parts {
 pub(crate) fn find(options: &InitrdOptions, observe: Observer<'_>) -> Result<Parts, PackError> {
     let client = locate::client(options.client.as_deref())?;
     let module = match options.tool {
-        InitrdTool::Dracut => locate::dracut_module(options.dracut_module.as_deref())?,
+        InitrdTool::Dracut | InitrdTool::DracutBusybox => {
+            locate::dracut_module(options.dracut_module.as_deref())?
+        }
         InitrdTool::InitramfsTools => locate::initramfs_hook(options.initramfs_tools.as_deref())?,
     };
     let linkage =
@@ -106,11 +110,13 @@ pub(crate) fn make(
     let files = &files;
     let compression = Compression::of_kernel(root, &kernel.release);
     let initrd = match options.tool {
-        InitrdTool::Dracut => {
+        InitrdTool::Dracut | InitrdTool::DracutBusybox => {
+            let busybox = options.tool == InitrdTool::DracutBusybox;
             let extra = &options.dracut_args;
             dracut::run(&dracut::Job {
                 kernel,
                 files,
+                busybox,
                 compression,
                 module,
                 client,

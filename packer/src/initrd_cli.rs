@@ -41,6 +41,8 @@ enum InitrdToolArg {
     /// dracut of this host, with systemd
     #[default]
     Dracut,
+    /// dracut of this host, with busybox of this host in place of systemd: a third to a half smaller
+    DracutBusybox,
     /// initramfs-tools of the source (Debian, Ubuntu): smaller
     InitramfsTools,
 }
@@ -51,6 +53,7 @@ impl InitrdArgs {
         InitrdOptions {
             tool: match self.initrd_tool {
                 InitrdToolArg::Dracut => InitrdTool::Dracut,
+                InitrdToolArg::DracutBusybox => InitrdTool::DracutBusybox,
                 InitrdToolArg::InitramfsTools => InitrdTool::InitramfsTools,
             },
             initramfs_tools: self.initramfs_tools.clone(),

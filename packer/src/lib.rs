@@ -46,6 +46,7 @@ mod initrd;
 mod initrd_compression;
 mod initrd_files;
 mod inside;
+mod io_counts;
 mod kernel_files;
 mod locate;
 mod log_tail;

@@ -52,10 +52,12 @@ impl Progress {
                     writeln!(err, "{} ...", stage.describe())
                 }
             }
-            Event::Progress { stage, percent, rate, remaining_s, .. } if self.terminal => {
+            Event::Progress { stage, percent, written, rate, remaining_s, .. } if self.terminal => {
+                let written =
+                    written.map_or_else(String::new, |w| format!(", {} written", ByteSize(w)));
                 let left = remaining_s.map_or_else(String::new, |s| format!(", {} left", time(s)));
-                let (stage, rate) = (stage.describe(), ByteSize(*rate));
-                write!(err, "{clear}{stage} {} {percent} %, {rate}/s{left}", bar(*percent))
+                let (stage, bar, rate) = (stage.describe(), bar(*percent), ByteSize(*rate));
+                write!(err, "{clear}{stage} {bar} {percent} %, {rate}/s{written}{left}")
             }
             Event::Progress { .. } => Ok(()),
             Event::Done { stage, elapsed_ms } => {

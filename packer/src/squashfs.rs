@@ -17,6 +17,8 @@ const UNKNOWN: &str = "Unrecognised xattr prefix ";
 pub(crate) struct Job<'a> {
     pub(crate) root: &'a Path,
     pub(crate) image: &'a Named<'a>,
+    /// Bytes of the image that are written.
+    pub(crate) written: &'a dyn Fn() -> u64,
     pub(crate) format: ImageFormat,
     /// Directories whose contents are left out.
     pub(crate) emptied: &'a [&'a str],
@@ -61,10 +63,12 @@ pub(crate) fn make(
     command
         .args(job.emptied.iter().map(|dir| format!("{dir}/*")))
         .args(job.emptied.iter().map(|dir| format!("{dir}/.*")));
-    let output = MKSQUASHFS.run(command, |bytes| {
-        if let Some(percent) = last_percent(bytes) {
-            meter.percent(percent);
+    let mut done = 0;
+    let output = MKSQUASHFS.follow(command, |look| {
+        if let Some((count, all)) = last_count(look.output) {
+            done = meter.share(count, all);
         }
+        meter.image(done, (job.written)());
     })?;
     if !output.status.success() {
         let remedy = "Everything in the source must be readable, and stay as it is while packing";
@@ -118,11 +122,13 @@ fn knows(option: &str) -> Result<bool, PackError> {
     Ok(MKSQUASHFS.run(command, |_| {})?.text.contains(option))
 }
 
-/// The last "NN%" in a piece of mksquashfs's progress bar.
-fn last_percent(bytes: &[u8]) -> Option<u8> {
+/// Blocks that are done and blocks in all, of the last line in a piece of mksquashfs's progress bar.
+fn last_count(bytes: &[u8]) -> Option<(u64, u64)> {
     let text = std::str::from_utf8(bytes).ok()?;
     let before = &text[..text.rfind('%')?];
-    before.rsplit(' ').next()?.parse().ok().filter(|p| *p <= 100)
+    let count = before.rsplit(' ').filter(|word| !word.is_empty()).nth(1)?;
+    let (done, all) = count.split_once('/')?;
+    Some((done.parse().ok()?, all.parse().ok()?)).filter(|(done, all)| done <= all)
 }
 
 #[cfg(test)]
@@ -131,11 +137,13 @@ mod tests {
 
     #[test]
     fn progress_is_read_from_the_bar() {
-        let bar = b"\r[=/                 ]   200/11091   1%\r[==\\        ]  300/11091  27%";
-        assert_eq!(last_percent(bar), Some(27));
-        assert_eq!(last_percent(b"\r[====] 11091/11091 100%\n"), Some(100));
-        for other in [&b"Creating 4.0 filesystem"[..], b"%", b"x%", b"999%", b"\xff 5%"] {
-            assert_eq!(last_percent(other), None);
+        let bar = b"\r[=/                 ]   200/11091   1%\r[==\\        ]  300/1100  27%";
+        assert_eq!(last_count(bar), Some((300, 1100)));
+        assert_eq!(last_count(b"\r[====] 11091/11091 100%\n"), Some((11091, 11091)));
+        for other in
+            [&b"Creating 4.0 filesystem"[..], b"%", b"x%", b"9/8 112%", b"1/x 5%", b"\xff 1/2 5%"]
+        {
+            assert_eq!(last_count(other), None);
         }
     }
 

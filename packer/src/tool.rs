@@ -2,10 +2,12 @@
 
 use std::fs::File;
 use std::io::{self, Read as _};
+use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
 
 use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::pipe2;
 
 use crate::error::PackError;
@@ -58,11 +60,28 @@ pub(crate) const DRACUT: Tool = Tool {
     purpose: "makes the initrd",
     package: "dracut-core and dracut-network (Debian), dracut and dracut-network (Fedora)",
 };
+pub(crate) const BUSYBOX: Tool = Tool {
+    program: "busybox",
+    purpose: "takes the place of systemd in the initrd",
+    package: "busybox-static (Debian), busybox (Fedora)",
+};
 pub(crate) const LSINITRD: Tool = Tool {
     program: "lsinitrd",
     purpose: "checks the initrd",
     package: "dracut-core (Debian), dracut (Fedora)",
 };
+
+/// How often one looks at a program that says nothing, in milliseconds.
+const LOOK: u16 = 500;
+
+/// A look at a program that runs.
+#[derive(Debug)]
+pub(crate) struct Look<'a> {
+    /// What it printed since the last one; nothing when only time went by.
+    pub(crate) output: &'a [u8],
+    /// Its process.
+    pub(crate) pid: u32,
+}
 
 /// What a program printed, and how it ended.
 #[derive(Debug)]
@@ -96,8 +115,21 @@ impl Tool {
     /// as soon as it prints something.
     pub(crate) fn run(
         self,
-        mut command: Command,
+        command: Command,
         mut watch: impl FnMut(&[u8]),
+    ) -> Result<Output, PackError> {
+        self.follow(command, |look| {
+            if !look.output.is_empty() {
+                watch(look.output);
+            }
+        })
+    }
+
+    /// As [`Tool::run`]; `watch` sees it twice a second also when it prints nothing.
+    pub(crate) fn follow(
+        self,
+        mut command: Command,
+        mut watch: impl FnMut(Look<'_>),
     ) -> Result<Output, PackError> {
         let missing = |source| self.missing(source);
         let (reader, writer) =
@@ -109,8 +141,16 @@ impl Tool {
         drop(command);
         let mut text = Vec::new();
         let mut buffer = [0; 4096];
-        while let Ok(count @ 1..) = reader.read(&mut buffer) {
-            watch(&buffer[..count]);
+        let pid = child.id();
+        loop {
+            let mut ready = [PollFd::new(reader.as_fd(), PollFlags::POLLIN)];
+            // an error of poll is one of read as well, which ends this
+            if poll(&mut ready, PollTimeout::from(LOOK)) == Ok(0) {
+                watch(Look { output: &[], pid });
+                continue;
+            }
+            let Ok(count @ 1..) = reader.read(&mut buffer) else { break };
+            watch(Look { output: &buffer[..count], pid });
             text.extend_from_slice(&buffer[..count]);
         }
         let status = child.wait().map_err(missing)?;

@@ -7,6 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::node_id::NodeId;
 
+pub mod exchange;
+
+use exchange::Exchange;
+
 /// Version of the batch format.
 pub const EVENT_VERSION: u32 = 1;
 
@@ -69,6 +73,8 @@ pub enum EventKind {
     },
     /// Fetching the image; sent about every two seconds.
     Fetch(FetchProgress),
+    /// What it got from whom, and what it has: a report, no stage of the boot.
+    Exchange(Exchange),
     /// Every piece is verified.
     Verify {
         /// Bytes of the image.
@@ -135,6 +141,7 @@ impl EventKind {
         match self {
             Self::Discover { .. } => "discover",
             Self::Fetch(_) => "fetch",
+            Self::Exchange(_) => "exchange",
             Self::Verify { .. } => "verify",
             Self::Attach { .. } => "attach",
             Self::Mount { .. } => "mount",
@@ -359,6 +366,7 @@ impl EventBatch {
                     cut(text);
                 }
                 EventKind::Stalled(stall) => cut(&mut stall.detail),
+                EventKind::Exchange(exchange) => exchange.bound(),
                 EventKind::Seeding { device, user, .. } => {
                     cut(device);
                     cut(user);
@@ -404,6 +412,11 @@ mod tests {
                 uploaded: 5,
                 peers: 2,
                 sources: Sources { admin: 1, peers: 2, web: 3 },
+            }),
+            EventKind::Exchange(Exchange {
+                from: vec![exchange::Gift { from: [10, 0, 0, 7].into(), bytes: 9 }],
+                others: 3,
+                holding: Some(exchange::Holding { pieces: 6, bits: "fc".into() }),
             }),
             EventKind::Verify {
                 bytes: 4,

@@ -22,6 +22,7 @@ mod blame;
 mod choker;
 mod config;
 mod downlink;
+mod givers;
 mod partial;
 mod peer;
 mod peers;

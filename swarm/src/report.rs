@@ -99,9 +99,10 @@ impl Drop for Reporter {
 impl Queue {
     fn push(&mut self, uptime_ms: u64, kind: EventKind) {
         let is_progress = |event: &Event| matches!(event.kind, EventKind::Fetch(_));
-        if matches!(kind, EventKind::Fetch(_)) {
-            // only the newest progress is worth sending
-            self.events.retain(|event| !is_progress(event));
+        if matches!(kind, EventKind::Fetch(_) | EventKind::Exchange(_)) {
+            // only the newest of these is worth sending
+            let stage = kind.stage();
+            self.events.retain(|event| event.kind.stage() != stage);
         }
         if self.events.len() >= QUEUE {
             let victim = self.events.iter().position(is_progress).unwrap_or(0);

@@ -258,6 +258,26 @@ fn silence_frees_requests_after_a_time_that_the_link_sets() {
 }
 
 #[test]
+fn a_block_that_was_given_up_is_kept_and_is_not_asked_for_twice() {
+    let mut torrent = torrent(Bitfield::empty(20), CoreConfig::default());
+    torrent.connected(NOW, PEER, setup(1, true));
+    torrent.message(NOW, PEER, Control::HaveAll).unwrap();
+    torrent.message(NOW, PEER, Control::Unchoke).unwrap();
+    let asked = requests(&mut torrent, PEER);
+    let (late, rest) = asked.split_first().unwrap();
+    let later = NOW + Duration::from_secs(30);
+    torrent.tick(later);
+    assert_eq!(requests(&mut torrent, PEER), [], "it is silent, and all it was asked for is free");
+    assert_eq!(torrent.block(later, PEER, *late).unwrap(), Receipt::Keep);
+    let again = requests(&mut torrent, PEER);
+    assert!(!again.contains(late) && !rest.iter().any(|block| again.contains(block)), "{again:?}");
+    for block in rest {
+        assert_eq!(torrent.block(later, PEER, *block).unwrap(), Receipt::Keep);
+    }
+    assert_eq!(torrent.totals().wasted, 0);
+}
+
+#[test]
 fn blocks_nobody_asked_for_are_wasted_and_then_punished() {
     let mut torrent = torrent(Bitfield::empty(20), CoreConfig::default());
     torrent.connected(NOW, PEER, setup(1, true));

@@ -15,7 +15,7 @@ mod recipe;
 
 pub use base::{Base, MMDEBSTRAP};
 pub use layer::{Layer, Program, SSH_KEYGEN, demo_key};
-pub use recipe::{Kernel, Recipe};
+pub use recipe::{Kernel, Recipe, SUITES};
 
 /// Why a root could not be built.
 #[derive(Debug, thiserror::Error)]

@@ -24,6 +24,7 @@ use crate::fleet::link::Link;
 use crate::http::stream::Readers;
 use crate::inventory::{Inventory, Stored};
 use crate::metrics::Metrics;
+use crate::nodes::trouble::Cause;
 use crate::nodes::{self, Nodes};
 use crate::state::{self, Journal, Moved, NotStored, Op, Place, State, StateError};
 use crate::tokens::BootTokens;
@@ -60,6 +61,26 @@ pub enum Notice {
         address: IpAddr,
         /// What it does now.
         stage: &'static str,
+    },
+    /// A node needs somebody's eye.
+    Stalled {
+        /// Which node.
+        node: NodeId,
+        /// Its name in the inventory, or its address.
+        name: String,
+        /// What it does.
+        stage: &'static str,
+        /// What is wrong.
+        cause: Cause,
+        /// What is known of it, for people.
+        detail: String,
+        /// What to do about it.
+        remedy: &'static str,
+    },
+    /// A node that needed somebody's eye gets on again.
+    Recovered {
+        /// Which node.
+        node: NodeId,
     },
 }
 

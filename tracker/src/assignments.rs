@@ -5,6 +5,7 @@
 //! was last read is kept, and only what is different now is taken over.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use proto::node_id::NodeId;
 use store::RevisionRef;
@@ -14,7 +15,11 @@ use crate::state::{AssignmentRow, Op};
 
 /// What nodes were told.
 #[derive(Debug, Default)]
-pub(crate) struct Assignments(BTreeMap<NodeId, AssignmentRow>);
+pub(crate) struct Assignments {
+    table: BTreeMap<NodeId, AssignmentRow>,
+    /// Since when this tracker knows that a node was told what it was told; not on disk.
+    since: BTreeMap<NodeId, Instant>,
+}
 
 /// What one node was told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,13 +30,22 @@ pub(crate) struct Assignment {
 
 impl Assignments {
     pub(crate) fn restore(table: BTreeMap<NodeId, AssignmentRow>) -> Self {
-        Self(table)
+        let now = Instant::now();
+        let since = table.keys().map(|node| (*node, now)).collect();
+        Self { table, since }
+    }
+
+    /// Every node that was told something, and since when.
+    pub(crate) fn told(&self) -> impl Iterator<Item = (NodeId, &RevisionRef, Instant)> {
+        self.table
+            .iter()
+            .filter_map(|(node, row)| Some((*node, row.revision.as_ref()?, *self.since.get(node)?)))
     }
 
     /// What the first of these addresses that was told anything was told.
     pub(crate) fn find(&self, macs: &[NodeId]) -> Option<Assignment> {
         macs.iter().find_map(|mac| {
-            let row = self.0.get(mac)?;
+            let row = self.table.get(mac)?;
             let revision = row.revision.clone()?;
             Some(Assignment { revision, kernel_args: row.kernel_args.clone() })
         })
@@ -39,7 +53,7 @@ impl Assignments {
 
     /// Every node that was told something.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (NodeId, &RevisionRef, &KernelArgs)> {
-        self.0
+        self.table
             .iter()
             .filter_map(|(node, row)| Some((*node, row.revision.as_ref()?, &row.kernel_args)))
     }
@@ -48,15 +62,16 @@ impl Assignments {
     pub(crate) fn follow(&mut self, file: &store::Assignments) -> Vec<Op> {
         let mut ops = Vec::new();
         for (node, revision) in file.iter() {
-            let row = self.0.entry(node).or_default();
+            let row = self.table.entry(node).or_default();
             if row.in_store.as_ref() != Some(revision) {
                 let said = Some(revision.clone());
                 *row =
                     AssignmentRow { revision: said.clone(), in_store: said, ..Default::default() };
                 ops.push(Op::Assign { node, row: row.clone() });
+                self.since.insert(node, Instant::now());
             }
         }
-        for (node, row) in &mut self.0 {
+        for (node, row) in &mut self.table {
             if row.in_store.is_some() && file.get(*node).is_none() {
                 *row = AssignmentRow::default();
                 ops.push(Op::Assign { node: *node, row: row.clone() });
@@ -68,9 +83,10 @@ impl Assignments {
 
     pub(crate) fn assign(&mut self, nodes: &[NodeId], told: &Assignment) -> Vec<Op> {
         let assign = |node: &NodeId| {
-            let row = self.0.entry(*node).or_default();
+            let row = self.table.entry(*node).or_default();
             row.revision = Some(told.revision.clone());
             row.kernel_args = told.kernel_args.clone();
+            self.since.insert(*node, Instant::now());
             Op::Assign { node: *node, row: row.clone() }
         };
         nodes.iter().map(assign).collect()
@@ -79,7 +95,7 @@ impl Assignments {
     /// Lets nodes (`None`: all) follow their channel again; gives those that did not.
     pub(crate) fn unassign(&mut self, nodes: Option<&[NodeId]>) -> (Vec<NodeId>, Vec<Op>) {
         let (mut freed, mut ops) = (Vec::new(), Vec::new());
-        for (node, row) in &mut self.0 {
+        for (node, row) in &mut self.table {
             if row.revision.is_some() && nodes.is_none_or(|nodes| nodes.contains(node)) {
                 row.revision = None;
                 row.kernel_args = KernelArgs::default();
@@ -92,7 +108,8 @@ impl Assignments {
     }
 
     fn sweep(&mut self) {
-        self.0.retain(|_, row| row.revision.is_some() || row.in_store.is_some());
+        self.table.retain(|_, row| row.revision.is_some() || row.in_store.is_some());
+        self.since.retain(|node, _| self.table.contains_key(node));
     }
 }
 
@@ -136,7 +153,7 @@ mod tests {
         // unassigned over HTTP while the file still has it: stays so, over a restart, too
         let (freed, _) = table.unassign(Some(&[node(1), node(7)]));
         assert_eq!(freed, [node(1)]);
-        let mut table = Assignments::restore(table.0.clone());
+        let mut table = Assignments::restore(table.table.clone());
         assert!(table.follow(&file(&two)).is_empty());
         assert_eq!(says(&table, 1), None);
         // and until the file says something new

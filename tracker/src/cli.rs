@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
 use crate::config::{EventsWithoutToken, NothingToBoot};
 use crate::dhcp::DhcpOptions;
@@ -21,7 +21,12 @@ Exit codes:
 /// Announce, boot scripts, boot events and the status page of a Beeswarm cluster.
 #[derive(Debug, Clone, Default, Parser)]
 #[command(name = "bee-tracker", version, help_expected = true, after_help = AFTER_HELP)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Cli {
+    /// What to do instead of serving
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
     /// Address to listen on (TCP); by default port 6969 of every address, IPv6 and IPv4
     #[arg(long, value_name = "ADDR:PORT", env = "BEESWARM_TRACKER_LISTEN")]
     pub listen: Option<SocketAddr>,
@@ -107,18 +112,53 @@ pub struct Cli {
     /// Print one JSON object per event on standard output
     #[arg(long)]
     pub json: bool,
-
-    /// Something else than to run
-    #[command(subcommand)]
-    pub command: Option<Command>,
 }
 
-/// What can be asked of the program besides.
+/// What `bee-tracker` does beside being one.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
+    /// Show the nodes of a running tracker in the terminal
+    Nodes(NodesArgs),
     /// Write the configuration that brings nodes to boot.ipxe: for dnsmasq as the DHCP server, for dnsmasq
     /// beside one, for ISC dhcpd, for Kea
     DnsmasqConfig(DhcpOptions),
+}
+
+/// Options of `bee-tracker nodes`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Colours are used on a terminal only, and not with NO_COLOR set or TERM=dumb.
+
+Exit codes:
+  0  shown
+  1  the tracker cannot be reached, or does not answer as one
+  2  wrong command line")]
+pub struct NodesArgs {
+    /// Where the tracker is
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "BEESWARM_TRACKER_URL",
+        default_value = "http://127.0.0.1:6969"
+    )]
+    pub tracker: String,
+
+    /// Show them again and again, until interrupted
+    #[arg(long)]
+    pub watch: bool,
+
+    /// With --watch: time between two looks
+    #[arg(long, value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub every: u64,
+
+    /// Only those that need somebody's eye, with the cause and what to do; also those that were assigned
+    /// a revision and never heard
+    #[arg(long)]
+    pub stalled: bool,
+
+    /// One JSON array per look, as the API has it, on one line
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[cfg(test)]

@@ -12,8 +12,13 @@ use crate::inventory::Inventory;
 use crate::nodes::node::{DISK, NETBOOT, Node};
 use crate::nodes::trouble::Trouble;
 
+pub(crate) mod exchange;
 pub(crate) mod history;
 pub(crate) mod link;
+mod not_asked;
+pub(crate) mod watch;
+
+use not_asked::Told;
 
 /// Stage of a node of the inventory that was never heard.
 pub(crate) const ABSENT: &str = "absent";
@@ -93,6 +98,7 @@ pub(crate) struct Cell {
 /// A letter per stage.
 pub(crate) fn letter(stage: &str, mark: Mark) -> &'static str {
     match (mark, stage) {
+        (Mark::Trouble, ABSENT) => "!",
         (_, "failed") => "✗",
         (Mark::Trouble, _) => "!",
         (Mark::Old, _) => "?",
@@ -125,7 +131,8 @@ pub(crate) struct Stalled {
     pub(crate) name: String,
     pub(crate) stage: &'static str,
     pub(crate) trouble: Trouble,
-    pub(crate) heard: Duration,
+    /// Time since its last word; `None`: it never said one.
+    pub(crate) heard: Option<Duration>,
 }
 
 /// When the last node will have its image.
@@ -163,11 +170,12 @@ impl Fleet {
     pub(crate) fn of(app: &App) -> Self {
         let inventory = app.inventory();
         let now = Instant::now();
+        let told = Told::all(app, now);
         let nodes = lock(&app.nodes);
-        Self::gather(nodes.all(), &inventory, now)
+        Self::gather(nodes.all(), &inventory, &told, now)
     }
 
-    fn gather(all: Vec<&Node>, inventory: &Inventory, now: Instant) -> Self {
+    fn gather(all: Vec<&Node>, inventory: &Inventory, told: &[Told], now: Instant) -> Self {
         let stages = crate::nodes::node::STAGES.iter().map(|stage| (*stage, 0)).collect();
         let mut fleet = Self {
             groups: Vec::new(),
@@ -195,13 +203,13 @@ impl Fleet {
             if node.stage == "fetch" {
                 last = last.max(Some((left(node, now), name.clone())));
             }
-            let trouble = node.trouble(now);
+            let trouble = node.trouble(now).or_else(|| not_asked::by(node, told));
             let cell = cell(node, name.clone(), trouble.as_ref(), now);
             let rack =
                 entry.and_then(|entry| entry.rack.as_ref()).map(|rack| format!("rack {rack}"));
             put(rack, subnet(node.addr), cell);
             if let Some(trouble) = trouble {
-                let heard = now.saturating_duration_since(node.heard);
+                let heard = Some(now.saturating_duration_since(node.heard));
                 let stage = node.stage;
                 fleet.stalled.push(Stalled { id: node.id, name, stage, trouble, heard });
             }
@@ -213,9 +221,12 @@ impl Fleet {
                 && !entry.macs.iter().any(|mac| heard.contains(mac))
             {
                 let name = entry.name.to_string();
-                let title = "not heard yet".to_owned();
-                let cell =
-                    Cell { id: *id, name, stage: ABSENT, percent: 0, mark: Mark::None, title };
+                let awaited = told.iter().any(|told| entry.macs.contains(&told.node));
+                let (mark, title) = match awaited {
+                    true => (Mark::Trouble, "assigned, but never asked".to_owned()),
+                    false => (Mark::None, "not heard yet".to_owned()),
+                };
+                let cell = Cell { id: *id, name, stage: ABSENT, percent: 0, mark, title };
                 let rack = entry.rack.as_ref().map(|rack| format!("rack {rack}"));
                 put(rack, "not heard yet".to_owned(), cell);
             }
@@ -225,6 +236,7 @@ impl Fleet {
             Some((Duration::MAX, name)) => Completion::Unknown(name),
             Some((time, name)) => Completion::In(time, name),
         };
+        fleet.stalled.extend(not_asked::by_nobody(told, &heard, inventory));
         fleet.stalled.sort_by_key(|stalled| std::cmp::Reverse(stalled.heard));
         fleet.groups = groups
             .into_values()

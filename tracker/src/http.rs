@@ -1,4 +1,4 @@
-//! HTTP: one connection, the table of routes, and what every handler needs.
+//! HTTP: one connection, and what every handler needs.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,8 +7,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Extension, Path, RawQuery, State};
-use axum::http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
-use axum::routing::{get, post};
+use axum::http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header};
 use hyper::body::Incoming;
 use hyper::service::Service as _;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -20,17 +19,23 @@ use crate::announce::{Ends, canonical};
 use crate::app::App;
 use crate::state::{NotStored, StateError};
 
+pub(crate) use page::text as figures;
+
 mod access;
 mod announce;
 mod assign;
 mod boot;
 mod events;
 mod ipxe;
+mod lines;
 mod metrics;
 mod mirrors;
 mod nodes;
+mod openapi;
 mod page;
+mod routes;
 pub(crate) mod stream;
+mod swarm;
 mod usage;
 
 /// Time for a request's head; an idle connection is closed after it too.
@@ -57,34 +62,7 @@ pub(crate) struct Service {
 
 impl Service {
     pub(crate) fn new(app: Arc<App>) -> Self {
-        let routes = Router::new()
-            .route("/", get(page::fleet))
-            .route("/nodes", get(page::nodes))
-            .route("/nodes/{id}", get(page::node))
-            .route("/swarm", get(page::swarm))
-            .route("/images", get(page::images))
-            .route("/page.js", get(page::script))
-            .route("/icon.svg", get(page::icon))
-            .route("/api/v1/stream", get(stream::stream))
-            .route("/announce", get(announce::announce))
-            .route("/scrape", get(announce::scrape))
-            .route("/boot.ipxe", get(boot::any_node))
-            .route("/boot/{file}", get(boot::one_node))
-            .route("/ipxe/{file}", get(ipxe::program))
-            .route("/api/v1/nodes", get(nodes::list))
-            .route("/api/v1/nodes/{id}", get(nodes::one))
-            .route("/api/v1/nodes/{id}/events", post(events::events))
-            .route(proto::assign::ASSIGNMENTS_PATH, get(assign::list))
-            .route(proto::assign::ASSIGN_PATH, post(assign::assign))
-            .route(proto::assign::UNASSIGN_PATH, post(assign::unassign))
-            .route("/api/v1/history", get(assign::history))
-            .route("/api/v1/swarm", get(nodes::swarm))
-            .route(proto::mirrors::MIRRORS_PATH, get(mirrors::mirrors))
-            .route(proto::usage::USAGE_PATH, get(usage::usage))
-            .route("/healthz", get(metrics::healthz))
-            .route("/metrics", get(metrics::metrics))
-            .fallback(not_found)
-            .with_state(app.clone());
+        let routes = routes::router(app.clone());
         Self { app, routes: TowerToHyperService::new(routes) }
     }
 
@@ -196,6 +174,10 @@ async fn read_state<T: Send + 'static>(
     }
 }
 
-async fn not_found() -> Response<Body> {
+async fn not_found(uri: Uri) -> Response<Body> {
+    if uri.path().starts_with("/api/") {
+        let message = "no such path; what there is: /api/v1/openapi.json";
+        return problem(StatusCode::NOT_FOUND, message);
+    }
     text(StatusCode::NOT_FOUND, "no such page; the status page is at /\n")
 }

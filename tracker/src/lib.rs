@@ -12,6 +12,7 @@
 //! | [`nodes`] | what nodes told about their boots, and which machine is which |
 //! | [`inventory`] | what the admin says of nodes |
 //! | [`state`] | what outlives the process |
+//! | [`terminal`] | the nodes of a running tracker, in a terminal |
 //! | `http` | routes, and the page |
 //! | `udp` | announces over UDP |
 //! | [`server`] | connections, deadlines, background work |
@@ -37,6 +38,7 @@ pub mod nodes;
 pub mod policy;
 pub mod server;
 pub mod state;
+pub mod terminal;
 mod tokens;
 pub mod torrents;
 mod udp;

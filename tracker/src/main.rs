@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use beeswarm_tracker::cli::{Cli, Command};
 use beeswarm_tracker::dhcp::{self, DhcpOptions};
-use beeswarm_tracker::{Config, Handle, Server};
+use beeswarm_tracker::{Config, Handle, Server, terminal};
 use clap::Parser as _;
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
@@ -34,6 +34,12 @@ fn main() -> ExitCode {
         return dnsmasq_config(&options);
     }
     log();
+    if let Some(Command::Nodes(args)) = &cli.command {
+        return match terminal::run(args) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error.into(), 1),
+        };
+    }
     let json = cli.json;
     let config = match Config::load(cli) {
         Ok(config) => config,

@@ -9,7 +9,7 @@
 //! Torrents are spread over [`SHARDS`] locks, held for the two microseconds that an announce takes, so
 //! that several threads can answer.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, MutexGuard};
@@ -30,6 +30,7 @@ pub mod swarm;
 
 use peer::Key;
 use shard::{Shard, Torrent};
+use swarm::Slot;
 
 /// Parts of the table; with fewer torrents than `SHARDED_FROM` allowed there is one.
 pub const SHARDS: usize = 16;
@@ -180,6 +181,20 @@ impl Torrents {
     pub fn nodes(&self, info_hash: &InfoHash) -> usize {
         let swarm = |torrent: &Torrent| torrent.swarm.len() - torrent.swarm.admins().len();
         self.shard(info_hash).get(info_hash).map_or(0, swarm)
+    }
+
+    /// Where peers are whose id says that they are an admin's seeder, in all torrents.
+    #[must_use]
+    pub fn admins(&self) -> BTreeSet<IpAddr> {
+        let mut all = BTreeSet::new();
+        for shard in &self.shards {
+            for torrent in lock(shard).iter() {
+                let swarm = &torrent.swarm;
+                let addr = |slot: &Slot| swarm.peer(*slot).addr.ip().to_canonical();
+                all.extend(swarm.admins().iter().map(addr));
+            }
+        }
+        all
     }
 
     /// Peers that others could not reach, in all torrents.

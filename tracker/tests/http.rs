@@ -18,6 +18,8 @@ mod hostile;
 mod kill;
 #[path = "http/lasting.rs"]
 mod lasting;
+#[path = "http/machines.rs"]
+mod machines;
 #[path = "http/page.rs"]
 mod page;
 #[path = "http/store.rs"]

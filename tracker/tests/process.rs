@@ -184,3 +184,102 @@ fn a_flood_of_spoofed_datagrams_takes_no_memory() {
     assert!(grown < 2 << 20, "{grown} bytes more after 60,000 datagrams");
     assert!(tracker.healthy());
 }
+
+/// `bee-tracker nodes` of a tracker, and what it printed.
+fn nodes(tracker: &str, args: &[&str]) -> (Option<i32>, String, String) {
+    let output =
+        Command::new(PROGRAM).args(["nodes", "--tracker", tracker]).args(args).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn nodes_are_shown_in_a_terminal_with_colours_and_elsewhere_without() {
+    let tracker = Tracker::start("127.0.0.1:0");
+    let body = r#"{"version":1,"boot_id":"b","events":[{"seq":1,"uptime_ms":1,"stage":"stalled","cause":"no-peers","detail":"nobody offers it"}]}"#;
+    let mut stream = TcpStream::connect(tracker.addr).unwrap();
+    write!(
+        stream,
+        "POST /api/v1/nodes/52:54:00:00:00:01/events HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
+
+    let url = format!("http://{}", tracker.addr);
+    let (code, text, _) = nodes(&url, &[]);
+    assert_eq!(code, Some(0));
+    assert!(text.starts_with("0 of 1 up, 1 in trouble"), "{text}");
+    assert!(text.contains("52:54:00:00:00:01") && text.contains("no-peers: nobody offers it"));
+    assert!(!text.contains('\u{1b}'), "colours where there is no terminal");
+    let (_, text, _) = nodes(&url, &["--stalled"]);
+    assert!(text.contains("1 no-peers") && text.contains("bee-seeder watch"), "{text}");
+    let (_, text, _) = nodes(&url, &["--json", "--stalled"]);
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((text.lines().count(), json[0]["cause"].as_str()), (1, Some("no-peers")));
+    // a terminal, made by script(1)
+    let on_terminal = |variable: (&str, &str)| {
+        let command = format!("{PROGRAM} nodes --tracker {url}");
+        let script = Command::new("script")
+            .args(["--quiet", "--return", "--command", &command, "/dev/null"])
+            .env_remove("NO_COLOR")
+            .env("TERM", "xterm")
+            .env(variable.0, variable.1)
+            .stdin(Stdio::null())
+            .output()
+            .expect("script(1) of util-linux");
+        assert!(script.status.success(), "{}", String::from_utf8_lossy(&script.stderr));
+        String::from_utf8(script.stdout).unwrap()
+    };
+    assert!(on_terminal(("LANG", "C")).contains("\u{1b}[31m52:54"));
+    for off in [("NO_COLOR", "1"), ("TERM", "dumb")] {
+        let text = on_terminal(off);
+        assert!(text.contains("52:54") && !text.contains('\u{1b}'), "{off:?}: {text}");
+    }
+}
+
+#[test]
+fn watching_goes_on_when_the_tracker_is_gone() {
+    let tracker = Tracker::start("127.0.0.1:0");
+    let url = format!("http://{}", tracker.addr);
+    let mut child = Command::new(PROGRAM)
+        .args(["nodes", "--watch", "--every", "1", "--tracker", &url])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.next().unwrap().starts_with("0 of 0 up"));
+    drop(tracker);
+    assert!(lines.any(|line| line.starts_with("as it was ") && line.contains("no tracker at")));
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn a_tracker_that_cannot_be_asked_is_named() {
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let other_addr = other.local_addr().unwrap();
+    let answering = std::thread::spawn(move || {
+        let (mut stream, _) = other.accept().unwrap();
+        let _ = stream.read(&mut [0; 512]);
+        stream.write_all(b"SSH-2.0-OpenSSH_9.2\r\n").unwrap();
+    });
+    for (url, text) in [
+        (format!("http://{nobody}"), "is bee-tracker running there?"),
+        (format!("http://{other_addr}"), "does not answer as a tracker"),
+        ("https://h:6969".to_owned(), "http://HOST:6969"),
+        ("http://h:6969/announce".to_owned(), "http://HOST:6969"),
+    ] {
+        let (code, out, error) = nodes(&url, &[]);
+        assert_eq!((code, out.as_str()), (Some(1), ""), "{url}: {error}");
+        assert!(error.contains(text), "{url}: {error}");
+    }
+    answering.join().unwrap();
+    let tracker = Tracker::start("127.0.0.1:0");
+    // a host and port alone are enough
+    assert_eq!(nodes(&tracker.addr.to_string(), &[]).0, Some(0));
+}

@@ -10,7 +10,7 @@
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
-use lab::root::Kernel;
+use lab::root::{Kernel, Recipe, SUITES};
 use lab::{BitRate, Firmware};
 
 use crate::interrupt::{CtrlC, Interrupt};
@@ -66,8 +66,13 @@ pub(crate) struct Args {
     /// Kernel with the drivers of real hardware in the image, not that for virtual machines
     #[arg(long)]
     generic_kernel: bool,
-    /// What makes the initrd: dracut of this host, or initramfs-tools of the image
-    #[arg(long, value_name = "TOOL", default_value = "dracut", value_parser = ["dracut", INITRAMFS_TOOLS])]
+    /// Debian release of the image [default: that of this host, when it is one of them]
+    #[arg(long, value_name = "SUITE", value_parser = SUITES)]
+    suite: Option<String>,
+    /// What makes the initrd: dracut of this host with systemd or with busybox, or initramfs-tools of
+    /// the image
+    #[arg(long, value_name = "TOOL", default_value = "dracut",
+        value_parser = ["dracut", "dracut-busybox", INITRAMFS_TOOLS])]
     initrd_tool: String,
     /// File system of the image
     #[arg(long, value_name = "FORMAT", default_value = "squashfs", value_parser = ["squashfs", "erofs"])]
@@ -100,6 +105,11 @@ impl Args {
         // the kernel for virtual machines has drivers for their cards alone
         let real = self.generic_kernel || self.card != CARD;
         if real { Kernel::Generic } else { Kernel::Cloud }
+    }
+
+    /// What the image is made of.
+    fn recipe(&self) -> Recipe {
+        Recipe::of(self.suite.as_deref(), self.kernel())
     }
 
     /// Nodes in all that boot: admin, processes and machines.
@@ -155,4 +165,41 @@ fn perform(args: &Args, interrupt: &Interrupt, folder: &RunFolder, begin: Instan
         scene.keep()?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::test::{self, OTHER_BOOT};
+
+    #[derive(Debug, Parser)]
+    struct Demo {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn the_other_boot_is_one_that_the_demo_knows() {
+        let parse = |words: &[&str]| Demo::try_parse_from([&["demo"], words].concat());
+        let Demo { args } = parse(&OTHER_BOOT).unwrap();
+        let plain = parse(&[]).unwrap().args;
+        assert_eq!(args.kernel(), Kernel::Generic, "a card of real hardware needs its drivers");
+        assert!(args.record_order && args.refusals && args.refusing().count() == 3);
+        for (other, default) in [
+            (&args.initrd_tool, &plain.initrd_tool),
+            (&args.format, &plain.format),
+            (&args.card, &plain.card),
+        ] {
+            assert_ne!(other, default);
+        }
+        assert!((2..).contains(&args.vms) && args.lab_nodes() <= 500);
+        assert!(parse(&["--suite", "trixie"]).is_ok());
+        assert!(parse(&["--suite", "buster"]).is_err());
+        for alone in ["--quick", "--no-boot"] {
+            let both = test::Args::try_parse_from(["test", "--other-boot", alone]);
+            assert!(both.is_err(), "--other-boot would be passed over in silence");
+        }
+    }
 }

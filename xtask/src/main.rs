@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod api_test;
 mod bench;
 mod check;
 mod demo;
@@ -14,6 +15,7 @@ mod dist;
 mod interrupt;
 mod lab_shell;
 mod page_test;
+mod python;
 mod rqbit;
 mod steps;
 mod sudo;
@@ -42,6 +44,8 @@ enum Task {
     Bench(bench::Args),
     /// Shows the status page to a real browser, with live and with recorded nodes
     PageTest(page_test::Args),
+    /// Lets schemathesis and Prometheus' library read the tracker's API
+    ApiTest(api_test::Args),
     /// Builds the archive that is installed on hosts
     Dist(dist::Args),
 }
@@ -54,6 +58,7 @@ fn main() -> ExitCode {
         Task::Test(args) => test::run(&args),
         Task::Bench(args) => bench::run(args),
         Task::PageTest(args) => page_test::run(&args),
+        Task::ApiTest(args) => api_test::run(&args),
         Task::Dist(args) => dist::run(&args),
     };
     match result {

@@ -18,6 +18,7 @@ use crate::dist::size;
 use crate::rqbit;
 use crate::steps::{Outcome, Steps};
 use crate::workspace::say;
+use crate::{api_test, page_test, python};
 use executables::Executable;
 
 mod executables;
@@ -52,6 +53,12 @@ const CALLED_BY_TESTS: &[Program] = &[
     Program::System(Tool::new("gpg", "keys of packages", "gpg", "gnupg2")),
     Program::System(Tool::new("busybox", "a root that dnf makes", "busybox-static", "busybox")),
     Program::System(Tool::new("podman", "container images as it saves them", "podman", "podman")),
+    Program::System(Tool::new(
+        "dockerd",
+        "container images as docker saves them",
+        "docker.io",
+        "moby-engine",
+    )),
     Program::System(OPENTRACKER),
     Program::System(Tool::new("dhcpd", "lines for ISC dhcpd", "isc-dhcp-server", "dhcp-server")),
     Program::System(Tool::new("kea-dhcp4", "client classes for Kea", "kea-dhcp4-server", "kea")),
@@ -75,6 +82,8 @@ const CALLED_BY_TESTS: &[Program] = &[
     Program::System(Tool::new("umoci", "container images to compare with", "umoci", "umoci")),
     Program::System(Tool::new("skopeo", "container images in every format", "skopeo", "skopeo")),
     Program::System(lab::tool::NFT),
+    Program::System(page_test::CHROMIUM),
+    Program::System(Tool::new("script", "colours on a terminal", "bsdutils", "util-linux-script")),
     Program::System(Tool::new("ps", "processes that labs leave behind", "procps", "procps-ng")),
 ];
 
@@ -95,7 +104,7 @@ const OTHER_BOOT_LIMIT: Duration = Duration::from_secs(45 * 60);
 
 /// A second boot: the kernel for real hardware with a card of that, the other tool for the initrd, the
 /// other image, a record of what is opened, and machines that must refuse.
-const OTHER_BOOT: [&str; 12] = [
+pub(crate) const OTHER_BOOT: [&str; 12] = [
     "--nodes",
     "1",
     "--vms",
@@ -121,7 +130,7 @@ pub(crate) struct Args {
     no_boot: bool,
     /// Boot once more with what is no default: initramfs-tools, EROFS, an e1000e card, the recorder,
     /// refusals of dm-verity
-    #[arg(long, conflicts_with = "no_boot")]
+    #[arg(long, conflicts_with_all = ["no_boot", "quick"])]
     other_boot: bool,
     /// Install missing packages with apt-get (needs root; always on when CI=true)
     #[arg(long)]
@@ -142,7 +151,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let mut steps = Steps::default();
     steps.run("packages", || packages(args));
     if !args.quick {
-        steps.run("rqbit, a foreign client", || foreign(args));
+        steps.run("rqbit, and tools from PyPI", || foreign(args));
     }
     check::run_into(&check::Args::default(), &mut steps)?;
     let mut programs = Vec::new();
@@ -169,6 +178,7 @@ fn packages(args: &Args) -> anyhow::Result<Outcome> {
         let demo = NEEDS.iter().filter(|need| !need.is_met());
         let ours = CALLED_BY_TESTS.iter().filter_map(Program::missing_tool);
         let foreign = Foreign::ALL.into_iter().filter_map(Foreign::missing).chain(rqbit::missing());
+        let foreign = foreign.chain(python::missing());
         let ours = ours.chain(foreign.filter(|_| !args.quick));
         demo.map(|need| (need.what(), need.why, need.debian, need.fedora))
             .chain(ours.map(|tool| (tool.program, tool.why, tool.debian, tool.fedora)))
@@ -187,12 +197,15 @@ fn packages(args: &Args) -> anyhow::Result<Outcome> {
     Ok(Outcome::of(problems))
 }
 
-/// The client of the interop tests that has to be built.
+/// The client of the interop tests that has to be built, and the tools that no distribution has.
 fn foreign(args: &Args) -> anyhow::Result<Outcome> {
     if args.install || tools::in_ci() {
         rqbit::build()?;
+        python::build()?;
     }
-    Ok(Outcome::of(lab::client::rqbit::find().err().iter().map(ToString::to_string).collect()))
+    let rqbit = lab::client::rqbit::find().err().map(|error| error.to_string());
+    let python = python::program("python3").err().map(|error| error.to_string());
+    Ok(Outcome::of(rqbit.into_iter().chain(python).collect()))
 }
 
 fn run_tests(args: &Args, programs: &[Executable], steps: &mut Steps) {
@@ -212,6 +225,11 @@ fn run_tests(args: &Args, programs: &[Executable], steps: &mut Steps) {
         return;
     }
     steps.run("size of the initrd client", size::step);
+    let none = || Outcome::of(Vec::new());
+    steps.run("API, read by others", || api_test::run(&api_test::Args::default()).map(|()| none()));
+    steps.run("status page in a browser", || {
+        page_test::run(&page_test::Args::short()).map(|()| none())
+    });
     for folder in labs {
         steps.run("labs", || {
             anyhow::ensure!(

@@ -2,13 +2,14 @@
 //! own, so that it takes seconds. (The demo boots the real one.)
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use proto::trust_policy::TrustPolicy;
 
 use crate::support::{
-    assert_store_is_clean, complete, packer, run, scratch, small_root, stderr, text,
+    assert_store_is_clean, complete, files, packer, run, scratch, small_root, stderr, text,
 };
 
 const RELEASE: &str = "6.1.0-test";
@@ -39,12 +40,15 @@ fn module(dir: &Path, depends: &str, install: &str) -> PathBuf {
 const INSTALL: &str = "inst_simple \"$BEESWARM_CLIENT\" /usr/bin/bee-initrd-client";
 
 fn pack(dir: &Path, root: &Path, store: &Path, further: &[&str]) -> Output {
+    let module = dir.join("module");
+    pack_plain(dir, root, store, &[&["--dracut-module", text(&module)], further].concat())
+}
+
+fn pack_plain(dir: &Path, root: &Path, store: &Path, further: &[&str]) -> Output {
     let client = dir.join("the client");
     fs::write(&client, "#!/bin/sh\n").unwrap();
     run("chmod", &["755", text(&client)]);
     let mut args = vec!["pack", "--json", "--name", "test", "--client", text(&client)];
-    let module = dir.join("module");
-    args.extend(["--dracut-module", text(&module)]);
     // these tests are about what is inside: the default takes ten times as long
     args.push("--dracut-arg=--gzip");
     args.extend(["--source", text(root), "--store", text(store)]);
@@ -69,6 +73,107 @@ fn dracut_makes_the_same_initrd_twice() {
     run("cp", &["-a", text(&root), text(&copy)]);
     let second = complete(&pack(dir.path(), &copy, &dir.path().join("other"), &[]));
     assert_eq!(first["revision"], second["revision"]);
+}
+
+/// Our module, as it is installed.
+fn our_module() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../dracut-module/55beeswarm")
+}
+
+#[test]
+fn busybox_takes_the_place_of_systemd_udev_and_kmod() {
+    let dir = scratch();
+    let root = bootable_root(dir.path());
+    let module = our_module();
+    let further = ["--initrd-tool", "dracut-busybox", "--dracut-module", text(&module)];
+    let pack = |store: &str| pack_plain(dir.path(), &root, &dir.path().join(store), &further);
+    let first = complete(&pack("store"));
+    assert_eq!(complete(&pack("other"))["revision"], first["revision"], "not the same twice");
+    let initrd = Path::new(first["path"].as_str().unwrap()).join("initrd.img");
+    let at = dir.path().join("unpacked");
+    fs::create_dir(&at).unwrap();
+    run("sh", &["-c", "cd $1 && lsinitrd --unpack $2", "sh", text(&at), text(&initrd)]);
+    for path in ["init", "usr/bin/bee-initrd-client", "usr/lib/beeswarm/network", "sbin/modprobe"] {
+        assert!(at.join(path).exists(), "{path}");
+    }
+    let found = files(&at);
+    let heavy: Vec<_> = found
+        .iter()
+        .filter(|path| at.join(path).is_file())
+        .filter(|path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            ["systemd", "udev", "kmod", "libcrypto", "bash"].iter().any(|word| name.contains(word))
+        })
+        .collect();
+    assert!(heavy.is_empty(), "{heavy:?}");
+    // the shell that will run them reads them
+    for path in ["init", "usr/lib/beeswarm/network", "usr/lib/beeswarm/lease"] {
+        let mode = fs::metadata(at.join(path)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o111, 0o111, "{path} cannot be run");
+    }
+    let shell = "for file in /init /usr/lib/beeswarm/*; do\n\
+                 [ \"$(head -c 2 $file)\" != '#!' ] || sh -n $file || exit 1\ndone\n\
+                 for name in find sort tail modprobe ip udhcpc setsid switch_root; do\n\
+                 command -v $name > /dev/null || { echo $name >&2; exit 1; }\ndone";
+    run("chroot", &[text(&at), "/bin/sh", "-c", shell]);
+}
+
+#[test]
+fn without_a_busybox_the_remedy_is_named() {
+    let dir = scratch();
+    let root = bootable_root(dir.path());
+    let module = our_module();
+    // every program of this host but that one
+    let programs = dir.path().join("programs");
+    fs::create_dir(&programs).unwrap();
+    let link = "for dir in /usr/sbin /usr/bin; do ln -sf $dir/* $1; done; rm -f $1/busybox";
+    run("sh", &["-c", link, "sh", text(&programs)]);
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_bee-packer"))
+        .args(["pack", "--json", "--name", "test", "--initrd-tool", "dracut-busybox"])
+        .args(["--dracut-module", text(&module), "--client", "/bin/true"])
+        .args(["--source", text(&root), "--store", text(&dir.path().join("store"))])
+        .env("PATH", &programs)
+        .env("TMPDIR", env!("CARGO_TARGET_TMPDIR"))
+        .output()
+        .unwrap();
+    let message = stderr(&output);
+    assert_eq!(output.status.code(), Some(4), "{message}");
+    assert!(message.contains("cannot run busybox"), "{message}");
+    assert!(message.contains("busybox-static (Debian)"), "{message}");
+}
+
+/// The scripts of the network under busybox's own shell, in a network namespace.
+#[test]
+fn a_fixed_address_and_a_lease_are_set_by_busybox() {
+    let dir = scratch();
+    let module = our_module();
+    let script = r#"
+set -e
+mkdir "$1/bin" && for name in $(busybox --list); do ln -s "$(command -v busybox)" "$1/bin/$name"; done
+ip link add d0 type veth peer name d1
+mount -t sysfs sysfs /sys
+: > "$1/resolv.conf" && mount --bind "$1/resolv.conf" /etc/resolv.conf
+mount -t tmpfs tmpfs /run
+export PATH="$1/bin"
+timeout 20 sh "$2/beeswarm-network.sh" "" \
+    "quiet ip=10.9.8.7::10.9.8.1:255.255.255.0:node:d0:none:10.9.8.53 nameserver=10.9.8.54"
+ip -4 addr show dev d0 | grep -F "10.9.8.7/24 brd 10.9.8.255"
+ip route | grep -F "default via 10.9.8.1 dev d0"
+tr '\n' ' ' < /etc/resolv.conf | grep -F "nameserver 10.9.8.54 nameserver 10.9.8.53"
+ip link set d1 up
+export interface=d1 ip=10.7.0.9 mask=16 router="10.7.0.1 10.7.0.2" dns="10.7.0.53" domain=example.org
+for reason in deconfig bound renew; do sh "$2/beeswarm-lease.sh" $reason; done
+ip -4 addr show dev d1 | grep -F "10.7.0.9/16 brd 10.7.255.255"
+[ "$(ip route | grep -c "default via 10.7.0.1 dev d1")" = 1 ]
+[ "$(cat /etc/resolv.conf)" = "nameserver 10.7.0.53
+search example.org" ]
+ip=10.7.0.10 sh "$2/beeswarm-lease.sh" renew
+[ "$(ip -4 addr show dev d1 | grep -c inet)" = 1 ]
+timeout 20 sh "$2/beeswarm-network.sh" "" ip=vlan0.3:what | grep "ip=vlan0.3:what is not known here"
+"#;
+    let namespaces = ["--mount", "--net", "--propagation", "private"];
+    let arguments = ["sh", "-ec", script, "sh", text(dir.path()), text(&module)];
+    run("unshare", &[&namespaces[..], &arguments].concat());
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! `bee-packer` as its users see it: run as a program, on real files. Needs root, the programs
 //! that it runs (mksquashfs, dracut, mmdebstrap, dnf, fusermount3, gzip, zstd, xz), and acl, attr, busybox-static, cpio,
-//! createrepo-c, cryptsetup-bin, git, gpg, libcap2-bin, minisign, openssh-client, openssl, podman, rpm, skopeo, strace, tar,
+//! createrepo-c, cryptsetup-bin, docker.io, git, gpg, libcap2-bin, minisign, openssh-client, openssl, podman, rpm, skopeo, strace, tar,
 //! umoci and util-linux for the tests, one of which fetches packages from the host's Debian mirror.
 
 #![cfg(test)]
@@ -11,6 +11,7 @@ mod bad_tar;
 mod changing;
 mod contents;
 mod dnf;
+mod docker;
 mod drivers;
 mod hybrid;
 mod initrd;

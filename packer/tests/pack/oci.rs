@@ -11,7 +11,7 @@ use crate::support::{Mounted, files, run, text};
 use crate::tarball::Tarball;
 
 /// Makes an image of four layers with umoci, as a builder would; returns what umoci unpacks of it.
-fn real_image(bed: &Bed) -> PathBuf {
+pub(crate) fn real_image(bed: &Bed) -> PathBuf {
     let layout = bed.layout();
     let tagged = format!("{}:v1", layout.display());
     run("umoci", &["init", "--layout", text(&layout)]);

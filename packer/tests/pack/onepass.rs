@@ -60,6 +60,37 @@ fn no_byte_of_an_image_is_read_to_hash_it() {
     }
 }
 
+/// mkfs.erofs tells paths and nothing of how far it is in a long file.
+#[test]
+fn progress_is_seen_by_what_moves_when_the_program_says_nothing() {
+    let dir = scratch();
+    let root = root_of_noise(dir.path(), 4);
+    let programs = dir.path().join("programs");
+    fs::create_dir(&programs).unwrap();
+    let mkfs = run("which", &["mkfs.erofs"]);
+    // it goes on to hold the pipe
+    let script = format!("#!/bin/sh\nexec {} \"$@\" 9>&1 > /dev/null 2>&1\n", mkfs.trim());
+    fs::write(programs.join("mkfs.erofs"), script).unwrap();
+    run("chmod", &["0755", text(&programs.join("mkfs.erofs"))]);
+    let output = Command::new(env!("CARGO_BIN_EXE_bee-packer"))
+        .args(["pack", "--json", "--image-only", "--name", "test", "--format", "erofs"])
+        .args(["--source", text(&root), "--store", text(&dir.path().join("store"))])
+        .env("PATH", format!("{}:{}", text(&programs), std::env::var("PATH").unwrap()))
+        .output()
+        .unwrap();
+    complete(&output);
+    let told = events(&output).into_iter().filter(|event| event["stage"] == "image");
+    let told: Vec<(u64, u64, u64)> = told
+        .filter(|event| event["event"] == "progress")
+        .map(|event| {
+            (number(&event, "percent"), number(&event, "bytes"), number(&event, "written"))
+        })
+        .collect();
+    assert!(told.iter().any(|(percent, ..)| (1..100).contains(percent)), "{told:?}");
+    assert!(told.iter().any(|(_, _, written)| *written > 0), "{told:?}");
+    assert!(told.windows(2).all(|w| w[0].1 <= w[1].1 && w[0].2 <= w[1].2), "{told:?}");
+}
+
 /// With little memory mksquashfs writes a large file before it finds that it has it already, and takes it
 /// back.
 #[test]

@@ -33,6 +33,28 @@ fn two_copies_of_a_root_give_one_revision() {
 }
 
 #[test]
+fn another_user_makes_the_same_revision_later() {
+    // where that user can reach it, which a target directory may not be
+    let dir = tempfile::tempdir_in("/var/tmp").unwrap();
+    let root = small_root(dir.path());
+    let (program, store) = (dir.path().join("bee-packer"), dir.path().join("two"));
+    std::fs::copy(env!("CARGO_BIN_EXE_bee-packer"), &program).unwrap();
+    std::fs::create_dir(&store).unwrap();
+    run("chmod", &["-R", "a+rX", text(dir.path())]);
+    run("chmod", &["0777", text(&store)]);
+    let first = pack_image(&root, &dir.path().join("one"), &["--no-build-facts"]);
+    // clocks in images have seconds
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    let mut nobody = Command::new("setpriv");
+    nobody.args(["--reuid=65534", "--regid=65534", "--clear-groups", "sh", "-c"]);
+    nobody.arg("umask 007; exec \"$0\" \"$@\"").arg(&program);
+    nobody.args(["pack", "--json", "--image-only", "--no-build-facts", "--name", "test"]);
+    nobody.arg("--source").arg(&root).arg("--store").arg(&store).current_dir("/");
+    let second = complete(&nobody.output().unwrap());
+    assert_eq!(first["revision"], second["revision"]);
+}
+
+#[test]
 fn erofs_images_are_the_same_wherever_and_whenever_they_are_made() {
     let dir = scratch();
     let root = small_root(dir.path());

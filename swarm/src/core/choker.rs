@@ -6,7 +6,13 @@
 //!
 //! ```text
 //!   interested ──▶ queue ──grant──▶ slot ──(quantum served, or idle)──▶ back of the queue
+//!                                   │  ▲
+//!                     wants nothing ▼  │ interested
+//!                                  resting ──(somebody waits)──▶ choked
 //! ```
+//!
+//! Who wants nothing keeps its slot until somebody waits for one: the next piece that it lacks costs a
+//! request, and neither four messages nor the way to and fro that an unchoke takes.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -26,6 +32,8 @@ struct Slot {
     active: Moment,
     /// Until the first request came.
     unanswered_since: Option<Moment>,
+    /// The peer wants nothing now.
+    rests: bool,
 }
 
 /// The slots and who waits for one.
@@ -73,9 +81,10 @@ impl Choker {
         self.slots.iter().any(|slot| slot.peer == peer)
     }
 
-    /// Whether a peer has a slot or waits for one.
+    /// Whether a peer uses a slot or waits for one.
     pub(crate) fn knows(&self, peer: PeerKey) -> bool {
-        self.queued.contains(&peer) || self.holds(peer)
+        let uses = |slot: &Slot| slot.peer == peer && !slot.rests;
+        self.queued.contains(&peer) || self.slots.iter().any(uses)
     }
 
     /// Peers that hold a slot.
@@ -91,13 +100,26 @@ impl Choker {
 
     /// A peer wants something.
     pub(crate) fn want(&mut self, peer: PeerKey, now: Moment) -> Change {
-        if !self.holds(peer) && self.queued.insert(peer) {
+        if let Some(slot) = self.slots.iter_mut().find(|slot| slot.peer == peer) {
+            (slot.rests, slot.active) = (false, now);
+        } else if self.queued.insert(peer) {
             self.queue.push_back(peer);
         }
         self.fill(now, Change::default())
     }
 
-    /// A peer wants nothing any more, or is gone.
+    /// A peer wants nothing now: it stays unchoked until another wants its slot.
+    pub(crate) fn rest(&mut self, peer: PeerKey, now: Moment) -> Change {
+        match self.slots.iter_mut().find(|slot| slot.peer == peer) {
+            Some(slot) => {
+                (slot.rests, slot.unanswered_since) = (true, None);
+                self.fill(now, Change::default())
+            }
+            None => self.leave(peer, now),
+        }
+    }
+
+    /// A peer may not want anything any more, or is gone.
     pub(crate) fn leave(&mut self, peer: PeerKey, now: Moment) -> Change {
         if self.queued.remove(&peer) {
             self.queue.retain(|p| *p != peer);
@@ -175,11 +197,29 @@ impl Choker {
         }
     }
 
+    /// Takes the slot that has rested longest.
+    fn wake(&mut self) -> Option<PeerKey> {
+        let resting = (0..self.slots.len()).filter(|at| self.slots[*at].rests);
+        let at = resting.min_by_key(|at| self.slots[*at].active)?;
+        Some(self.slots.remove(at).peer)
+    }
+
     fn fill(&mut self, now: Moment, mut change: Change) -> Change {
-        while self.slots.len() < self.max_slots {
+        while !self.queue.is_empty() {
+            if self.slots.len() >= self.max_slots {
+                let Some(peer) = self.wake() else { break };
+                change.choke.push(peer);
+                continue;
+            }
             let Some(peer) = self.queue.pop_front() else { break };
             self.queued.remove(&peer);
-            self.slots.push(Slot { peer, served: 0, active: now, unanswered_since: Some(now) });
+            self.slots.push(Slot {
+                peer,
+                served: 0,
+                active: now,
+                unanswered_since: Some(now),
+                rests: false,
+            });
             // choked and granted again in one step: it need not know
             match change.choke.iter().position(|p| *p == peer) {
                 Some(at) => drop(change.choke.swap_remove(at)),
@@ -246,6 +286,24 @@ mod tests {
             [PeerKey(2), PeerKey(0)],
             "stalled with requests"
         );
+    }
+
+    #[test]
+    fn who_wants_nothing_stays_unchoked_until_another_waits() {
+        let mut choker = choker(2);
+        choker.want(PeerKey(0), MS(0));
+        choker.want(PeerKey(1), MS(1));
+        assert_eq!(choker.rest(PeerKey(0), MS(2)), Change::default());
+        assert_eq!(choker.rest(PeerKey(1), MS(3)), Change::default());
+        assert!(!choker.knows(PeerKey(0)) && choker.holds(PeerKey(0)));
+        assert_eq!(choker.want(PeerKey(0), MS(4)), Change::default(), "it is unchoked already");
+        let change = choker.want(PeerKey(2), MS(5));
+        assert_eq!((change.choke, change.unchoke), (vec![PeerKey(1)], vec![PeerKey(2)]));
+        assert_eq!(choker.want(PeerKey(3), MS(6)), Change::default(), "nobody rests: it waits");
+        let change = choker.rest(PeerKey(2), MS(7));
+        assert_eq!((change.choke, change.unchoke), (vec![PeerKey(2)], vec![PeerKey(3)]));
+        assert_eq!(choker.rest(PeerKey(2), MS(8)), Change::default(), "it has nothing to keep");
+        assert_eq!(choker.leave(PeerKey(3), MS(9)).choke, [PeerKey(3)]);
     }
 
     #[test]

@@ -42,7 +42,7 @@ pub struct CoreConfig {
     pub have_batch: Duration,
     /// That we want nothing of a peer is told to ours when it has lasted this long. Simulated with
     /// 30 and 300 nodes: saves a fifth and a third of the writes without blocks, and costs nothing and
-    /// a hundredth; 200 ms cost three hundredths.
+    /// a hundredth; 200 ms cost three hundredths. Longer below 25 Mbit/s, as `have_batch`.
     pub interest_lasts: Duration,
     /// Haves of pieces that fewer neighbours than this have do not wait, …
     pub rare_below: u32,

@@ -163,6 +163,12 @@ impl Peer {
         self.outstanding.push(request);
     }
 
+    /// Whether a request for the block, given up or not, is out already. If so it counts again.
+    pub(crate) fn asked_again(&mut self, block: Block) -> bool {
+        let request = self.outstanding.iter_mut().find(|request| request.block == block);
+        request.map(|request| request.lapsed = false).is_some()
+    }
+
     /// Forgets all requests, and returns them.
     pub(crate) fn forget_asked(&mut self) -> Vec<Outstanding> {
         self.outstanding_bytes = 0;

@@ -330,12 +330,17 @@ impl Picker {
         Some(piece)
     }
 
+    /// Puts a free piece in progress.
+    fn begin(&mut self, piece: PieceIndex, peer: PeerKey) {
+        self.unindex(piece);
+        let exclusive = self.suspect.contains(&piece);
+        self.partials.insert(piece, Partial::new(&self.geometry, piece, peer, exclusive));
+        self.open.insert(piece);
+    }
+
     fn take(&mut self, piece: PieceIndex, peer: PeerKey) -> Option<Block> {
         if !self.partials.contains_key(&piece) {
-            self.unindex(piece);
-            let exclusive = self.suspect.contains(&piece);
-            self.partials.insert(piece, Partial::new(&self.geometry, piece, peer, exclusive));
-            self.open.insert(piece);
+            self.begin(piece, peer);
         }
         let partial = self.partials.get_mut(&piece)?;
         if partial.exclusive && partial.owner != Some(peer) {
@@ -391,8 +396,12 @@ impl Picker {
         partial.is_some_and(|p| p.received() > 0)
     }
 
-    /// A block came in from a peer that was asked for it.
+    /// A block came in from a peer that was asked for it. It may have been given up since, and nobody
+    /// else asked: it is as good as one in time.
     pub(crate) fn deliver(&mut self, block: Block, from: PeerKey) -> Delivery {
+        if !self.partials.contains_key(&block.piece) && self.wants(block.piece) {
+            self.begin(block.piece, from);
+        }
         let Some(partial) = self.partials.get_mut(&block.piece) else { return Delivery::Unneeded };
         if partial.exclusive && partial.owner != Some(from) {
             return Delivery::Unneeded;

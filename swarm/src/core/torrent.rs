@@ -22,6 +22,7 @@ use super::blame::Blame;
 use super::choker::Choker;
 use super::config::CoreConfig;
 use super::downlink::Downlink;
+use super::givers::Givers;
 use super::peer::Peer;
 use super::peers::Peers;
 use super::picker::{Picker, Priority};
@@ -114,6 +115,7 @@ pub struct Torrent {
     log: Vec<PieceIndex>,
     actions: VecDeque<Action>,
     pub(super) totals: Totals,
+    givers: Givers,
     pub(super) downlink: Downlink,
     /// When the downlink was last looked at, and the bytes received by then.
     pub(super) looked: Option<(Moment, u64)>,
@@ -160,6 +162,7 @@ impl Torrent {
             log: Vec::new(),
             actions: VecDeque::new(),
             totals: Totals::default(),
+            givers: Givers::default(),
             downlink: Downlink::default(),
             looked: None,
             up: Rate::default(),
@@ -347,6 +350,11 @@ impl Torrent {
     #[must_use]
     pub fn totals(&self) -> Totals {
         self.totals
+    }
+
+    /// Verified bytes by the address of who gave them, and those of givers that are not kept apart.
+    pub fn given(&self) -> (impl Iterator<Item = (std::net::IpAddr, u64)>, u64) {
+        (self.givers.iter(), self.givers.others())
     }
 
     /// Bytes per second: received, sent.

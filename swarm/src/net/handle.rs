@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use proto::bitfield::Bitfield;
+use proto::event::exchange::{Exchange, Gift, Holding, MAX_GIVERS};
 use proto::geometry::PieceIndex;
 use proto::hash::InfoHash;
 use tokio::sync::watch;
@@ -66,6 +67,22 @@ impl Torrent {
         self.shared.lock().have()
     }
 
+    /// From whom what is verified came, and which pieces that is, as it is reported.
+    #[must_use]
+    pub fn exchange(&self) -> Exchange {
+        let state = self.shared.lock();
+        let holding = Some(Holding::of(&state.have()));
+        let (mut from, mut others) = (Vec::new(), 0);
+        if let Some(core) = &state.core {
+            let (given, more) = core.given();
+            others = more;
+            for (ip, bytes) in given {
+                insert(&mut from, &mut others, Gift { from: ip.to_canonical(), bytes });
+            }
+        }
+        Exchange { from, others, holding }
+    }
+
     /// Adds a peer by its address, besides those that trackers name.
     pub fn add_peer(&self, address: std::net::SocketAddr) {
         self.shared.lock().book.add(address);
@@ -122,5 +139,31 @@ impl Torrent {
     pub async fn remove(&self) {
         self.shared.cancel.cancel();
         self.shared.finished.cancelled().await;
+    }
+}
+
+/// Keeps those that gave most, in order; who falls out is one of the others.
+fn insert(from: &mut Vec<Gift>, others: &mut u64, gift: Gift) {
+    let at = from.partition_point(|other| other.bytes >= gift.bytes);
+    from.insert(at, gift);
+    if from.len() > MAX_GIVERS {
+        *others += from.pop().map_or(0, |last| last.bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_that_gave_most_are_named() {
+        let (mut from, mut others) = (Vec::new(), 0);
+        for n in [9_u8, 30, 2, 14].into_iter().chain(40..60) {
+            let gift = Gift { from: [10, 0, 0, n].into(), bytes: n.into() };
+            insert(&mut from, &mut others, gift);
+        }
+        let bytes: Vec<u64> = from.iter().map(|gift| gift.bytes).collect();
+        assert_eq!(bytes, (44..60).rev().collect::<Vec<_>>());
+        assert_eq!(others, 9 + 30 + 2 + 14 + 40 + 41 + 42 + 43);
     }
 }

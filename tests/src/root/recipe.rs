@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use super::apt::Sources;
 
 /// Debian releases that the demo's root is known to build with. The first is the default.
-const SUITES: [&str; 2] = ["bookworm", "trixie"];
+pub const SUITES: [&str; 2] = ["bookworm", "trixie"];
 
 /// Packages of every node, and what they are for.
 const PACKAGES: [&str; 11] = [
@@ -59,10 +59,17 @@ impl Recipe {
     /// The host's release and mirrors on a Debian that is known, otherwise bookworm from Debian's
     /// default mirrors. The host's apt settings for proxies and the like are always taken over.
     pub fn for_this_host(kernel: Kernel) -> Recipe {
+        Recipe::of(None, kernel)
+    }
+
+    /// The same for another release, one of [`SUITES`]; that of the host is `None`. The mirrors of a
+    /// host with another release are not asked for: Debian's default mirrors have every release.
+    pub fn of(suite: Option<&str>, kernel: Kernel) -> Recipe {
         let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
-        let suite = host_suite(&release);
-        let sources = Sources::of_host(suite);
-        let suite = suite.unwrap_or(SUITES[0]).to_owned();
+        let host = host_suite(&release);
+        let sources =
+            Sources::of_host(host.filter(|host| suite.is_none_or(|suite| suite == *host)));
+        let suite = suite.or(host).unwrap_or(SUITES[0]).to_owned();
         let mut packages = PACKAGES.to_vec();
         packages.push(kernel.package());
         Recipe { suite, packages, sources }
@@ -109,6 +116,20 @@ mod tests {
         assert_eq!(host_suite("ID=debian\nVERSION_CODENAME=buster\n"), None);
         assert_eq!(host_suite("ID=ubuntu\nVERSION_CODENAME=noble\nID_LIKE=debian\n"), None);
         assert_eq!(host_suite(""), None);
+    }
+
+    #[test]
+    fn another_release_has_its_own_key_and_not_the_hosts_mirrors() {
+        for suite in SUITES {
+            let recipe = Recipe::of(Some(suite), Kernel::Generic);
+            assert_eq!(recipe.suite(), suite);
+            let others = SUITES.into_iter().filter(|other| *other != suite);
+            for other in others {
+                assert_ne!(Recipe::of(Some(other), Kernel::Generic).key(), recipe.key());
+                let of = |line: &&String| line.contains(&format!(" {other}"));
+                assert_eq!(recipe.sources.lines.iter().find(of), None);
+            }
+        }
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! `/healthz` and `/metrics`.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
 
 use super::*;
 use crate::app::lock;
-use crate::metrics::{Counter, Exposition};
+use crate::fleet::Fleet;
+use crate::metrics::{Counter, Exposition, Family, Format, Kind};
 use crate::nodes::node::STAGES;
+use crate::nodes::trouble::Cause;
 
 /// `GET /healthz`: the process answers. Trouble with the store is told, but is no reason to restart it.
 pub(super) async fn healthz(State(app): State<Arc<App>>) -> Response<Body> {
@@ -19,18 +20,26 @@ pub(super) async fn healthz(State(app): State<Arc<App>>) -> Response<Body> {
     }))
 }
 
-/// `GET /metrics`: Prometheus text format 0.0.4.
-pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response<Body> {
-    let mut out = Exposition::default();
+/// `GET /metrics`: OpenMetrics for who asks for it, else Prometheus' text format.
+pub(super) async fn metrics(State(app): State<Arc<App>>, headers: HeaderMap) -> Response<Body> {
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    let format = Format::accepted(accept);
+    let mut out = Exposition::new(format);
     let version = format!("version=\"{}\"", env!("CARGO_PKG_VERSION"));
-    let gauge = "gauge";
-    out.metric("beeswarm_tracker_build_info", gauge, "Version.", &[(version, 1.0)]);
+    let build =
+        Family { name: "beeswarm_tracker_build", kind: Kind::Info, unit: "", help: "Version." };
+    out.family(build, &[(version, 1.0)]);
     let uptime = app.started.elapsed().as_secs_f64();
-    out.metric("beeswarm_tracker_uptime_seconds", gauge, "Time since start.", &plain(uptime));
+    gauge(&mut out, "uptime_seconds", "seconds", "Time since start.", &plain(uptime));
     counters(&app, &mut out);
     swarms(&app, &mut out);
     nodes(&app, &mut out);
-    answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", out.finish())
+    answer(StatusCode::OK, format.content_type(), out.finish())
+}
+
+fn gauge(out: &mut Exposition, name: &str, unit: &str, help: &str, values: &[(String, f64)]) {
+    let name = format!("beeswarm_tracker_{name}");
+    out.family(Family { name: &name, kind: Kind::Gauge, unit, help }, values);
 }
 
 fn plain(value: f64) -> [(String, f64); 1] {
@@ -40,29 +49,31 @@ fn plain(value: f64) -> [(String, f64); 1] {
 fn counters(app: &App, out: &mut Exposition) {
     let m = &app.metrics;
     let all: [(&str, &str, &Counter); 11] = [
-        ("announces_total", "Announces answered with peers.", &m.announces),
-        ("announce_failures_total", "Announces answered with a failure.", &m.announce_failures),
-        ("scrapes_total", "Scrapes.", &m.scrapes),
-        ("datagrams_total", "Datagrams that came in over UDP.", &m.datagrams),
-        ("datagrams_dropped_total", "Datagrams without an answer.", &m.datagrams_dropped),
-        ("boot_scripts_total", "Boot scripts handed to nodes.", &m.boot_scripts),
-        ("events_total", "Boot events taken, repeated ones not counted.", &m.events),
-        ("events_refused_total", "Batches of events without a token.", &m.events_refused),
-        ("unauthorized_total", "Orders without the admin's token.", &m.unauthorized),
-        ("connections_total", "Connections accepted.", &m.connections),
-        ("connections_refused_total", "Connections over the limit.", &m.connections_refused),
+        ("announces", "Announces answered with peers.", &m.announces),
+        ("announce_failures", "Announces answered with a failure.", &m.announce_failures),
+        ("scrapes", "Scrapes.", &m.scrapes),
+        ("datagrams", "Datagrams that came in over UDP.", &m.datagrams),
+        ("datagrams_dropped", "Datagrams without an answer.", &m.datagrams_dropped),
+        ("boot_scripts", "Boot scripts handed to nodes.", &m.boot_scripts),
+        ("events", "Boot events taken, repeated ones not counted.", &m.events),
+        ("events_refused", "Batches of events without a token.", &m.events_refused),
+        ("unauthorized", "Orders without the admin's token.", &m.unauthorized),
+        ("connections", "Connections accepted.", &m.connections),
+        ("connections_refused", "Connections over the limit.", &m.connections_refused),
     ];
-    for (name, help, counter) in all {
+    let mut counter = |name: &str, help: &str, values: &[(String, f64)]| {
         let name = format!("beeswarm_tracker_{name}");
-        out.metric(&name, "counter", help, &plain(float(counter.get())));
+        out.family(Family { name: &name, kind: Kind::Counter, unit: "", help }, values);
+    };
+    for (name, help, value) in all {
+        counter(name, help, &plain(float(value.get())));
     }
     let responses: Vec<_> = m
         .responses()
         .into_iter()
         .map(|(status, count)| (format!("code=\"{status}\""), float(count)))
         .collect();
-    let name = "beeswarm_tracker_http_responses_total";
-    out.metric(name, "counter", "HTTP responses by status.", &responses);
+    counter("http_responses", "HTTP responses by status.", &responses);
 }
 
 fn swarms(app: &App, out: &mut Exposition) {
@@ -74,36 +85,49 @@ fn swarms(app: &App, out: &mut Exposition) {
         ("state=\"seed\"".to_owned(), sum(|c| c.seeds)),
         ("state=\"leecher\"".to_owned(), sum(|c| c.leechers)),
     ];
-    out.metric("beeswarm_tracker_peers", "gauge", "Peers by state.", &peers);
-    out.metric(
-        "beeswarm_tracker_torrents",
-        "gauge",
-        "Announced torrents.",
-        &plain(size(all.len())),
-    );
-    let help = "Peers that several others could not reach.";
+    gauge(out, "peers", "", "Peers by state.", &peers);
+    gauge(out, "torrents", "", "Announced torrents.", &plain(size(all.len())));
     let demoted = plain(size(app.torrents.demoted()));
-    out.metric("beeswarm_tracker_peers_demoted", "gauge", help, &demoted);
+    gauge(out, "peers_demoted", "", "Peers that several others could not reach.", &demoted);
     let published = size(app.catalog().images.len());
-    out.metric("beeswarm_tracker_published", "gauge", "Published revisions.", &plain(published));
+    gauge(out, "published", "", "Published revisions.", &plain(published));
 }
 
 fn nodes(app: &App, out: &mut Exposition) {
+    let fleet = Fleet::of(app);
     let mut stages: BTreeMap<&str, usize> = STAGES.iter().map(|stage| (*stage, 0)).collect();
-    let now = Instant::now();
-    let (mut troubled, mut rate) = (0, 0.0);
-    for node in lock(&app.nodes).all() {
-        *stages.entry(node.stage).or_default() += 1;
-        troubled += usize::from(node.troubled(now));
-        rate += float(node.rate(now));
+    stages.extend(fleet.stages.iter().copied());
+    let mut causes: BTreeMap<&str, usize> = Cause::ALL.iter().map(|c| (c.word(), 0)).collect();
+    for stalled in &fleet.stalled {
+        *causes.entry(stalled.trouble.cause.word()).or_default() += 1;
     }
-    let stages: Vec<_> =
-        stages.into_iter().map(|(s, n)| (format!("stage=\"{s}\""), size(n))).collect();
-    out.metric("beeswarm_tracker_nodes", "gauge", "Nodes by stage.", &stages);
-    let help = "Nodes that are stalled, silent, waiting or failed.";
-    out.metric("beeswarm_tracker_nodes_troubled", "gauge", help, &plain(size(troubled)));
-    let help = "Sum of the rates that nodes report, in bytes per second.";
-    out.metric("beeswarm_tracker_fetch_rate_bytes", "gauge", help, &plain(rate));
+    let labelled = |label: &str, counts: BTreeMap<&str, usize>| -> Vec<(String, f64)> {
+        let value = |(word, n)| (format!("{label}=\"{word}\""), size(n));
+        counts.into_iter().map(value).collect()
+    };
+    gauge(out, "nodes", "", "Nodes by stage.", &labelled("stage", stages));
+    let troubled = plain(size(fleet.stalled.len()));
+    gauge(out, "nodes_troubled", "", "Nodes that need somebody's eye.", &troubled);
+    let help = "Nodes that need somebody's eye, by cause.";
+    gauge(out, "nodes_troubled_by_cause", "", help, &labelled("cause", causes));
+    let unit = "bytes_per_second";
+    let help = "Sum of the rates at which nodes say that they fetch.";
+    gauge(out, "fetch_bytes_per_second", unit, help, &plain(float(fleet.rate)));
+    let by_source = |sources: proto::event::Sources| {
+        [("admin", sources.admin), ("peers", sources.peers), ("web", sources.web)]
+            .map(|(source, bytes)| (format!("source=\"{source}\""), float(bytes)))
+    };
+    let rates = lock(&app.history).rates();
+    let help = "What nodes received of late, by kind of source.";
+    gauge(out, "received_bytes_per_second", unit, help, &by_source(rates));
+    let help = "What nodes received in their present boots, by kind of source.";
+    gauge(out, "received_bytes", "bytes", help, &by_source(fleet.sources));
+    let help = "What nodes gave to others in their present boots.";
+    gauge(out, "given_bytes", "bytes", help, &plain(float(fleet.sent)));
+    if let Some(link) = &app.link {
+        let help = "What the admin host's link carries: all that HTTP boot could have.";
+        gauge(out, "admin_link_bytes_per_second", unit, help, &plain(float(link.rate)));
+    }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "the exposition format counts in floats")]

@@ -1,16 +1,16 @@
-//! `/api/v1/nodes`, `/api/v1/nodes/{id}`, and `/api/v1/swarm`.
+//! `/api/v1/nodes`, `/api/v1/nodes/{id}`, and `/api/v1/stalled`.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use proto::event::{Event, Sources, Stall};
-use proto::hash::InfoHash;
 use proto::node_id::NodeId;
 use serde::Serialize;
 use store::RevisionRef;
 
 use super::*;
 use crate::app::lock;
+use crate::fleet::Fleet;
 use crate::inventory::{Inventory, Word};
 use crate::nodes::node::{Node, Trust};
 use crate::nodes::trouble::{Cause, Trouble};
@@ -173,34 +173,28 @@ pub(super) async fn one(State(app): State<Arc<App>>, Path(id): Path<String>) -> 
     json(&TimelineView { node, events: events.collect(), past_boots })
 }
 
+/// A node that needs somebody's eye.
 #[derive(Serialize)]
-struct SwarmView {
-    torrents: Vec<TorrentView>,
+struct StalledView {
+    id: NodeId,
+    /// In the inventory, or its address.
+    name: String,
+    stage: &'static str,
+    #[serde(flatten)]
+    trouble: TroubleView,
+    /// Since its last word; null when it never said one.
+    last_seen_ms: Option<u64>,
 }
 
-#[derive(Serialize)]
-struct TorrentView {
-    info_hash: InfoHash,
-    image: Option<String>,
-    revision: Option<String>,
-    seeds: usize,
-    leechers: usize,
-    /// Peers that finished since the tracker started.
-    completed: u64,
-}
-
-/// `GET /api/v1/swarm`: the published torrents, and without a store the announced ones.
-pub(super) async fn swarm(State(app): State<Arc<App>>) -> Response<Body> {
-    let torrents = page::torrents(&app)
-        .into_iter()
-        .map(|row| TorrentView {
-            info_hash: row.info_hash,
-            image: row.revision.as_ref().map(|r| r.name.to_string()),
-            revision: row.revision.as_ref().map(|r| r.id.to_string()),
-            seeds: row.counts.seeds,
-            leechers: row.counts.leechers,
-            completed: row.counts.completed,
-        })
-        .collect();
-    json(&SwarmView { torrents })
+/// `GET /api/v1/stalled`: who needs somebody's eye, also those that were assigned a revision and never
+/// heard; those longest silent come first.
+pub(super) async fn stalled(State(app): State<Arc<App>>) -> Response<Body> {
+    let all = Fleet::of(&app).stalled.into_iter().map(|stalled| StalledView {
+        id: stalled.id,
+        name: stalled.name,
+        stage: stalled.stage,
+        trouble: stalled.trouble.into(),
+        last_seen_ms: stalled.heard.map(milliseconds),
+    });
+    json(&all.collect::<Vec<_>>())
 }

@@ -20,7 +20,7 @@ pub(super) mod map;
 mod node;
 mod nodes;
 mod swarm;
-mod text;
+pub(crate) mod text;
 
 use layout::{Live, Tab};
 
@@ -44,23 +44,27 @@ pub(super) struct Parts {
     pub(super) fleet: Fleet,
     pub(super) head: Markup,
     pub(super) stalls: Markup,
-    pub(super) charts: Markup,
+    /// Drawn only where they are wanted: they are most of the work.
+    pub(super) charts: Option<Markup>,
 }
 
 impl Parts {
-    pub(super) fn of(app: &App, window: Window) -> Self {
+    pub(super) fn of(app: &App, charts: Option<Window>) -> Self {
         let fleet = Fleet::of(app);
         let (samples, rates) = {
             let history = lock(&app.history);
-            (history.samples(window), history.rates())
+            (charts.map(|window| (window, history.samples(window))), history.rates())
         };
         let link = app.link.as_ref();
+        let draw = |(window, samples): (Window, Vec<_>)| {
+            charts::charts(&samples, link, window, Instant::now())
+        };
         let problems = app.problems();
         let around = map::Around { link, rates, problems: &problems };
         Self {
             head: map::head(&fleet, &around),
             stalls: map::stalled(&fleet),
-            charts: charts::charts(&samples, link, window, Instant::now()),
+            charts: samples.map(draw),
             fleet,
         }
     }
@@ -82,7 +86,7 @@ pub(super) async fn fleet(
         _ => Window::Short,
     };
     let tracker = tracker(&headers, ends);
-    let parts = Parts::of(&app, window);
+    let parts = Parts::of(&app, Some(window));
     let title = format!("{}/{} up", parts.fleet.up(), parts.fleet.nodes);
     let live = if window == Window::Day { Live::Whole } else { Live::Parts };
     let content = map::content(&parts, &tracker);

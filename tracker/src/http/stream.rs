@@ -17,6 +17,7 @@ use tokio::sync::{broadcast, mpsc};
 use super::page::{self, Parts, map};
 use super::*;
 use crate::fleet::history::{self, Seen, Window};
+use crate::fleet::watch::Watch;
 use crate::fleet::{Cell, letter};
 
 /// Time between two renderings.
@@ -29,10 +30,10 @@ const BACKLOG: usize = 16;
 const MAX_READERS: usize = 256;
 
 /// A reader that takes nothing for this long is gone.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A stream ends in order before its connection would be cut; the reader comes back.
-const LIFE: Duration = Duration::from_secs(240);
+pub(super) const LIFE: Duration = Duration::from_secs(240);
 
 const _: () = assert!(LIFE.as_secs() < CONNECTION_LIFE.as_secs());
 
@@ -64,7 +65,7 @@ struct Shown {
 
 impl Shown {
     /// The events that lead from what was shown to what is now.
-    fn advance(&mut self, parts: &Parts, seconds: u64, tracker: &str) -> String {
+    fn advance(&mut self, parts: &Parts, tracker: &str) -> String {
         let mut out = String::new();
         event(&mut out, "tick", &milliseconds());
         let groups = &parts.fleet.groups;
@@ -90,8 +91,8 @@ impl Shown {
         };
         html("head", &parts.head.0, &mut self.head);
         html("stalls", &parts.stalls.0, &mut self.stalls);
-        if seconds.is_multiple_of(history::EVERY.as_secs()) {
-            event(&mut out, "charts", &parts.charts.0);
+        if let Some(charts) = &parts.charts {
+            event(&mut out, "charts", &charts.0);
         }
         out
     }
@@ -120,15 +121,22 @@ pub(crate) async fn run(app: Arc<App>, stop: CancellationToken) {
     let mut tick = tokio::time::interval(EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     let mut shown = Shown::default();
+    let mut watch = Watch::default();
     let mut seconds = 0_u64;
     while stop.run_until_cancelled(tick.tick()).await.is_some() {
-        if seconds.is_multiple_of(history::EVERY.as_secs()) {
+        // a chart changes when there is a new sample, and not before
+        let sampled = seconds.is_multiple_of(history::EVERY.as_secs());
+        if sampled {
             let seen = crate::app::lock(&app.nodes).all().into_iter().map(Seen::from).collect();
             crate::app::lock(&app.history).record(seen, std::time::Instant::now());
+            if app.notices.receiver_count() > 0 {
+                let stalled = crate::fleet::Fleet::of(&app).stalled;
+                watch.changes(&stalled).into_iter().for_each(|notice| app.notify(notice));
+            }
         }
         if app.readers.count() > 0 {
-            let parts = Parts::of(&app, Window::Short);
-            let news = shown.advance(&parts, seconds, "this host");
+            let parts = Parts::of(&app, sampled.then_some(Window::Short));
+            let news = shown.advance(&parts, "this host");
             // an error says that the last reader has gone
             let _ = app.readers.0.send(news.into());
         }
@@ -161,9 +169,9 @@ async fn forward(
     tracker: String,
 ) {
     let everything = |app: &App| {
-        let parts = Parts::of(app, Window::Short);
+        let parts = Parts::of(app, Some(Window::Short));
         let retry = "retry: 1000\n\n".to_owned();
-        Bytes::from(retry + &Shown::default().advance(&parts, 0, &tracker))
+        Bytes::from(retry + &Shown::default().advance(&parts, &tracker))
     };
     let stop = app.stop.clone();
     let end = tokio::time::sleep(LIFE);
@@ -188,7 +196,7 @@ async fn forward(
 }
 
 /// A body that is what comes through a channel.
-struct Stream(mpsc::Receiver<Bytes>);
+pub(super) struct Stream(pub(super) mpsc::Receiver<Bytes>);
 
 impl HttpBody for Stream {
     type Data = Bytes;

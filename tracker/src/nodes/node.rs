@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use proto::event::exchange::Exchange;
 use proto::event::{EventBatch, EventKind, FetchProgress, Sources, Stall};
 use proto::node_id::NodeId;
 use store::RevisionRef;
@@ -104,6 +105,8 @@ pub struct Node {
     pub progress: FetchProgress,
     /// Where its image came from.
     pub sources: Sources,
+    /// From whom its image came, and which pieces it has, as it said last.
+    pub exchange: Option<Exchange>,
     /// Bytes that its re-seeder gave to others.
     pub seeded: u64,
     /// Whether it serves kernel and initrd to others.
@@ -147,6 +150,7 @@ impl Node {
             percent: 0.0,
             progress: FetchProgress::default(),
             sources: Sources::default(),
+            exchange: None,
             seeded: 0,
             mirror: None,
             stall: None,
@@ -222,6 +226,7 @@ impl Node {
         self.percent = 0.0;
         self.progress = FetchProgress::default();
         self.sources = Sources::default();
+        self.exchange = None;
         self.seeded = 0;
         self.mirror = None;
         (self.stall, self.waits, self.failed) = (None, None, None);
@@ -336,7 +341,7 @@ impl Node {
 
     fn apply(&mut self, kind: EventKind) {
         let stage = kind.stage();
-        if !matches!(kind, EventKind::Stalled(_) | EventKind::Unknown) {
+        if !matches!(kind, EventKind::Stalled(_) | EventKind::Exchange(_) | EventKind::Unknown) {
             self.stall = None;
             self.failed = None;
             self.stage = stage;
@@ -352,6 +357,7 @@ impl Node {
                 self.sources = progress.sources;
                 self.progress = progress;
             }
+            EventKind::Exchange(exchange) => self.exchange = Some(exchange),
             EventKind::Verify { sources, .. } => {
                 self.percent = 100.0;
                 self.sources = sources;

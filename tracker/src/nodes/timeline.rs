@@ -38,6 +38,10 @@ fn place(event: &Event) -> (u64, u64) {
     (event.uptime_ms, event.seq)
 }
 
+fn is_exchange(entry: &Entry) -> bool {
+    matches!(entry.event.kind, EventKind::Exchange(_))
+}
+
 impl Timeline {
     /// Whether an event is there.
     #[must_use]
@@ -54,7 +58,16 @@ impl Timeline {
     /// is reported again later: the last one of each stage says what the node does.
     pub fn insert(&mut self, entry: Entry, limit: usize) -> Inserted {
         let Err(at) = self.find(&entry.event) else { return Inserted::Known };
+        let is_exchange = is_exchange(&entry);
         self.0.insert(at, entry);
+        if is_exchange {
+            // each says all that the one before said
+            let first = self.0.iter().position(self::is_exchange);
+            let last = self.0.iter().rposition(self::is_exchange);
+            if let (Some(first), true) = (first, first != last) {
+                return Inserted::Instead(self.0.remove(first).row);
+            }
+        }
         if self.0.len() <= limit {
             return Inserted::New;
         }
@@ -101,7 +114,7 @@ impl Timeline {
     #[must_use]
     pub fn stage_times(&self) -> Vec<(&'static str, u64)> {
         let mut times: Vec<(&'static str, u64)> = Vec::new();
-        for Entry { event, .. } in &self.0 {
+        for Entry { event, .. } in self.0.iter().filter(|entry| !is_exchange(entry)) {
             let stage = event.kind.stage();
             if !times.iter().any(|(known, _)| *known == stage) {
                 times.push((stage, event.uptime_ms));

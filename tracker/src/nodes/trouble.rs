@@ -19,6 +19,8 @@ pub enum Cause {
     GaveUp,
     /// Its firmware waits: there is nothing to boot for it.
     NothingToBoot,
+    /// It was told what to boot, and was not heard since: nobody switched it on, or it boots elsewhere.
+    NotAsked,
     /// It got its boot script, and nothing was heard since.
     NotStarted,
     /// It left the initrd, and nothing was heard since.
@@ -38,7 +40,7 @@ pub struct Trouble {
 
 impl Cause {
     /// Every cause, for lists and tests.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::Told(StallCause::NoCarrier),
         Self::Told(StallCause::NoAddress),
         Self::Told(StallCause::NoRoute),
@@ -65,6 +67,7 @@ impl Cause {
         Self::Refused(Refusal::Unchecked),
         Self::GaveUp,
         Self::NothingToBoot,
+        Self::NotAsked,
         Self::NotStarted,
         Self::SeederNotStarted,
         Self::Silent,
@@ -101,6 +104,7 @@ impl Cause {
             Self::Refused(_) => "refused",
             Self::GaveUp => "gave-up",
             Self::NothingToBoot => "nothing-to-boot",
+            Self::NotAsked => "not-asked",
             Self::NotStarted => "not-started",
             Self::SeederNotStarted => "seeder-not-started",
             Self::Silent => "silent",
@@ -129,6 +133,7 @@ impl Cause {
             Self::Refused(_) => "content refused",
             Self::GaveUp => "gave up",
             Self::NothingToBoot => "nothing to boot",
+            Self::NotAsked => "assigned, but never asked",
             Self::NotStarted => "not started",
             Self::SeederNotStarted => "seeder not started",
             Self::Silent => "silent",
@@ -143,6 +148,10 @@ impl Cause {
             Self::Refused(refusal) => refused(refusal),
             Self::GaveUp => "read the message; the node's console has what came before it",
             Self::NothingToBoot => "publish an image in the node's channel, or assign one to it",
+            Self::NotAsked => {
+                "switch it on, and check that it boots from the network first, in a network whose DHCP names \
+                 this tracker; is its address in the assignment right?"
+            }
             Self::NotStarted => {
                 "look at its console: kernel or initrd not loaded (is bee-seeder watch --http reachable?), \
                  a kernel panic, or no network in the initrd"
@@ -255,7 +264,7 @@ impl Node {
     }
 }
 
-fn seconds(time: Duration) -> String {
+pub(crate) fn seconds(time: Duration) -> String {
     match time.as_secs() {
         seconds @ ..120 => format!("{seconds} s"),
         seconds => format!("{} min", seconds / 60),

@@ -57,7 +57,7 @@ struct Packed {
 /// Builds, packs and publishes what is not there yet.
 pub(crate) fn prepare(args: &Args, programs: &Programs, folder: &RunFolder) -> Result<Image> {
     let lab = lab_folder();
-    let recipe = Recipe::for_this_host(args.kernel());
+    let recipe = args.recipe();
     let (base, layer, ssh_key) = parts(&recipe, programs, folder)?;
     let age = if base.is_fresh() { "built by mmdebstrap" } else { "from the last run" };
     note(format_args!("Debian {} root: {age}", recipe.suite()));
@@ -117,7 +117,7 @@ pub(crate) fn assemble(
     folder: &RunFolder,
     tree: &Path,
 ) -> Result<()> {
-    let (base, layer, _) = parts(&Recipe::for_this_host(args.kernel()), programs, folder)?;
+    let (base, layer, _) = parts(&args.recipe(), programs, folder)?;
     Ok(layer.assemble(&base, tree)?)
 }
 

@@ -1,18 +1,30 @@
 //! Nodes that post events to a real tracker: some that live, and many as they were recorded.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use proto::bitfield::Bitfield;
+use proto::event::exchange::{Exchange, Gift, Holding};
 use proto::event::{
     Event, EventBatch, EventKind, FetchProgress, Refusal, Sources, Stall, StallCause,
 };
+use proto::geometry::PieceIndex;
+use proto::hash::{PeerId, PeerRole};
 use proto::node_id::NodeId;
+use socket2::{Domain, Socket, Type};
+use store::RevisionRef;
+
+use super::crowd::address;
+use super::site::INFO_HASH;
 
 /// Bytes of the image that they boot.
 pub(crate) const IMAGE: u64 = 800_000_000;
+
+/// Its pieces.
+const PIECES: u32 = 763;
 
 /// Nodes of one rack.
 const RACK: u16 = 40;
@@ -42,8 +54,12 @@ pub(crate) fn rack(nodes: u16) -> u16 {
 pub(crate) struct Poster(TcpStream);
 
 impl Poster {
-    pub(crate) fn connect(to: SocketAddr) -> anyhow::Result<Self> {
-        let stream = TcpStream::connect(to).context("the tracker does not answer")?;
+    /// From an address of this host.
+    pub(crate) fn connect(to: SocketAddr, from: IpAddr) -> anyhow::Result<Self> {
+        let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
+        socket.bind(&SocketAddr::new(from, 0).into())?;
+        socket.connect(&to.into()).context("the tracker does not answer")?;
+        let stream = TcpStream::from(socket);
         stream.set_read_timeout(Some(Duration::from_secs(30)))?;
         stream.set_nodelay(true)?;
         Ok(Self(stream))
@@ -81,9 +97,10 @@ impl Poster {
 }
 
 /// How far a node is in its boot, from 0 (its client starts) to 1000 (it seeds), and what it says then.
-pub(crate) fn story(n: u16, step: u64) -> Vec<Event> {
+pub(crate) fn story(n: u16, step: u64, nodes: u16, revision: &RevisionRef) -> Vec<Event> {
     let at = |uptime_ms: u64, kind: EventKind| Event { seq: uptime_ms, uptime_ms, kind };
-    let source = "http://10.0.0.1:8080/revisions/debian/0123456789ab/manifest.json".to_owned();
+    let RevisionRef { name, id } = revision;
+    let source = format!("http://10.0.0.1:8080/revisions/{name}/{id}/manifest.json");
     let mut events = vec![at(4_000 + u64::from(n % 7) * 130, EventKind::Discover { source })];
     if step < 50 {
         return events;
@@ -102,6 +119,8 @@ pub(crate) fn story(n: u16, step: u64) -> Vec<Event> {
         sources,
     };
     events.push(at(6_000 + share * 10, EventKind::Fetch(progress(bytes, sources))));
+    let exchange = exchange(n, nodes, share, sources);
+    events.push(at(6_000 + share * 10 + 1, EventKind::Exchange(exchange)));
     let stages = [
         (
             900,
@@ -131,6 +150,48 @@ pub(crate) fn story(n: u16, step: u64) -> Vec<Event> {
         }
     }
     events
+}
+
+/// From whom a node has what it has, and what that is. `share`: of 850.
+fn exchange(n: u16, nodes: u16, share: u64, sources: Sources) -> Exchange {
+    let admin = Gift { from: [127, 0, 0, 1].into(), bytes: sources.admin };
+    // neighbours gave most, and nobody gives to itself
+    let gift = |k: u16| {
+        let giver = (n + 1 + k * k * 3) % nodes;
+        let bytes = sources.peers / 60 * u64::from(15 - k.min(14));
+        (giver != n).then_some(Gift { from: address(giver), bytes })
+    };
+    let from: Vec<Gift> = std::iter::once(admin).chain((0..9).filter_map(gift)).collect();
+    let named: u64 = from.iter().skip(1).map(|gift| gift.bytes).sum();
+    let mut have = Bitfield::empty(PIECES);
+    for piece in 0..PIECES {
+        // rarest first: each node has pieces of its own, and some are behind everywhere
+        let luck = (u64::from(piece) * 2_654_435_761 + u64::from(n) * 40_503) % 850;
+        if share == 850 || luck + u64::from(piece % 97 == 5) * 400 < share {
+            have.insert(PieceIndex(piece));
+        }
+    }
+    let others = sources.peers.saturating_sub(named);
+    Exchange { from, others, holding: Some(Holding::of(&have)) }
+}
+
+/// The admin host's seeder says that it is there.
+pub(crate) fn announce_admin(tracker: SocketAddr) -> anyhow::Result<()> {
+    let mut stream = TcpStream::connect(tracker).context("the tracker does not answer")?;
+    let escaped = |bytes: &[u8]| bytes.iter().map(|b| format!("%{b:02x}")).collect::<String>();
+    let id = PeerId::new(PeerRole::Admin, [7; 12]);
+    write!(
+        stream,
+        "GET /announce?info_hash={}&peer_id={}&port=6881&left=0&compact=1 HTTP/1.1\r\nHost: x\r\n\
+         Connection: close\r\n\r\n",
+        escaped(&INFO_HASH.0),
+        escaped(&id.0)
+    )?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    ensure!(answer.starts_with(b"HTTP/1.1 200"), "the announce was not answered");
+    ensure!(!answer.windows(7).any(|w| w == b"failure"), "{}", String::from_utf8_lossy(&answer));
+    Ok(())
 }
 
 /// What goes wrong with a node, if something does.

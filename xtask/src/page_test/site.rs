@@ -11,15 +11,26 @@ use tempfile::TempDir;
 
 use super::fleet;
 
-/// A folder with everything, gone with the guard.
-pub(crate) fn make(nodes: u16) -> anyhow::Result<TempDir> {
-    let dir = tempfile::tempdir().context("no folder for the tracker")?;
-    fleet::inventory(&dir.path().join("nodes.csv"), nodes, fleet::rack(nodes))?;
-    fill(&dir.path().join("store"))?;
-    Ok(dir)
+/// Info-hash of what the nodes boot.
+pub(crate) const INFO_HASH: InfoHash = InfoHash([29; 20]);
+
+/// A folder with everything, gone with this.
+#[derive(Debug)]
+pub(crate) struct Site {
+    pub(crate) dir: TempDir,
+    /// What the nodes boot.
+    pub(crate) revision: RevisionRef,
 }
 
-fn fill(root: &Path) -> anyhow::Result<()> {
+/// Makes it.
+pub(crate) fn make(nodes: u16) -> anyhow::Result<Site> {
+    let dir = tempfile::tempdir().context("no folder for the tracker")?;
+    fleet::inventory(&dir.path().join("nodes.csv"), nodes, fleet::rack(nodes))?;
+    let revision = fill(&dir.path().join("store"))?;
+    Ok(Site { dir, revision })
+}
+
+fn fill(root: &Path) -> anyhow::Result<RevisionRef> {
     let store = Store::init(root)?;
     let (stable, testing) = (Channel::default(), Channel::new("testing")?);
     let first = revision(&store, "debian", 1)?;
@@ -30,7 +41,8 @@ fn fill(root: &Path) -> anyhow::Result<()> {
     {
         store.publish(revision, channel)?;
     }
-    store.rollback(&first.name, &stable).map(drop).map_err(Into::into)
+    store.rollback(&first.name, &stable)?;
+    Ok(first)
 }
 
 /// A small revision; nothing of it is ever booted.

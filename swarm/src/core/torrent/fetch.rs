@@ -24,8 +24,8 @@ const LATE: u32 = 4;
 /// See [`Torrent::pace`]: 25 Mbit/s.
 const PACE: u64 = 781_250;
 
-/// Haves wait two seconds at most.
-const SLOWEST: u32 = 8;
+/// Haves wait eight seconds at most.
+const SLOWEST: u32 = 32;
 
 impl Torrent {
     /// Our own id in handshakes: near peers share out by it who fetches what from other subnets.
@@ -118,7 +118,13 @@ impl Torrent {
             let length = self.geometry.block(piece, number).map_or(0, |b| u64::from(b.length));
             if *source == PeerKey::WEB {
                 self.totals.from_web += length;
-            } else if self.identity(*source).is_some_and(|i| i.id.role() == PeerRole::Admin) {
+                continue;
+            }
+            let identity = self.identity(*source);
+            if let Some(identity) = identity {
+                self.givers.add(identity.ip, length);
+            }
+            if identity.is_some_and(|i| i.id.role() == PeerRole::Admin) {
                 self.totals.from_admin += length;
             } else {
                 self.totals.from_peers += length;
@@ -191,7 +197,7 @@ impl Torrent {
     /// and that we do not when it lasts: each piece that comes and goes changes it.
     pub(super) fn tell_interest(&mut self, now: Moment, key: PeerKey) {
         let done = self.picker.is_done();
-        let lasts = self.config.interest_lasts;
+        let lasts = self.config.interest_lasts * self.pace(now);
         let Some(peer) = self.peers.get_mut(key) else { return };
         let wanted = peer.useful > 0;
         peer.useless_since = match wanted {
@@ -253,6 +259,10 @@ impl Torrent {
                 block = self.picker.pick_end_game(asker, &mut self.rng);
             }
             let Some(block) = block else { break };
+            // it was given up, and is on its way all the same: asked for again, it would come twice
+            if peer.asked_again(block) {
+                continue;
+            }
             asked = true;
             if peer.outstanding.is_empty() {
                 peer.quiet_since = now;

@@ -10,6 +10,7 @@ use crate::core::Moment;
 use crate::core::action::{Action, Control, PeerKey};
 use crate::core::choker::Change;
 use crate::core::rate::time_for;
+use crate::core::reveal::Reveal;
 
 impl Torrent {
     pub(super) fn on_request(&mut self, now: Moment, key: PeerKey, block: Block) {
@@ -209,8 +210,12 @@ impl Torrent {
         let offers = self.reveal.as_ref().is_none_or(|reveal| reveal.offers(key, self.crowd));
         let wants = self.peers.get(key).is_some_and(|peer| peer.interested && offers);
         if self.choker.knows(key) != wants {
-            let change =
-                if wants { self.choker.want(key, now) } else { self.choker.leave(key, now) };
+            let hides = self.reveal.as_ref().is_some_and(Reveal::is_active);
+            let change = match wants {
+                true => self.choker.want(key, now),
+                false if hides => self.choker.leave(key, now),
+                false => self.choker.rest(key, now),
+            };
             self.apply(change);
         }
     }

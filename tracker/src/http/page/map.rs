@@ -159,7 +159,12 @@ pub(super) fn stalled(fleet: &Fleet) -> Markup {
                                     (stalled.trouble.detail)
                                     small { "→ " (stalled.trouble.cause.remedy()) }
                                 }
-                                td.n { (duration(stalled.heard)) " ago" }
+                                td.n {
+                                    @match stalled.heard {
+                                        Some(heard) => { (duration(heard)) " ago" }
+                                        None => "never",
+                                    }
+                                }
                             }
                         }
                     }
@@ -194,7 +199,7 @@ pub(super) fn content(parts: &Parts, tracker: &str) -> Markup {
         }
         section aria-labelledby="charts-title" {
             h2 #charts-title { "Over time" }
-            div #charts { (parts.charts) }
+            div #charts { @if let Some(charts) = &parts.charts { (charts) } }
         }
     }
 }

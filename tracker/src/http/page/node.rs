@@ -134,7 +134,7 @@ fn seconds(milliseconds: u64) -> String {
 fn messages(node: &Node, now: Instant) -> Markup {
     let entries = node.timeline.entries().iter().rev();
     let told: Vec<_> = entries
-        .filter(|entry| !matches!(entry.event.kind, EventKind::Fetch(_)))
+        .filter(|entry| !matches!(entry.event.kind, EventKind::Fetch(_) | EventKind::Exchange(_)))
         .take(MAX_MESSAGES)
         .collect();
     html! {

@@ -8,6 +8,10 @@ use super::layout::scroll;
 use super::text::{bytes, rate, share};
 use super::{TorrentRow, torrents};
 use crate::app::{App, lock};
+use crate::fleet::exchange::{Availability, Exchanges};
+
+mod matrix;
+mod pieces;
 
 /// Rows of givers.
 const MAX_GIVERS: usize = 30;
@@ -49,9 +53,30 @@ pub(super) fn content(app: &App) -> Markup {
     trades.iter().for_each(|trade| took += trade.took);
     let gave = trades.iter().fold(0_u64, |sum, trade| sum.saturating_add(trade.gave));
     trades.sort_by_key(|trade| std::cmp::Reverse(trade.gave));
+    let exchanges = Exchanges::of(app);
+    let torrents: Vec<_> = torrents(app)
+        .into_iter()
+        .map(|row| {
+            let known = row.revision.as_ref();
+            let pieces = known.and_then(|of| exchanges.availability(of, row.counts.seeds));
+            (row, pieces)
+        })
+        .collect();
     html! {
         h1 { "Swarm" }
-        section { h2 { "Torrents" } (table(&torrents(app))) }
+        section { h2 { "Torrents" } (table(&torrents)) }
+        section {
+            h2 { "How often pieces are there" }
+            @if torrents.iter().all(|(_, pieces)| pieces.is_none()) {
+                p.empty { "No node that fetches has told its pieces." }
+            }
+            @for (_, of) in &torrents { @if let Some(of) = of { (pieces::availability(of)) } }
+            p.hint {
+                "Complete peers as they announced themselves, and the pieces that fetching nodes told within the \
+                 last ten seconds. Of images with more than 2048 pieces they tell groups of pieces, so that the \
+                 numbers are lower bounds."
+            }
+        }
         section { h2 { "How much of the image nodes have" } (histogram(&progress)) }
         section {
             h2 { "Who gave how much to whom" }
@@ -61,18 +86,19 @@ pub(super) fn content(app: &App) -> Markup {
                 div { dt { "nodes took from nodes" } dd { (bytes(took.peers)) } }
                 div { dt { "nodes say they gave" } dd { (bytes(gave)) } }
             }
+            (matrix::matrix(&exchanges.matrix()))
+            h3 { "Nodes that gave most" }
             (givers(&trades, gave))
             p.hint {
-                "Derived from the sums that each node reports of its present boot: what it took by kind of \
-                 source, and what it gave in all, initrd and re-seeder together. Nodes do not report peer by \
-                 peer. What was given includes repeated bytes and reports that are still under way, so the \
-                 two sums differ a little."
+                "Each node names the sixteen that gave it most, every ten seconds and when it is complete; what \
+                 came from further ones are the others, and what they gave is a sum of their own. What was given \
+                 includes repeated bytes, so that it is a little more than what was taken."
             }
         }
     }
 }
 
-fn table(rows: &[TorrentRow]) -> Markup {
+fn table(rows: &[(TorrentRow, Option<Availability>)]) -> Markup {
     html! {
         @if rows.is_empty() { p.empty { "Nothing is published, and nobody announced." } } @else {
             (scroll("Torrents", &html! {
@@ -83,14 +109,22 @@ fn table(rows: &[TorrentRow]) -> Markup {
                         th.n scope="col" { "rarest piece" } th scope="col" { "info-hash" }
                     } }
                     tbody {
-                        @for row in rows {
+                        @for (row, pieces) in rows {
                             tr {
                                 td {
                                     @match &row.revision { Some(r) => (r), None => "–" }
                                 }
                                 td.n { (row.counts.seeds) } td.n { (row.counts.leechers) }
                                 td.n { (row.counts.completed) }
-                                td.n { "at least " (row.counts.seeds) "×" }
+                                td.n {
+                                    @match pieces.as_ref().and_then(Availability::rarest) {
+                                        Some((copies, _)) => {
+                                            @if pieces.as_ref().is_some_and(|of| of.at_least) { "at least " }
+                                            (copies) "×"
+                                        }
+                                        None => { "at least " (row.counts.seeds) "×" }
+                                    }
+                                }
                                 td { code { (row.info_hash) } }
                             }
                         }
@@ -98,9 +132,9 @@ fn table(rows: &[TorrentRow]) -> Markup {
                 }
             }))
             p.hint {
-                "Complete, fetching and finished (since this tracker started): from announces. The rarest \
-                 piece is there at least as often as there are complete peers; a tracker does not learn \
-                 which pieces the others have."
+                "Complete, fetching and finished (since this tracker started): from announces. Where no \
+                 fetching node tells its pieces, all that is known of the rarest one is that complete peers \
+                 have it."
             }
         }
     }

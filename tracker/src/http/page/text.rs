@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 /// A number of bytes with a decimal unit.
-pub(super) fn bytes(number: u64) -> String {
+pub(crate) fn bytes(number: u64) -> String {
     scaled(number, &["B", "kB", "MB", "GB", "TB", "PB", "EB"])
 }
 
 /// Bytes per second as network people read them: bits per second.
-pub(super) fn rate(bytes_per_second: u64) -> String {
+pub(crate) fn rate(bytes_per_second: u64) -> String {
     let bits = bytes_per_second.saturating_mul(8);
     scaled(bits, &["bit/s", "kbit/s", "Mbit/s", "Gbit/s", "Tbit/s", "Pbit/s", "Ebit/s"])
 }
@@ -26,7 +26,7 @@ fn scaled(number: u64, units: &[&str]) -> String {
 }
 
 /// A duration in its two largest units.
-pub(super) fn duration(time: Duration) -> String {
+pub(crate) fn duration(time: Duration) -> String {
     let seconds = time.as_secs();
     match (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60, seconds % 60) {
         (0, 0, 0, s) => format!("{s} s"),
@@ -37,7 +37,7 @@ pub(super) fn duration(time: Duration) -> String {
 }
 
 /// Per cent of `part` in `whole`; 0 of nothing.
-pub(super) fn share(part: u64, whole: u64) -> f64 {
+pub(crate) fn share(part: u64, whole: u64) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "a percentage for people")]
     let share = if whole == 0 { 0.0 } else { part as f64 * 100.0 / whole as f64 };
     share

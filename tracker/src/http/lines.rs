@@ -1,0 +1,77 @@
+//! `GET /api/v1/events`: what happens, as it happens, one JSON object on each line.
+//!
+//! First who is stuck already, then [`Notice`]s as `bee-tracker --json` prints them. A `tick` comes every
+//! ten seconds, so that a reader that hears nothing knows that the tracker is gone; `missed` says how many
+//! were left out for a reader that was too slow; `end` comes before a stream ends in order, after four
+//! minutes: read it again.
+
+use serde::Serialize;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::mpsc;
+
+use super::stream::{LIFE, PATIENCE, Stream};
+use super::*;
+use crate::app::Notice;
+use crate::fleet::{Fleet, watch};
+
+/// Time between two ticks.
+const TICK: Duration = Duration::from_secs(10);
+
+/// Readers at once, those of `--json` among them; each holds a connection.
+const MAX_READERS: usize = 64;
+
+/// What only this stream says.
+#[derive(Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+enum Own {
+    Tick { uptime_seconds: u64 },
+    Missed { notices: u64 },
+    End,
+}
+
+/// `GET /api/v1/events`
+pub(super) async fn events(State(app): State<Arc<App>>) -> Response<Body> {
+    if app.notices.receiver_count() >= MAX_READERS {
+        let message = format!("{MAX_READERS} programs read the events already");
+        return problem(StatusCode::SERVICE_UNAVAILABLE, &message);
+    }
+    let (to, from) = mpsc::channel(16);
+    tokio::spawn(forward(app, to));
+    answer(StatusCode::OK, "application/x-ndjson", Body::new(Stream(from)))
+}
+
+async fn forward(app: Arc<App>, to: mpsc::Sender<Bytes>) {
+    let mut notices = app.notices.subscribe();
+    let stalled: Vec<Notice> = Fleet::of(&app).stalled.iter().map(watch::notice).collect();
+    let tick = || Own::Tick { uptime_seconds: app.started.elapsed().as_secs() };
+    let first: String = std::iter::once(line(&tick())).chain(stalled.iter().map(line)).collect();
+    let (stop, end) = (app.stop.clone(), tokio::time::sleep(LIFE));
+    let mut clock = tokio::time::interval(TICK);
+    clock.reset();
+    tokio::pin!(end);
+    let mut next = first;
+    loop {
+        let sent = tokio::time::timeout(PATIENCE, to.send(next.into())).await;
+        if !matches!(sent, Ok(Ok(()))) {
+            return;
+        }
+        next = tokio::select! {
+            notice = notices.recv() => match notice {
+                Ok(notice) => line(&notice),
+                Err(RecvError::Lagged(notices)) => line(&Own::Missed { notices }),
+                Err(RecvError::Closed) => return,
+            },
+            _ = clock.tick() => line(&tick()),
+            () = to.closed() => return,
+            () = stop.cancelled() => break,
+            () = &mut end => break,
+        };
+    }
+    // nobody can be told that nobody listens any more
+    let _ = to.try_send(line(&Own::End).into());
+}
+
+fn line(value: &impl Serialize) -> String {
+    // JSON has no line ends of its own
+    serde_json::to_string(value).map(|text| text + "\n").unwrap_or_default()
+}
