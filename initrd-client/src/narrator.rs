@@ -221,6 +221,7 @@ impl Narrator {
                 device: device.to_owned(),
                 user: user.to_owned(),
                 uploaded: progress.bytes_uploaded,
+                http: None,
             };
             if self.style == Style::Human {
                 let (_, text) = text::describe(&kind);

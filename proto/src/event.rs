@@ -112,6 +112,9 @@ pub enum EventKind {
         user: String,
         /// Bytes sent to others so far.
         uploaded: u64,
+        /// TCP port where it serves kernel and initrd over HTTP, if it does.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        http: Option<u16>,
     },
     /// Nothing moves, and why.
     Stalled(Stall),
@@ -436,6 +439,7 @@ mod tests {
                 device: "/dev/loop3".into(),
                 user: "beeswarm-node".into(),
                 uploaded: 6,
+                http: Some(8080),
             },
             EventKind::Stalled(Stall { cause: StallCause::NoPeers, detail: "none".into() }),
             EventKind::Failed { message: "m".into(), refused: None, cause: None },

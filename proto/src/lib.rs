@@ -21,6 +21,7 @@ pub mod lsd;
 pub mod manifest;
 pub mod merkle;
 pub mod metainfo;
+pub mod mirrors;
 pub mod node_id;
 pub mod peers;
 pub mod pex;

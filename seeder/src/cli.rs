@@ -72,6 +72,7 @@ mod tests {
             "bee-seeder watch --store s --no-swarm --http-exclude-image --json",
             "bee-seeder watch --store s --no-swarm=false",
             "bee-seeder node",
+            "bee-seeder node --http [::]:8080",
             "bee-seeder node --no-lsd --upload-limit-per-peer 80Mbit",
             "bee-seeder watch --store s --no-lsd=false",
             "bee-seeder record-order --output f --until graphical.target --settle 0 --root /r",

@@ -160,6 +160,11 @@ pub struct NodeOptions {
     /// Announce URL (http or udp), instead of those in the boot record; may be repeated
     #[arg(long, value_name = "URL", env = "BEESWARM_SEEDER_TRACKER", value_delimiter = ',')]
     pub tracker: Vec<String>,
+    /// Address to serve kernel and initrd of this node's revision on, over HTTP, for nodes that boot next,
+    /// such as [::]:8080; they are fetched again and kept in memory, 20 to 40 MB. The tracker sends nodes
+    /// here with --mirrors [default: they are not served]
+    #[arg(long, value_name = "ADDR:PORT", env = "BEESWARM_SEEDER_NODE_HTTP")]
+    pub http: Option<SocketAddr>,
     /// User to become once the device is open [default: beeswarm-node]
     #[arg(long, value_name = "NAME", env = "BEESWARM_SEEDER_USER")]
     pub user: Option<String>,
@@ -216,6 +221,8 @@ pub struct NodeSettings {
     pub boot_record: PathBuf,
     /// Peer wire.
     pub peers: PeerSettings,
+    /// Where kernel and initrd are served; `None`: nowhere.
+    pub http: Option<SocketAddr>,
     /// User to become.
     pub user: String,
     /// Group to become; `None`: the user's own.
@@ -309,6 +316,7 @@ impl NodeOptions {
                 local_discovery: self.no_lsd.or(file.no_lsd).map(|no| !no),
                 trackers: tiers(self.tracker, file.tracker),
             },
+            http: self.http.or(file.http),
             user: self.user.or(file.user).unwrap_or_else(|| NODE_USER.into()),
             group: self.group.or(file.group),
             nice: self.nice.or(file.nice).unwrap_or(10).clamp(0, 19),
@@ -425,6 +433,6 @@ mod tests {
             assert!(!format!("{parsed:?}").contains("None"), "a setting is missing: {parsed:?}");
         }
         check::<WatchOptions>(include_str!("../../systemd/etc/beeswarm/seeder.toml"), 12);
-        check::<NodeOptions>(include_str!("../../systemd/etc/beeswarm/node-seeder.toml"), 9);
+        check::<NodeOptions>(include_str!("../../systemd/etc/beeswarm/node-seeder.toml"), 10);
     }
 }

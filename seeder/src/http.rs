@@ -37,7 +37,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use counters::Counters;
-pub use library::Scope;
+pub use library::{Netboot, Scope};
 
 use crate::listen::{ListenError, listen};
 use admission::Admission;
@@ -119,6 +119,27 @@ impl HttpServer {
         store: Store,
         more_metrics: MoreMetrics,
     ) -> Result<Self, HttpError> {
+        let library = Library::new(store, config.scope);
+        Self::serve(config, library, more_metrics)
+    }
+
+    /// Listens and serves kernel and initrd of one revision.
+    ///
+    /// # Errors
+    /// [`HttpError::Listen`].
+    pub fn netboot(
+        config: HttpConfig,
+        files: Netboot,
+        more_metrics: MoreMetrics,
+    ) -> Result<Self, HttpError> {
+        Self::serve(config, Library::Netboot(files), more_metrics)
+    }
+
+    fn serve(
+        config: HttpConfig,
+        library: Library,
+        more_metrics: MoreMetrics,
+    ) -> Result<Self, HttpError> {
         let (listener, local_addr) =
             listen(config.listen).map_err(|e| HttpError::Listen { source: e })?;
         let counters = Arc::new(Counters::default());
@@ -126,7 +147,7 @@ impl HttpServer {
         let connections = TaskTracker::new();
         let grace = config.grace;
         let acceptor = Acceptor {
-            library: Arc::new(Library::new(store, config.scope)),
+            library: Arc::new(library),
             admission: Admission::new(config.max_connections, config.max_per_address),
             refusals: Arc::new(Semaphore::new(MAX_REFUSALS)),
             config: Arc::new(config),

@@ -10,10 +10,13 @@
 //! pieces of the recorded one; every other piece is verified when it is first sent.
 
 mod device;
+mod mirror;
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use proto::boot_record::{BootRecord, BootRecordError};
@@ -145,6 +148,7 @@ pub struct Prepared {
     storage: DirectStorage,
     user: String,
     peers: PeerSettings,
+    http: Option<SocketAddr>,
 }
 
 /// Reads the record, opens the device, gives up root, and makes sure that the device holds the
@@ -197,7 +201,8 @@ pub fn prepare(settings: NodeSettings) -> Result<Prepared, NodeError> {
     if peers.trackers.is_none() && !record.trackers.is_empty() {
         peers.trackers = Some(record.trackers.clone());
     }
-    Ok(Prepared { record, metainfo: Arc::new(metainfo), storage, user, peers })
+    let http = settings.http;
+    Ok(Prepared { record, metainfo: Arc::new(metainfo), storage, user, peers, http })
 }
 
 fn read_record(path: &Path) -> Result<BootRecord, NodeError> {
@@ -220,21 +225,37 @@ impl Prepared {
         notifier: &Notifier,
         stop: CancellationToken,
     ) -> Result<(), NodeError> {
-        let Self { record, metainfo, storage, user, peers } = self;
+        let Self { record, metainfo, storage, user, peers, http } = self;
         let reporter = reporter(&record);
-        let mut seconds = 0;
+        let (mut seconds, mut told) = (0, 0);
+        let port = AtomicU16::new(0);
         let report = |uploaded: &Uploaded| {
-            if let Some(reporter) = reporter.as_ref().filter(|_| seconds % REPORT_EVERY == 0) {
+            let serves = port.load(Ordering::Relaxed);
+            let due = seconds % REPORT_EVERY == 0 || serves != told;
+            if let Some(reporter) = reporter.as_ref().filter(|_| due) {
+                told = serves;
                 reporter.send(EventKind::Seeding {
                     device: record.device.clone(),
                     user: user.clone(),
                     uploaded: uploaded.swarm_bytes,
+                    http: (serves != 0).then_some(serves),
                 });
             }
             seconds += 1;
         };
         let seed = Seed { metainfo, storage: Arc::new(storage), role: Role::Node };
-        let result = seed.run(peers, output, notifier, stop, report).await;
+        let over = stop.child_token();
+        let seeding = async {
+            let result = seed.run(peers, output, notifier, stop, report).await;
+            over.cancel();
+            result
+        };
+        let mirror = async {
+            if let Some(listen) = http {
+                mirror::run(&record, listen, &port, output, over.clone()).await;
+            }
+        };
+        let (result, ()) = tokio::join!(seeding, mirror);
         if let Some(reporter) = reporter {
             if let Err(e) = &result {
                 reporter.send(EventKind::Failed {

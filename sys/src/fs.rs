@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::statvfs::statvfs;
 use thiserror::Error;
 
@@ -108,6 +109,14 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), FsError> {
         drop(std::fs::remove_file(&temporary));
     }
     done
+}
+
+/// A file that is nowhere but in memory; it goes with its last descriptor. `name` shows in `/proc`.
+///
+/// # Errors
+/// What the system call says: too many descriptors, no memory.
+pub fn memory_file(name: &str) -> io::Result<File> {
+    Ok(memfd_create(name, MFdFlags::MFD_CLOEXEC)?.into())
 }
 
 #[cfg(test)]

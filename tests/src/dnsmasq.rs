@@ -1,13 +1,13 @@
 //! Network boot service in a lab: DHCP with fixed addresses, TFTP, and the way to `boot.ipxe`.
 //!
-//! ```text
-//! firmware without iPXE ── DHCP: undionly.kpxe or ipxe.efi ── TFTP ──▶ iPXE
-//! iPXE ── DHCP: beeswarm.ipxe ── TFTP ──▶ chain http://ADMIN:6969/boot.ipxe
-//! ```
+//! What dnsmasq says to whom is written by `bee-tracker dnsmasq-config`, as on an admin's host; the lab only
+//! adds its machines' addresses and where its files are.
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
+use crate::contain::contained;
 use crate::error::LabError;
 use crate::node::Node;
 use crate::process::{Cmd, Proc};
@@ -32,12 +32,13 @@ pub fn ipxe_folder() -> Option<PathBuf> {
     folders.find(|folder| folder.join("undionly.kpxe").is_file())
 }
 
-/// Starts dnsmasq on `admin` for `machines`; they are sent to `boot_url` (`http://…/boot.ipxe`).
+/// Starts dnsmasq on `admin` for `machines`, as the program `bee_tracker` configures it for a tracker on
+/// that host.
 ///
 /// # Errors
-/// [`LabError::MissingTool`] when dnsmasq or iPXE is not installed; [`LabError::File`] and
-/// [`LabError::Spawn`].
-pub fn start(admin: &Node, machines: &[Node], boot_url: &str) -> Result<Proc, LabError> {
+/// [`LabError::MissingTool`] when dnsmasq or iPXE is not installed; [`LabError::Tracker`] when
+/// `bee_tracker` writes no configuration; [`LabError::File`] and [`LabError::Spawn`].
+pub fn start(admin: &Node, machines: &[Node], bee_tracker: &Path) -> Result<Proc, LabError> {
     let program = DNSMASQ.find()?;
     let ipxe = ipxe_folder().ok_or(LabError::MissingTool {
         program: "undionly.kpxe",
@@ -54,8 +55,14 @@ pub fn start(admin: &Node, machines: &[Node], boot_url: &str) -> Result<Proc, La
             fs::copy(&source, tftp.join(name)).map_err(LabError::file("copy", source))?;
         }
     }
-    write(&tftp.join("beeswarm.ipxe"), &chain_script(boot_url))?;
-    write(&outside.join("dnsmasq.conf"), &configuration(admin, machines, &inside))?;
+    let address = admin.ip().to_string();
+    let tell = |arguments: &[&str]| configuration(bee_tracker, &address, arguments);
+    write(&tftp.join("beeswarm.ipxe"), &tell(&["--server", "ipxe-script"])?)?;
+    let root = inside.join("tftp").display().to_string();
+    let network = ["--interface", "eth0", "--subnet", "10.87.0.0/16", "--range", "static"];
+    let mut conf = tell(&[&network[..], &["--tftp-root", &root]].concat())?;
+    conf.push_str(&of_the_lab(machines, &inside));
+    write(&outside.join("dnsmasq.conf"), &conf)?;
     let conf = format!("--conf-file={}", inside.join("dnsmasq.conf").display());
     admin.spawn(&Cmd::new(program).args(["--keep-in-foreground", &conf]).log("dnsmasq"))
 }
@@ -64,44 +71,27 @@ fn write(path: &Path, text: &str) -> Result<(), LabError> {
     fs::write(path, text).map_err(LabError::file("write", path))
 }
 
-/// What iPXE gets by TFTP. The whole chain can fail while the tracker starts, so it tries again.
-fn chain_script(boot_url: &str) -> String {
-    format!(
-        "#!ipxe\n\
-         :again\n\
-         chain --replace --autofree {boot_url} ||\n\
-         echo {boot_url} did not answer, next try in 3 s\n\
-         sleep 3 ||\n\
-         goto again\n"
-    )
+/// What `bee-tracker dnsmasq-config` writes.
+fn configuration(program: &Path, address: &str, more: &[&str]) -> Result<String, LabError> {
+    let mut command = contained(program)?;
+    command.args(["dnsmasq-config", "--address", address]).args(more).stdin(Stdio::null());
+    let output = command.output().map_err(LabError::file("run", program))?;
+    if !output.status.success() {
+        let words = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        return Err(LabError::Tracker { words });
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-fn configuration(admin: &Node, machines: &[Node], folder: &Path) -> String {
-    let folder = folder.display();
-    let ip = admin.ip();
+/// What has nothing to do with booting.
+fn of_the_lab(machines: &[Node], folder: &Path) -> String {
     let mut conf = format!(
-        "# DHCP and TFTP only; every machine has its fixed address\n\
-         port=0\n\
-         interface=eth0\n\
-         bind-interfaces\n\
+        "\n# of the lab: everything in the foreground, and a fixed address for every machine\n\
          user=root\n\
          log-facility=-\n\
-         log-dhcp\n\
          no-ping\n\
-         dhcp-authoritative\n\
-         dhcp-leasefile={folder}/leases\n\
-         dhcp-range={ip},static,255.255.0.0,12h\n\
-         # no way out of the lab, and no name server\n\
-         dhcp-option=option:router\n\
-         dhcp-option=option:dns-server\n\
-         enable-tftp\n\
-         tftp-root={folder}/tftp\n\
-         dhcp-userclass=set:ipxe,iPXE\n\
-         dhcp-match=set:efi,option:client-arch,7\n\
-         dhcp-match=set:efi,option:client-arch,9\n\
-         dhcp-boot=tag:!ipxe,tag:!efi,undionly.kpxe\n\
-         dhcp-boot=tag:!ipxe,tag:efi,ipxe.efi\n\
-         dhcp-boot=tag:ipxe,beeswarm.ipxe\n"
+         dhcp-leasefile={}/leases\n",
+        folder.display()
     );
     for machine in machines {
         conf.push_str(&format!(

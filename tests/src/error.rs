@@ -51,6 +51,12 @@ pub enum LabError {
         #[source]
         source: io::Error,
     },
+    /// `bee-tracker dnsmasq-config` wrote nothing.
+    #[error("bee-tracker dnsmasq-config failed: {words}")]
+    Tracker {
+        /// What it said.
+        words: String,
+    },
     /// A set-up command failed.
     #[error("{what} failed: {output}")]
     Setup {

@@ -6,6 +6,7 @@ use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use crate::error::LabError;
+use crate::firmware::Firmware;
 use crate::kvm::Accelerator;
 use crate::node::Node;
 use crate::process::{Cmd, Proc};
@@ -30,6 +31,8 @@ pub struct VmConfig {
     pub accelerator: Accelerator,
     /// QEMU's model of its network card; iPXE must know it.
     pub card: String,
+    /// What runs first.
+    pub firmware: Firmware,
 }
 
 /// A running machine. It is powered off when this is dropped.
@@ -51,16 +54,18 @@ impl Vm {
     pub fn power_on(port: &Node, config: &VmConfig) -> Result<Vm, LabError> {
         let serial = port.logs().join(format!("{}-console.log", port.name()));
         fs::write(&serial, "").map_err(LabError::file("create", &serial))?;
+        let rom = config.firmware.rom(&config.card);
         let cmd = Cmd::new(QEMU.find()?)
             .args(["-name", port.name(), "-nodefaults", "-display", "none", "-no-reboot"])
             // graphics=off: firmware and iPXE talk on the serial console
             .args(["-machine", "q35,graphics=off", "-smp", "1"])
             .args(["-m", &config.memory_mib.to_string()])
             .args(config.accelerator.arguments())
+            .args(config.firmware.arguments(port.name(), port.logs())?)
             .args(["-netdev", "tap,id=net0,ifname=tap0,script=no,downscript=no"])
             .args([
                 "-device",
-                &format!("{},netdev=net0,mac={},bootindex=1", config.card, port.mac()),
+                &format!("{},netdev=net0,mac={},bootindex=1{rom}", config.card, port.mac()),
             ])
             .args(["-device", "virtio-rng-pci"])
             .args(["-serial", &format!("file:{}", serial.display())])

@@ -5,7 +5,7 @@
 //! the order in which memory took them. A lock that a
 //! panicking task left poisoned is taken all the same: each table is valid after every single step.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
@@ -113,6 +113,8 @@ pub(crate) struct App {
     pub(crate) readers: Readers,
     /// Cancelled when the server ends.
     pub(crate) stop: CancellationToken,
+    /// Which node fetches a revision's kernel and initrd from the admin host to hand them on, until when.
+    pub(crate) mirror_leases: Mutex<HashMap<RevisionRef, (NodeId, Instant)>>,
     catalog: RwLock<Arc<Catalog>>,
     inventory: RwLock<(Arc<Inventory>, Option<String>)>,
     channels: Mutex<Channels>,
@@ -191,6 +193,7 @@ impl App {
             rates,
             readers: Readers::default(),
             stop: CancellationToken::new(),
+            mirror_leases: Mutex::default(),
             catalog: RwLock::default(),
             inventory: RwLock::default(),
             channels: Mutex::default(),

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{EventsWithoutToken, NothingToBoot};
+use crate::dhcp::DhcpOptions;
 
 const AFTER_HELP: &str = "\
 Every option can also be set by the environment variable shown, or in the configuration file by its
@@ -80,6 +81,24 @@ pub struct Cli {
     #[arg(long, value_name = "WHAT", env = "BEESWARM_TRACKER_NOTHING_TO_BOOT")]
     pub nothing_to_boot: Option<NothingToBoot>,
 
+    /// Send booting nodes for kernel and initrd to running ones that serve them (bee-seeder node --http), the
+    /// nearest first; the admin host is the fallback. Who is root on such a node can give others another
+    /// kernel, unless --imgverify is used
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", env = "BEESWARM_TRACKER_MIRRORS")]
+    pub mirrors: Option<bool>,
+
+    /// Let iPXE verify what mirrors serve: base URL of signatures, URL/NAME/REV/vmlinuz.sig and initrd.img.sig.
+    /// Needs an iPXE that is built with IMAGE_TRUST_CMD and the certificate; with another one nodes go to
+    /// the admin host
+    #[arg(long, value_name = "URL", env = "BEESWARM_TRACKER_IMGVERIFY")]
+    pub imgverify: Option<String>,
+
+    /// Folder with ipxe.efi, which is served at /ipxe/ipxe.efi for UEFI HTTP boot
+    /// [default: where distributions put it]
+    #[arg(long, value_name = "DIR", env = "BEESWARM_TRACKER_IPXE")]
+    pub ipxe: Option<PathBuf>,
+
     /// Whether boot events are taken that do not carry the token of the node's boot script
     /// [default: accept, and say so]
     #[arg(long, value_name = "WHAT", env = "BEESWARM_TRACKER_EVENTS_WITHOUT_TOKEN")]
@@ -100,6 +119,9 @@ pub struct Cli {
 pub enum Command {
     /// Show the nodes of a running tracker in the terminal
     Nodes(NodesArgs),
+    /// Write the configuration that brings nodes to boot.ipxe: for dnsmasq as the DHCP server, for dnsmasq
+    /// beside one, for ISC dhcpd, for Kea
+    DnsmasqConfig(DhcpOptions),
 }
 
 /// Options of `bee-tracker nodes`.
@@ -163,5 +185,6 @@ mod tests {
         assert_eq!(udp.udp, Some("[::]:6969".parse().unwrap()));
         assert_eq!(cli.listen, Some("0.0.0.0:6969".parse().unwrap()));
         assert_eq!(cli.store, Some(PathBuf::from("/srv/s")));
+        assert!(cli.command.is_none());
     }
 }

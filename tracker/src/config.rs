@@ -42,6 +42,12 @@ pub struct Config {
     pub inventory: Option<PathBuf>,
     /// For nodes without an image.
     pub nothing_to_boot: NothingToBoot,
+    /// Whether booting nodes get kernel and initrd from running ones that serve them.
+    pub mirrors: bool,
+    /// Where signatures of kernel and initrd for iPXE's `imgverify` are.
+    pub imgverify: Option<BaseUrl>,
+    /// iPXE's programs for UEFI HTTP boot; `None`: where distributions put them.
+    pub ipxe: Option<PathBuf>,
     /// For events that anybody may have sent.
     pub events_without_token: EventsWithoutToken,
     /// What the admin host's link carries, for the status page.
@@ -102,6 +108,12 @@ struct File {
     inventory: Option<PathBuf>,
     /// `"wait"` or `"disk"`. Default `"wait"`.
     nothing_to_boot: Option<NothingToBoot>,
+    /// Whether booting nodes get kernel and initrd from running ones that serve them. Default false.
+    mirrors: Option<bool>,
+    /// Base URL (http) of signatures of kernel and initrd, text. Default none.
+    imgverify: Option<String>,
+    /// Folder of iPXE's programs, text. Default: where distributions put them.
+    ipxe: Option<PathBuf>,
     /// `"accept"` or `"refuse"`. Default `"accept"`.
     events_without_token: Option<EventsWithoutToken>,
     /// Speed of the admin host's link for the status page, text, for example `"10Gbit"`. Default: that of the
@@ -174,6 +186,9 @@ impl Default for Config {
             state: None,
             inventory: None,
             nothing_to_boot: NothingToBoot::default(),
+            mirrors: false,
+            imgverify: None,
+            ipxe: None,
             events_without_token: EventsWithoutToken::default(),
             admin_link: None,
             tls: None,
@@ -208,6 +223,9 @@ impl Config {
             state: cli.state.or(file.state).or_else(state_directory),
             inventory: cli.inventory.or(file.inventory),
             nothing_to_boot: cli.nothing_to_boot.or(file.nothing_to_boot).unwrap_or_default(),
+            mirrors: cli.mirrors.or(file.mirrors).unwrap_or(false),
+            imgverify: value("imgverify", cli.imgverify.or(file.imgverify), |s| s.parse())?,
+            ipxe: cli.ipxe.or(file.ipxe),
             events_without_token: cli
                 .events_without_token
                 .or(file.events_without_token)

@@ -8,6 +8,7 @@
 //! | [`torrents`] | the peers of each torrent |
 //! | [`catalog`] | what the store offers: tracked torrents, current revisions |
 //! | [`boot`] | what iPXE is told |
+//! | [`dhcp`] | what DHCP servers are told |
 //! | [`nodes`] | what nodes told about their boots, and which machine is which |
 //! | [`inventory`] | what the admin says of nodes |
 //! | [`state`] | what outlives the process |
@@ -27,6 +28,7 @@ pub mod boot;
 pub mod catalog;
 pub mod cli;
 pub mod config;
+pub mod dhcp;
 pub mod error;
 mod fleet;
 mod http;

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use beeswarm_tracker::cli::{Cli, Command};
+use beeswarm_tracker::dhcp::{self, DhcpOptions};
 use beeswarm_tracker::{Config, Handle, Server, terminal};
 use clap::Parser as _;
 use serde::Serialize;
@@ -30,7 +31,10 @@ enum Line {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let mut cli = Cli::parse();
+    if let Some(Command::DnsmasqConfig(options)) = cli.command.take() {
+        return dnsmasq_config(&options);
+    }
     log();
     if let Some(Command::Nodes(args)) = &cli.command {
         return match terminal::run(args) {
@@ -57,6 +61,20 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error, 1),
     }
+}
+
+fn dnsmasq_config(options: &DhcpOptions) -> ExitCode {
+    let text = match dhcp::render(options) {
+        Ok(text) => text,
+        Err(error) => return fail(&error.into(), USAGE),
+    };
+    let written = match &options.output {
+        Some(file) => {
+            std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
+        }
+        None => std::io::stdout().write_all(text.as_bytes()).context("cannot write"),
+    };
+    written.map_or_else(|error| fail(&error, 1), |()| ExitCode::SUCCESS)
 }
 
 /// To standard error without time: the journal adds it. `RUST_LOG` takes a level.

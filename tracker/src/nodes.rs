@@ -14,6 +14,7 @@ use proto::node_id::NodeId;
 
 mod identity;
 pub(crate) mod log;
+pub mod mirror;
 pub mod node;
 mod restore;
 pub mod timeline;
@@ -43,6 +44,8 @@ pub struct Nodes {
     /// Every MAC address of every node, and the node's id.
     homes: HashMap<NodeId, NodeId>,
     inventory: Arc<Inventory>,
+    /// How often a mirror was named.
+    named: u64,
     pub(crate) log: Log,
 }
 
@@ -79,6 +82,7 @@ impl Nodes {
             table: HashMap::new(),
             homes: HashMap::new(),
             inventory: Arc::default(),
+            named: 0,
             log: Log::default(),
         }
     }

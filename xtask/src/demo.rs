@@ -10,8 +10,8 @@
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
-use lab::BitRate;
 use lab::root::{Kernel, Recipe, SUITES};
+use lab::{BitRate, Firmware};
 
 use crate::interrupt::{CtrlC, Interrupt};
 use crate::sudo::require_root;
@@ -89,6 +89,9 @@ pub(crate) struct Args {
     /// Another than the default implies --generic-kernel
     #[arg(long, value_name = "MODEL", default_value = CARD)]
     card: String,
+    /// Firmware of the machines: bios, uefi (OVMF, by DHCP and TFTP) or uefi-http (OVMF, by DHCP and HTTP)
+    #[arg(long, value_name = "KIND", default_value = "bios")]
+    firmware: Firmware,
     /// Install missing packages without asking
     #[arg(long)]
     yes: bool,

@@ -60,6 +60,8 @@ const CALLED_BY_TESTS: &[Program] = &[
         "moby-engine",
     )),
     Program::System(OPENTRACKER),
+    Program::System(Tool::new("dhcpd", "lines for ISC dhcpd", "isc-dhcp-server", "dhcp-server")),
+    Program::System(Tool::new("kea-dhcp4", "client classes for Kea", "kea-dhcp4-server", "kea")),
     Program::System(Tool::new(
         "minisign",
         "signatures that others make and check",

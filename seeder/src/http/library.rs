@@ -5,10 +5,13 @@ use std::os::unix::fs::MetadataExt as _;
 
 use proto::manifest::{ArtefactKind, MANIFEST_FILE, Manifest};
 use proto::signature::SIGNATURE_FILE;
-use store::{RevisionDir, Store};
+use store::{RevisionDir, RevisionRef, Store};
 
 use super::counters::file_index;
 use super::target::Target;
+
+/// How long a file of a revision stays what it is.
+const FOREVER: &str = "public, max-age=31536000, immutable";
 
 /// Which files are served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,27 +46,78 @@ pub(super) enum Refusal {
     Broken(String),
 }
 
-/// The store as this server shows it.
+/// Kernel and initrd of one revision, open: what a running node hands on.
 #[derive(Debug)]
-pub(super) struct Library {
+pub struct Netboot {
+    reference: RevisionRef,
+    files: Vec<(ArtefactKind, (File, u64))>,
+}
+
+impl Netboot {
+    /// Each file with its length in bytes; they are not checked again.
+    pub fn new(reference: RevisionRef, files: Vec<(ArtefactKind, (File, u64))>) -> Self {
+        Self { reference, files }
+    }
+
+    fn open(&self, target: &Target) -> Result<Opened, Refusal> {
+        let Target::Revision { reference, file: name } = target else {
+            return Err(Refusal::NotFound);
+        };
+        let is_it = |kind: &ArtefactKind| kind.file_name() == name;
+        let found = self.files.iter().find(|(kind, _)| is_it(kind) && *reference == self.reference);
+        let (_, (file, len)) = found.ok_or(Refusal::NotFound)?;
+        Ok(Opened {
+            // sendfile(2) is told the offset, so transfers share the file
+            file: file.try_clone().map_err(broken)?,
+            len: *len,
+            etag: format!("\"{}-{name}\"", reference.id),
+            content_type: content_type(name),
+            cache_control: FOREVER,
+            counter: file_index(name).ok_or(Refusal::NotFound)?,
+        })
+    }
+}
+
+/// What this server shows.
+#[derive(Debug)]
+pub(super) enum Library {
+    /// Published revisions of a store.
+    Store(Shelves),
+    /// What a node boots with.
+    Netboot(Netboot),
+}
+
+/// A store, and which part of it is shown.
+#[derive(Debug)]
+pub(super) struct Shelves {
     store: Store,
     scope: Scope,
 }
 
 impl Library {
     pub(super) fn new(store: Store, scope: Scope) -> Self {
-        Self { store, scope }
+        Self::Store(Shelves { store, scope })
     }
 
+    /// Opens what `target` names. May block on a disk.
+    pub(super) fn open(&self, target: &Target) -> Result<Opened, Refusal> {
+        match self {
+            Self::Store(shelves) => shelves.open(target),
+            Self::Netboot(files) => files.open(target),
+        }
+    }
+}
+
+impl Shelves {
     /// Opens what `target` names. Blocks on the disk.
     ///
     /// The store is asked at every request, so a revision is there from the moment it is published.
     /// A transfer that has begun keeps its file when the revision is pruned.
-    pub(super) fn open(&self, target: &Target) -> Result<Opened, Refusal> {
+    fn open(&self, target: &Target) -> Result<Opened, Refusal> {
         let (dir, name, cache_control) = match target {
             Target::Revision { reference, file } => {
                 let dir = self.store.revision(reference).map_err(|_| Refusal::NotFound)?;
-                (dir, file, "public, max-age=31536000, immutable")
+                (dir, file, FOREVER)
             }
             Target::Channel { channel, name, file } => {
                 let dir = self.store.current(channel, name).map_err(broken)?;

@@ -250,7 +250,9 @@ fn the_tracker_hears_that_the_node_seeds() {
     assert!(request.starts_with(path), "{}", String::from_utf8_lossy(&request));
     let batch = EventBatch::parse(&body).unwrap();
     let [event] = &batch.events[..] else { panic!("{batch:?}") };
-    let EventKind::Seeding { device, user, uploaded } = &event.kind else { panic!("{event:?}") };
+    let EventKind::Seeding { device, user, uploaded, http: None } = &event.kind else {
+        panic!("{event:?}")
+    };
     assert_eq!((device, user.as_str(), *uploaded), (&record.device, "nobody", 0));
     seeder.stop();
 }

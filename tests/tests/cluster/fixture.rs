@@ -7,7 +7,10 @@ use std::time::{Duration, Instant};
 use lab::{BitRate, Cmd, Lab, LabConfig, Link, Node, Proc, Scratch, program};
 use proto::geometry::Geometry;
 use proto::hash::{InfoHash, PieceHash};
-use proto::manifest::{Artefact, ArtefactKind, HybridHashes, MANIFEST_VERSION, Manifest};
+use proto::manifest::{
+    ARGUMENTS_FACT, ARGUMENTS_KNOWN, Artefact, ArtefactKind, HybridHashes, MANIFEST_VERSION,
+    Manifest,
+};
 use proto::merkle;
 use proto::metainfo::{Info, Metainfo};
 use serde_json::Value;
@@ -65,11 +68,22 @@ impl Cluster {
 
     /// Writes a public torrent of random bytes with these trackers.
     pub(crate) fn loose(&self, seed: u64, length: usize, trackers: &[&str]) -> Loose {
+        self.loose_as(seed, length, trackers, false)
+    }
+
+    /// Of a private torrent trackers alone tell where peers are.
+    pub(crate) fn loose_as(
+        &self,
+        seed: u64,
+        length: usize,
+        trackers: &[&str],
+        private: bool,
+    ) -> Loose {
         let mut image = vec![0; length];
         fastrand::Rng::with_seed(seed).fill(&mut image);
         let geometry = Geometry::new(length as u64, PIECE).unwrap();
         let pieces = image.chunks(usize::try_from(PIECE).unwrap()).map(PieceHash::of).collect();
-        let info = Info::new("rootimg.sfs", geometry, false, pieces).unwrap();
+        let info = Info::new("rootimg.sfs", geometry, private, pieces).unwrap();
         let tiers = trackers.iter().map(|url| vec![(*url).to_owned()]).collect();
         let metainfo = Metainfo::new(info, tiers, vec![], None).unwrap();
         let folder = self.store_folder.path();
@@ -99,6 +113,17 @@ impl Cluster {
 
     /// With `hybrid` the torrent is one of BEP 3 and BEP 52, otherwise of BEP 3 alone.
     pub(crate) fn publish_as(&self, seed: u64, length: usize, hybrid: bool) -> Revision {
+        self.publish_with(seed, length, hybrid, (b"kernel", b"initrd"))
+    }
+
+    /// With this kernel and initrd, whose client knows `beeswarm.token=`.
+    pub(crate) fn publish_with(
+        &self,
+        seed: u64,
+        length: usize,
+        hybrid: bool,
+        (kernel, initrd): (&[u8], &[u8]),
+    ) -> Revision {
         let mut image = vec![0; length];
         fastrand::Rng::with_seed(seed).fill(&mut image);
         let geometry = Geometry::new(length as u64, PIECE).unwrap();
@@ -119,14 +144,14 @@ impl Cluster {
             v2: HybridHashes::of(&metainfo),
             verity: None,
             kernel_release: None,
-            build: Default::default(),
+            build: [(ARGUMENTS_FACT.to_owned(), ARGUMENTS_KNOWN.to_owned())].into(),
         };
         let torrent = metainfo.to_bytes().unwrap();
         for (kind, bytes) in [
             (ArtefactKind::Image, image.as_slice()),
             (ArtefactKind::Torrent, &torrent),
-            (ArtefactKind::Kernel, b"kernel"),
-            (ArtefactKind::Initrd, b"initrd"),
+            (ArtefactKind::Kernel, kernel),
+            (ArtefactKind::Initrd, initrd),
         ] {
             fs::write(draft.dir().join(kind.file_name()), bytes).unwrap();
             manifest.artefacts.insert(kind, Artefact::of(kind, bytes));
@@ -142,16 +167,27 @@ impl Cluster {
     }
 
     pub(crate) fn tracker(&self) -> Proc {
+        self.tracker_with(&[])
+    }
+
+    /// With further flags.
+    pub(crate) fn tracker_with(&self, flags: &[&str]) -> Proc {
         let command = Cmd::new(program("bee-tracker").unwrap())
             .args(["--listen", "0.0.0.0:6969", "--store"])
-            .arg(self.store.root());
+            .arg(self.store.root())
+            .args(flags);
         self.admin.spawn(&command).unwrap()
     }
 
     /// A tracker of every torrent, whatever is published.
     pub(crate) fn tracker_for_all(&self) -> Proc {
+        self.tracker_on(&self.admin)
+    }
+
+    /// The same on another node.
+    pub(crate) fn tracker_on(&self, node: &Node) -> Proc {
         let command = Cmd::new(program("bee-tracker").unwrap()).args(["--listen", "0.0.0.0:6969"]);
-        self.admin.spawn(&command).unwrap()
+        node.spawn(&command).unwrap()
     }
 
     /// `bee-seeder watch` with these further flags; returns when its HTTP port is open.
@@ -178,6 +214,11 @@ impl Cluster {
     /// The image as it lies on a node.
     pub(crate) fn image_on(&self, node: &Node) -> Vec<u8> {
         fs::read(self.lab.outside(&node.scratch().join("image"))).unwrap()
+    }
+
+    /// Where a machine can be plugged in.
+    pub(crate) fn machine_port(&self, name: &str) -> Node {
+        self.lab.add_machine_port(name, Link::rate(BitRate::mbit(400))).unwrap()
     }
 
     /// A path of the lab as this process can open it.

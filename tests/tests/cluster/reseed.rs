@@ -15,10 +15,10 @@ use super::fixture::{ADMIN, Cluster, Revision, wait_complete, wait_for_event};
 const IMAGE: usize = 4 << 20;
 
 /// A loop device on a file; detached when dropped.
-struct Loop(PathBuf);
+pub(super) struct Loop(PathBuf);
 
 impl Loop {
-    fn attach(file: &std::path::Path) -> Loop {
+    pub(super) fn attach(file: &std::path::Path) -> Loop {
         let output = Command::new("losetup").args(["-r", "-f", "--show"]).arg(file).output();
         let output = output.expect("losetup (package mount)");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -39,12 +39,17 @@ impl Drop for Loop {
 }
 
 fn service(cluster: &Cluster, node: &Node, revision: &Revision, device: &Loop) -> Proc {
+    run(cluster, node, &record(node, revision, device), &[])
+}
+
+/// What the boot of a revision leaves on a node.
+pub(super) fn record(node: &Node, revision: &Revision, device: &Loop) -> BootRecord {
     let metainfo = Metainfo::parse(&fs::read(&revision.torrent).unwrap()).unwrap();
-    let record = BootRecord {
+    BootRecord {
         version: BOOT_RECORD_VERSION,
         device: device.0.to_str().unwrap().to_owned(),
         device_number: device.number(),
-        length: IMAGE as u64,
+        length: revision.image.len() as u64,
         info_hash: metainfo.info_hash,
         torrent: revision.torrent.to_str().unwrap().to_owned(),
         trackers: metainfo.trackers,
@@ -58,12 +63,17 @@ fn service(cluster: &Cluster, node: &Node, revision: &Revision, device: &Loop) -
         upload_limit: None,
         no_lsd: false,
         sources: Sources::default(),
-    };
+    }
+}
+
+/// `bee-seeder node` with this record and further flags.
+pub(super) fn run(cluster: &Cluster, node: &Node, record: &BootRecord, flags: &[&str]) -> Proc {
     let path = node.scratch().join("boot.json");
     fs::write(cluster.outside(&path), record.to_bytes().unwrap()).unwrap();
     let command = Cmd::new(program("bee-seeder").unwrap())
         .args(["node", "--json", "--user", "nobody", "--listen", "0.0.0.0:6881", "--boot-record"])
-        .arg(path);
+        .arg(path)
+        .args(flags);
     node.spawn(&command).unwrap()
 }
 

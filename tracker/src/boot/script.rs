@@ -9,6 +9,9 @@ use super::values::{Authority, BaseUrl, KernelArgs};
 /// Seconds between two tries.
 const PAUSE: u32 = 5;
 
+/// Milliseconds without progress after which a mirror is given up.
+const MIRROR_PATIENCE_MS: u32 = 10_000;
+
 /// Which image was asked for; travels in the query from `boot.ipxe` to the node's script.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Choice {
@@ -45,10 +48,35 @@ pub struct Site {
     pub tracker: Authority,
     /// The seeder's HTTP.
     pub images: BaseUrl,
+    /// A node that serves kernel and initrd, asked before [`Site::images`].
+    pub mirror: Option<Mirror>,
     /// Further kernel arguments, of all nodes and of this one.
     pub kernel_args: KernelArgs,
     /// The node's token for this boot: hexadecimal digits.
     pub token: String,
+}
+
+/// What iPXE gets by TFTP, before it knows the tracker. The tracker may be away when nodes are switched on.
+#[must_use]
+pub fn chain(tracker: &Authority) -> String {
+    format!(
+        "#!ipxe\n\
+         # Beeswarm: goes to the tracker's boot.ipxe, and tries again while it is away\n\
+         :again\n\
+         chain --replace --autofree http://{tracker}/boot.ipxe ||\n\
+         echo Beeswarm: http://{tracker}/boot.ipxe did not answer (reason above). Next try in {PAUSE} s.\n\
+         sleep {PAUSE} ||\n\
+         goto again\n"
+    )
+}
+
+/// Another node that has kernel and initrd.
+#[derive(Debug, Clone)]
+pub struct Mirror {
+    /// Its HTTP.
+    pub base: BaseUrl,
+    /// Where signatures of what it serves are, for iPXE's `imgverify`.
+    pub signatures: Option<BaseUrl>,
 }
 
 /// The script for any node: finds its MAC address and asks for its own.
@@ -71,7 +99,7 @@ pub fn any_node(tracker: &Authority, choice: &Choice) -> String {
 /// The script of one node for which there is something to boot.
 #[must_use]
 pub fn boot(node: NodeId, offer: &Offer, site: &Site, choice: &Choice) -> String {
-    let Site { tracker, images, kernel_args, token } = site;
+    let Site { tracker, images, mirror, kernel_args, token } = site;
     let RevisionNames { name, id } = names(&offer.revision);
     let pin = offer.pin;
     let bootif = hyphens(node);
@@ -90,6 +118,10 @@ pub fn boot(node: NodeId, offer: &Offer, site: &Site, choice: &Choice) -> String
         args.push_str(&extra);
     }
     let again = retry(node, tracker, choice);
+    if let Some(mirror) = mirror {
+        let folder = format!("revisions/{name}/{id}");
+        return from_mirror(node, mirror, &format!("{images}/{folder}"), &folder, &args, &again);
+    }
     format!(
         "#!ipxe\n\
          # Beeswarm: node {node}, image {name}, revision {id}\n\
@@ -104,6 +136,54 @@ pub fn boot(node: NodeId, offer: &Offer, site: &Site, choice: &Choice) -> String
          :failed\n\
          echo Beeswarm: ${{what}} failed (reason above). Next try in {PAUSE} s.\n\
          imgfree ||\n\
+         {again}"
+    )
+}
+
+/// The script of a node that is sent to a mirror first. Whatever goes wrong there (it is switched off, slow,
+/// has no such file, or what it has is not what was signed), the admin host is asked at once.
+fn from_mirror(
+    node: NodeId,
+    mirror: &Mirror,
+    base: &str,
+    folder: &str,
+    args: &str,
+    again: &str,
+) -> String {
+    let near = &mirror.base;
+    let verify = |file: &str| match &mirror.signatures {
+        Some(url) => {
+            let name = folder.trim_start_matches("revisions/");
+            format!(
+                "iseq ${{from}} ${{base}} || imgverify {file} {url}/{name}/{file}.sig || goto failed\n"
+            )
+        }
+        None => String::new(),
+    };
+    let (kernel, initrd) = (verify("vmlinuz"), verify("initrd.img"));
+    format!(
+        "#!ipxe\n\
+         # Beeswarm: node {node}, {folder}, kernel and initrd from a node near it\n\
+         set base {base}\n\
+         set from {near}/{folder}\n\
+         :load\n\
+         echo Beeswarm: {node} boots {folder}, kernel and initrd from ${{from}}\n\
+         set what ${{from}}/vmlinuz\n\
+         kernel --timeout {MIRROR_PATIENCE_MS} ${{what}} {args} || goto failed\n\
+         {kernel}\
+         set what ${{from}}/initrd.img\n\
+         initrd --timeout {MIRROR_PATIENCE_MS} ${{what}} || goto failed\n\
+         {initrd}\
+         set what the start of ${{from}}/vmlinuz\n\
+         boot || goto failed\n\
+         :failed\n\
+         imgfree ||\n\
+         iseq ${{from}} ${{base}} && goto wait ||\n\
+         echo Beeswarm: ${{what}} failed (reason above). Now from the admin host.\n\
+         set from ${{base}}\n\
+         goto load\n\
+         :wait\n\
+         echo Beeswarm: ${{what}} failed (reason above). Next try in {PAUSE} s.\n\
          {again}"
     )
 }
@@ -175,6 +255,7 @@ mod tests {
         Site {
             tracker: "10.0.0.1:6969".parse().unwrap(),
             images: "http://10.0.0.1:8080".parse().unwrap(),
+            mirror: None,
             kernel_args: "console=ttyS0".parse().unwrap(),
             token: "00ff".to_owned(),
         }
@@ -233,6 +314,55 @@ goto failed
         let older = Offer { takes_token: false, ..offer };
         let expected = expected.replace(" beeswarm.token=00ff", "");
         assert_eq!(boot(node(), &older, &site(), &Choice::default()), expected);
+    }
+
+    #[test]
+    fn golden_boot_from_a_mirror() {
+        let offer = Offer {
+            revision: "debian@0123456789ab".parse().unwrap(),
+            pin: Sha256Digest([0xab; 32]),
+            takes_token: false,
+        };
+        let mirror = Mirror { base: "http://10.0.0.7:8081".parse().unwrap(), signatures: None };
+        let site = Site { mirror: Some(mirror.clone()), ..site() };
+        let expected = format!(
+            "#!ipxe
+# Beeswarm: node 52:54:00:12:34:56, revisions/debian/0123456789ab, kernel and initrd from a node near it
+set base http://10.0.0.1:8080/revisions/debian/0123456789ab
+set from http://10.0.0.7:8081/revisions/debian/0123456789ab
+:load
+echo Beeswarm: 52:54:00:12:34:56 boots revisions/debian/0123456789ab, kernel and initrd from ${{from}}
+set what ${{from}}/vmlinuz
+kernel --timeout 10000 ${{what}} initrd=initrd.img root=beeswarm:${{base}}/ beeswarm.pin=sha256:{} beeswarm.tracker=http://10.0.0.1:6969/announce beeswarm.node=52:54:00:12:34:56 BOOTIF=01-52-54-00-12-34-56 rd.neednet=1 console=ttyS0 || goto failed
+set what ${{from}}/initrd.img
+initrd --timeout 10000 ${{what}} || goto failed
+set what the start of ${{from}}/vmlinuz
+boot || goto failed
+:failed
+imgfree ||
+iseq ${{from}} ${{base}} && goto wait ||
+echo Beeswarm: ${{what}} failed (reason above). Now from the admin host.
+set from ${{base}}
+goto load
+:wait
+echo Beeswarm: ${{what}} failed (reason above). Next try in 5 s.
+sleep 5 ||
+set what http://10.0.0.1:6969/boot/52-54-00-12-34-56.ipxe
+chain --replace --autofree ${{what}} ||
+goto failed
+",
+            "ab".repeat(32)
+        );
+        assert_eq!(boot(node(), &offer, &site, &Choice::default()), expected);
+        let signatures = "http://10.0.0.1/sig".parse().ok();
+        let site = Site { mirror: Some(Mirror { signatures, ..mirror }), ..site };
+        let text = boot(node(), &offer, &site, &Choice::default());
+        for (load, file) in [("kernel", "vmlinuz"), ("initrd", "initrd.img")] {
+            let url = format!("http://10.0.0.1/sig/debian/0123456789ab/{file}.sig");
+            let line = format!("iseq ${{from}} ${{base}} || imgverify {file} {url} || goto failed");
+            let mut lines = text.lines().skip_while(|line| !line.starts_with(load));
+            assert_eq!(lines.nth(1), Some(line.as_str()), "{text}");
+        }
     }
 
     /// What iPXE makes of the kernel line is what the client's parser expects.

@@ -94,6 +94,12 @@ impl fmt::Display for Authority {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BaseUrl(String);
 
+impl From<SocketAddr> for BaseUrl {
+    fn from(addr: SocketAddr) -> Self {
+        Self(format!("http://{}", Authority::from(addr)))
+    }
+}
+
 impl FromStr for BaseUrl {
     type Err = ValueError;
 

@@ -9,10 +9,11 @@ use store::{Channel, RevisionName};
 use super::*;
 use crate::app::{Notice, lock};
 use crate::boot::IMAGE_PORT;
-use crate::boot::script::{self, Choice, Offer, Site};
+use crate::boot::script::{self, Choice, Mirror, Offer, Site};
 use crate::boot::values::{Authority, KernelArgs};
 use crate::config::NothingToBoot;
 use crate::inventory::BootFrom;
+use crate::nodes::mirror::Asker;
 use crate::nodes::node::{NETBOOT, Told};
 
 /// `GET /boot.ipxe[?mac=MAC][&channel=NAME][&image=NAME]`
@@ -81,16 +82,27 @@ fn node_script(
             let image_url = app.config.image_url.clone();
             let images = image_url.unwrap_or_else(|| tracker.base_url(IMAGE_PORT));
             let token = app.tokens.issue(node);
+            let mirror = mirror(app, Asker { node, addr: ends.peer.ip() }, &offer);
             script(script::boot(
                 node,
                 &offer,
-                &Site { tracker, images, kernel_args, token },
+                &Site { tracker, images, mirror, kernel_args, token },
                 choice,
             ))
         }
         Plan::Wait(reason) => script(script::wait(node, &reason, &tracker, choice)),
         Plan::Disk(reason) => script(script::disk(node, &reason)),
     }
+}
+
+/// A running node that has kernel and initrd, if nodes are sent to those.
+fn mirror(app: &App, asker: Asker, offer: &Offer) -> Option<Mirror> {
+    if !app.config.mirrors {
+        return None;
+    }
+    let found = lock(&app.nodes).mirrors(asker, &offer.revision, 1, Instant::now());
+    let base = found.first().copied()?.into();
+    Some(Mirror { base, signatures: app.config.imgverify.clone() })
 }
 
 /// What a node is to do.

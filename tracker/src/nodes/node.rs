@@ -9,6 +9,7 @@ use proto::node_id::NodeId;
 use store::RevisionRef;
 
 use super::log::Log;
+use super::mirror::Mirror;
 use super::timeline::{Entry, Inserted, Timeline};
 use super::trouble::{Cause, Trouble};
 pub use super::trust::Trust;
@@ -108,6 +109,8 @@ pub struct Node {
     pub exchange: Option<Exchange>,
     /// Bytes that its re-seeder gave to others.
     pub seeded: u64,
+    /// Whether it serves kernel and initrd to others.
+    pub mirror: Option<Mirror>,
     /// Why nothing moves: a fixed word and a text for people.
     pub stall: Option<Stall>,
     /// Why it waits in its firmware.
@@ -149,6 +152,7 @@ impl Node {
             sources: Sources::default(),
             exchange: None,
             seeded: 0,
+            mirror: None,
             stall: None,
             waits: None,
             failed: None,
@@ -224,6 +228,7 @@ impl Node {
         self.sources = Sources::default();
         self.exchange = None;
         self.seeded = 0;
+        self.mirror = None;
         (self.stall, self.waits, self.failed) = (None, None, None);
         (self.asked, self.trust) = (Asked::No, Trust::Silent);
         self.timeline = Timeline::default();
@@ -360,9 +365,11 @@ impl Node {
             EventKind::Attach { .. } | EventKind::Mount { .. } | EventKind::Handover { .. } => {
                 self.percent = 100.0;
             }
-            EventKind::Seeding { uploaded, .. } => {
+            EventKind::Seeding { uploaded, http, .. } => {
                 self.percent = 100.0;
                 self.seeded = uploaded;
+                let named = self.mirror.map_or(0, |mirror| mirror.named);
+                self.mirror = http.filter(|port| *port != 0).map(|port| Mirror { port, named });
             }
             EventKind::Stalled(stall) => self.stall = Some(stall),
             EventKind::Failed { message: detail, refused, cause } => {

@@ -57,8 +57,12 @@ fn two_programs_of_one_boot_count_from_zero_each() {
     let now = Instant::now();
     let mount = EventKind::Mount { root: "/sysroot".into(), verity: None };
     table.take(id(1), ADDR, batch("b1", vec![(0, 10, fetch(1000)), (1, 20, mount)]), now);
-    let seeding =
-        EventKind::Seeding { device: "/dev/loop0".into(), user: "bee".into(), uploaded: 0 };
+    let seeding = EventKind::Seeding {
+        device: "/dev/loop0".into(),
+        user: "bee".into(),
+        uploaded: 0,
+        http: None,
+    };
     let taken = table.take(id(1), ADDR, batch("b1", vec![(0, 9000, seeding)]), now);
     assert_eq!(taken, Taken { events: 1, stage: Some("seeding") });
     let node = table.get(id(1)).unwrap();
@@ -153,7 +157,8 @@ fn silence_while_fetching_is_trouble_and_no_rate() {
     let later = now + Duration::from_secs(16);
     assert_eq!((node.troubled(now), node.rate(now), node.silent(now)), (false, 50, None));
     assert_eq!((node.troubled(later), node.rate(later)), (true, 0));
-    let seeding = EventKind::Seeding { device: "d".into(), user: "u".into(), uploaded: 0 };
+    let seeding =
+        EventKind::Seeding { device: "d".into(), user: "u".into(), uploaded: 0, http: None };
     table.take(id(1), ADDR, batch("b", vec![(0, 20, seeding)]), now);
     assert!(!table.get(id(1)).unwrap().troubled(now + Duration::from_secs(10_000)));
 }

@@ -199,3 +199,47 @@ fn usage_counts_who_boots_runs_and_seeds_each_revision() {
     assert_eq!(row(&new), (1, 0, 0, 2, 1));
     assert_eq!(row(&old), (1, 0, 1, 0, 0));
 }
+
+#[test]
+fn ipxe_itself_is_served_for_uefi_http_boot_and_nothing_beside_it() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("ipxe-x86_64.efi"), b"MZ program").unwrap();
+    std::fs::write(dir.path().join("secret"), b"x").unwrap();
+    let bed = Bed::start(Config { ipxe: Some(dir.path().to_owned()), ..Config::default() });
+    let reply = bed.get("/ipxe/ipxe.efi");
+    assert_eq!((reply.status, reply.text()), (200, "MZ program"));
+    assert!(reply.head.contains("content-type: application/efi"), "{}", reply.head);
+    assert!(reply.head.contains("content-length: 10"), "{}", reply.head);
+    let missing = bed.get("/ipxe/undionly.kpxe");
+    assert_eq!(missing.status, 404);
+    assert!(missing.text().contains("install iPXE"), "{}", missing.text());
+    for bad in ["secret", "..%2fsecret", "ipxe-x86_64.efi", ""] {
+        assert_eq!(bed.get(&format!("/ipxe/{bad}")).status, 404, "{bad}");
+    }
+}
+
+#[test]
+fn a_mirror_to_be_is_told_where_the_files_are() {
+    let (_dir, store) = empty_store();
+    let revision = add_revision(&store, "debian", HASH, true);
+    store.publish(&revision, &stable()).unwrap();
+    let config = Config { store: Some(store.root().to_owned()), ..Config::default() };
+    let path = |mac: &str| format!("/api/v1/mirrors?node={mac}&revision={revision}");
+    let (one, two) = (path("52:54:00:12:34:56"), path("52:54:00:12:34:57"));
+    let off = Bed::start(config.clone());
+    assert_eq!(off.get(&one).json()["origin"], false, "nobody would be sent to it");
+    let bed = Bed::start(Config { mirrors: true, ..config });
+    for (target, origin) in [(&one, true), (&two, false), (&one, true)] {
+        let answer = bed.get(target).json();
+        assert_eq!(answer["origin"], origin, "one at a time: {answer}");
+        assert_eq!(answer["sources"].as_array().unwrap().len(), 0);
+    }
+    for (bad, status) in [
+        ("/api/v1/mirrors", 400),
+        ("/api/v1/mirrors?node=x&revision=debian@0123456789ab", 400),
+        ("/api/v1/mirrors?node=52:54:00:12:34:56&revision=..", 400),
+        ("/api/v1/mirrors?node=52:54:00:12:34:56&revision=debian@0123456789ab", 404),
+    ] {
+        assert_eq!(bed.get(bad).status, status, "{bad}");
+    }
+}

@@ -43,6 +43,7 @@ pub(crate) fn check(args: &Args) -> Result<()> {
         "the demo boots x86-64 machines and needs an x86-64 host"
     );
     packages(args)?;
+    args.firmware.check()?;
     memory(args)?;
     disk(args)
 }

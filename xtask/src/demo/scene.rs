@@ -110,7 +110,12 @@ impl Scene {
             ports,
             places,
             refusing,
-            vm: VmConfig { memory_mib: args.vm_memory, accelerator, card: args.card.clone() },
+            vm: VmConfig {
+                memory_mib: args.vm_memory,
+                accelerator,
+                card: args.card.clone(),
+                firmware: args.firmware,
+            },
             show: Show::new(),
             boot_order: args.record_order.then(|| folder.path().join("boot-order")),
             scratch: on_disk,

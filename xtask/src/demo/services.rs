@@ -9,7 +9,7 @@ use anyhow::{Result, bail, ensure};
 use lab::{Cmd, LabError, Node, Proc, dnsmasq, http};
 
 use super::build::Programs;
-use super::cluster::{self, IMAGE_PORT, TRACKER, TRACKER_PORT};
+use super::cluster::{self, IMAGE_PORT, TRACKER_PORT};
 use super::image::{Image, NAME, tail};
 
 /// Kernel arguments of the machines: the console is a file here, the translator gains much from a
@@ -61,7 +61,7 @@ impl Services {
         let mut services = Services {
             tracker: admin.spawn(&tracker)?,
             seeder: seeder(admin, programs, image, &[])?,
-            dnsmasq: dnsmasq::start(admin, ports, &format!("{TRACKER}/boot.ipxe"))?,
+            dnsmasq: dnsmasq::start(admin, ports, &programs.tracker)?,
             admin: admin.clone(),
         };
         services.wait()?;

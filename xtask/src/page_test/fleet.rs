@@ -137,6 +137,7 @@ pub(crate) fn story(n: u16, step: u64, nodes: u16, revision: &RevisionRef) -> Ve
         (
             1000,
             EventKind::Seeding {
+                http: None,
                 device: "/dev/loop0".into(),
                 user: "beeswarm-node".into(),
                 uploaded: u64::from(n % 13) * 40_000_000,

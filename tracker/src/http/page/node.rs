@@ -182,8 +182,9 @@ fn message(kind: &EventKind) -> String {
         EventKind::Handover { peak_memory } => {
             format!("the client took {} at most", bytes(*peak_memory))
         }
-        EventKind::Seeding { device, user, uploaded } => {
-            format!("{device} as {user}; {} sent", bytes(*uploaded))
+        EventKind::Seeding { device, user, uploaded, http } => {
+            let mirror = http.map_or("", |_| "; serves kernel and initrd");
+            format!("{device} as {user}; {} sent{mirror}", bytes(*uploaded))
         }
         EventKind::Stalled(stall) => stall.detail.clone(),
         EventKind::Failed { message, .. } => message.clone(),
