@@ -154,7 +154,8 @@ impl Torrent {
                 HaveWish::Soon if lacks && !peer.interested => batch / 4,
                 HaveWish::Soon => batch,
                 HaveWish::AtOnce => Duration::ZERO,
-                HaveWish::Rarely => self.config.have_batch * 4,
+                // what it acknowledges leaves it over the link that all wait for
+                HaveWish::Rarely => batch.max(self.config.have_batch * 4),
             };
             let due = now + wait;
             peer.have_due = Some(peer.have_due.map_or(due, |earlier| earlier.min(due)));
