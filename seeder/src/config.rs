@@ -161,7 +161,7 @@ pub struct NodeOptions {
     #[arg(long, value_name = "URL", env = "BEESWARM_SEEDER_TRACKER", value_delimiter = ',')]
     pub tracker: Vec<String>,
     /// Address to serve kernel and initrd of this node's revision on, over HTTP, for nodes that boot next,
-    /// such as [::]:8080; they are fetched again and kept in memory, 20 to 40 MB. The tracker sends nodes
+    /// such as `[::]:8080`; they are fetched again and kept in memory, 20 to 40 MB. The tracker sends nodes
     /// here with --mirrors [default: they are not served]
     #[arg(long, value_name = "ADDR:PORT", env = "BEESWARM_SEEDER_NODE_HTTP")]
     pub http: Option<SocketAddr>,
