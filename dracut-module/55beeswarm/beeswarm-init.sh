@@ -30,27 +30,12 @@ emergency() {
     while [ "$(value rd.shell)" = 0 ]; do sleep 3600; done
 }
 
-# Each device names the driver that it wants, and a driver may bring devices of its own, also later.
-drivers() {
-    wanted=
-    while :; do
-        found=$(find /sys/devices -name modalias -exec cat {} + | sort -u)
-        if [ "$found" = "$wanted" ]; then
-            sleep 2
-        else
-            wanted=$found
-            # shellcheck disable=SC2086 # words are wanted, and no patterns
-            (set -f && modprobe -a -b -q $found)
-        fi
-    done
-}
-
 case "$(value root)" in
     beeswarm:*) ;;
     *) while :; do emergency "this initrd boots root=beeswarm:… and nothing else"; done ;;
 esac
 
-drivers > /dev/null 2>&1 &
+/usr/lib/beeswarm/drivers > /dev/null 2>&1 &
 drivers=$!
 # /dev/loop-control and /dev/mapper/control come with the drivers
 modprobe -a -q loop squashfs overlay erofs af_packet dm_mod dm_verity 2> /dev/null

@@ -41,24 +41,6 @@ install_networkd() {
     $SYSTEMCTL -q --root "$initdir" enable systemd-networkd.service systemd-network-generator.service
 }
 
-# in place of systemd, udev, kmod and what they link: half of an initrd
-install_busybox() {
-    local busybox applet
-    busybox=$(command -v busybox) || { derror "beeswarm: busybox cannot be found on this host"; return 1; }
-    inst "$busybox" /usr/bin/busybox || return 1
-    for applet in $("$busybox" --list); do
-        [[ $applet == busybox || -e $initdir/usr/bin/$applet ]] || ln -s busybox "$initdir/usr/bin/$applet"
-    done
-    for applet in sh modprobe ip udhcpc switch_root setsid; do
-        [[ -e $initdir/usr/bin/$applet ]] || { derror "beeswarm: busybox cannot $applet"; return 1; }
-    done
-    # the kernel calls it by this name
-    [[ -e $initdir/sbin/modprobe ]] || ln_r /usr/bin/busybox /sbin/modprobe
-    inst_script "$moddir/beeswarm-init.sh" /init
-    inst_script "$moddir/beeswarm-network.sh" /usr/lib/beeswarm/network
-    inst_script "$moddir/beeswarm-lease.sh" /usr/lib/beeswarm/lease
-}
-
 install() {
     local client=${BEESWARM_CLIENT:-$(command -v bee-initrd-client || echo /usr/lib/beeswarm/bee-initrd-client)}
     inst_simple "$client" /usr/bin/bee-initrd-client \
@@ -68,7 +50,8 @@ install() {
     [[ -z ${BEESWARM_TORRENT-} ]] || inst_simple "$BEESWARM_TORRENT" /rootimg.torrent || return 1
     inst_simple "${BEESWARM_LEFT_OUT:-/dev/null}" /usr/lib/beeswarm/left-out
     inst_script "$moddir/missing-driver.sh" /usr/lib/beeswarm/missing-driver
-    [[ -z ${BEESWARM_BUSYBOX-} ]] || { install_busybox; return; }
+    # shellcheck source=/dev/null # looked at by itself
+    [[ -z ${BEESWARM_BUSYBOX-} ]] || { . "$moddir/busybox-setup.sh" && install_busybox; return; }
     inst_hook cmdline 30 "$moddir/parse-beeswarm.sh"
     if dracut_module_included systemd; then
         inst_simple "$moddir/beeswarm-fetch.service" "$systemdsystemunitdir/beeswarm-fetch.service"

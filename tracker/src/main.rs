@@ -31,16 +31,18 @@ enum Line {
 }
 
 fn main() -> ExitCode {
-    let mut cli = Cli::parse();
-    if let Some(Command::DnsmasqConfig(options)) = cli.command.take() {
-        return dnsmasq_config(&options);
-    }
-    log();
-    if let Some(Command::Nodes(args)) = &cli.command {
-        return match terminal::run(args) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => fail(&error.into(), 1),
-        };
+    let cli = Cli::parse();
+    match &cli.command {
+        // what it writes may be read from a terminal: nothing else is said
+        Some(Command::DnsmasqConfig(options)) => return dnsmasq_config(options),
+        Some(Command::Nodes(args)) => {
+            log();
+            return match terminal::run(args) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => fail(&error.into(), 1),
+            };
+        }
+        None => log(),
     }
     let json = cli.json;
     let config = match Config::load(cli) {

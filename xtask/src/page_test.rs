@@ -117,10 +117,12 @@ fn read(file: &Path) -> anyhow::Result<String> {
 /// `bee-tracker`, built now: as it is shipped, unless `debug`.
 pub(crate) fn tracker_program(debug: bool) -> anyhow::Result<PathBuf> {
     let mut command = workspace::cargo()?;
-    command.args(["build", "--package", "beeswarm-tracker", "--quiet"]);
-    if !debug {
-        command.arg("--release");
-    }
+    command.args(["build", "--quiet"]);
+    match debug {
+        // as for the tests: nothing is built twice
+        true => command.args(["--workspace", "--all-targets"]),
+        false => command.args(["--package", "beeswarm-tracker", "--release"]),
+    };
     workspace::call(&mut command)?;
     let folder = if debug { "debug" } else { "release" };
     Ok(workspace::target().join(folder).join("bee-tracker"))

@@ -107,7 +107,9 @@ fn busybox_takes_the_place_of_systemd_udev_and_kmod() {
         .collect();
     assert!(heavy.is_empty(), "{heavy:?}");
     // the shell that will run them reads them
-    for path in ["init", "usr/lib/beeswarm/network", "usr/lib/beeswarm/lease"] {
+    for path in
+        ["init", "usr/lib/beeswarm/drivers", "usr/lib/beeswarm/network", "usr/lib/beeswarm/lease"]
+    {
         let mode = fs::metadata(at.join(path)).unwrap().permissions().mode();
         assert_eq!(mode & 0o111, 0o111, "{path} cannot be run");
     }
