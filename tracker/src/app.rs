@@ -216,11 +216,7 @@ impl App {
         &self,
         change: impl FnOnce(&mut Assignments) -> (R, Vec<Op>),
     ) -> (R, Pending<'_>) {
-        let mut assignments = lock(&self.assignments);
-        let (result, ops) = change(&mut assignments);
-        let pending = self.queue(ops);
-        drop(assignments);
-        (result, pending)
+        self.change(&self.assignments, change)
     }
 
     /// Changes rollouts (and assignments with them), and queues what has changed for the disk.
@@ -228,11 +224,25 @@ impl App {
         &self,
         change: impl FnOnce(&mut Rollouts) -> (R, Vec<Op>),
     ) -> (R, Pending<'_>) {
-        let mut rollouts = lock(&self.rollouts);
-        let (result, ops) = change(&mut rollouts);
+        self.change(&self.rollouts, change)
+    }
+
+    fn change<T, R>(
+        &self,
+        table: &Mutex<T>,
+        change: impl FnOnce(&mut T) -> (R, Vec<Op>),
+    ) -> (R, Pending<'_>) {
+        let mut table = lock(table);
+        let (result, ops) = change(&mut table);
+        // before the lock is given back: the order on disk is that of memory
         let pending = self.queue(ops);
-        drop(rollouts);
+        drop(table);
         (result, pending)
+    }
+
+    /// What was queued so far.
+    pub(crate) fn queued(&self) -> Pending<'_> {
+        self.queue(Vec::new())
     }
 
     fn queue(&self, ops: Vec<Op>) -> Pending<'_> {

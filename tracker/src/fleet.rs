@@ -8,7 +8,7 @@ use proto::event::Sources;
 use proto::node_id::NodeId;
 
 use crate::app::{App, lock};
-use crate::inventory::Inventory;
+use crate::inventory::{Entry, Inventory};
 use crate::nodes::node::{DISK, NETBOOT, Node};
 use crate::nodes::trouble::Trouble;
 
@@ -170,12 +170,12 @@ impl Fleet {
     pub(crate) fn of(app: &App) -> Self {
         let inventory = app.inventory();
         let now = Instant::now();
-        let told = Told::all(app, now);
+        let told = not_asked::all(app, now);
         let nodes = lock(&app.nodes);
         Self::gather(nodes.all(), &inventory, &told, now)
     }
 
-    fn gather(all: Vec<&Node>, inventory: &Inventory, told: &[Told], now: Instant) -> Self {
+    fn gather(all: Vec<&Node>, inventory: &Inventory, told: &Told, now: Instant) -> Self {
         let stages = crate::nodes::node::STAGES.iter().map(|stage| (*stage, 0)).collect();
         let mut fleet = Self {
             groups: Vec::new(),
@@ -199,14 +199,13 @@ impl Fleet {
         for node in &all {
             fleet.count(node, now);
             let entry = inventory.of(node.id);
-            let name = entry.map_or_else(|| node.id.to_string(), |entry| entry.name.to_string());
+            let name = inventory.name(node.id);
             if node.stage == "fetch" {
                 last = last.max(Some((left(node, now), name.clone())));
             }
             let trouble = node.trouble(now).or_else(|| not_asked::by(node, told));
             let cell = cell(node, name.clone(), trouble.as_ref(), now);
-            let rack =
-                entry.and_then(|entry| entry.rack.as_ref()).map(|rack| format!("rack {rack}"));
+            let rack = entry.and_then(Entry::rack_title);
             put(rack, subnet(node.addr), cell);
             if let Some(trouble) = trouble {
                 let heard = Some(now.saturating_duration_since(node.heard));
@@ -221,14 +220,13 @@ impl Fleet {
                 && !entry.macs.iter().any(|mac| heard.contains(mac))
             {
                 let name = entry.name.to_string();
-                let awaited = told.iter().any(|told| entry.macs.contains(&told.node));
+                let awaited = entry.macs.iter().any(|mac| told.contains_key(mac));
                 let (mark, title) = match awaited {
                     true => (Mark::Trouble, "assigned, but never asked".to_owned()),
                     false => (Mark::None, "not heard yet".to_owned()),
                 };
                 let cell = Cell { id: *id, name, stage: ABSENT, percent: 0, mark, title };
-                let rack = entry.rack.as_ref().map(|rack| format!("rack {rack}"));
-                put(rack, "not heard yet".to_owned(), cell);
+                put(entry.rack_title(), "not heard yet".to_owned(), cell);
             }
         }
         fleet.completion = match last {

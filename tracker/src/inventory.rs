@@ -60,6 +60,14 @@ pub struct Entry {
     pub bmc: Option<Bmc>,
 }
 
+impl Entry {
+    /// Its rack, as a heading.
+    #[must_use]
+    pub fn rack_title(&self) -> Option<String> {
+        self.rack.as_ref().map(|rack| format!("rack {rack}"))
+    }
+}
+
 /// A name, rack or group: letters, digits, `.`, `_`, `-`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Word(String);
@@ -219,6 +227,12 @@ impl Inventory {
     #[must_use]
     pub fn of(&self, mac: NodeId) -> Option<&Entry> {
         self.entries.get(*self.by_mac.get(&mac)?)
+    }
+
+    /// What people call the node with this address: its name, else the address.
+    #[must_use]
+    pub fn name(&self, mac: NodeId) -> String {
+        self.of(mac).map_or_else(|| mac.to_string(), |entry| entry.name.to_string())
     }
 
     /// The node with this name.

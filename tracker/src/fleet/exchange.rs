@@ -12,7 +12,7 @@ use store::RevisionRef;
 
 use super::{natural, subnet};
 use crate::app::{App, lock};
-use crate::inventory::Inventory;
+use crate::inventory::{Entry, Inventory};
 use crate::nodes::node::Node;
 
 /// Rows and columns of a matrix that people can read.
@@ -205,12 +205,11 @@ impl Told {
 
 fn told(node: &Node, inventory: &Inventory) -> Told {
     let entry = inventory.of(node.id);
-    let rack = entry.and_then(|entry| entry.rack.as_ref()).map(|rack| format!("rack {rack}"));
     Told {
         id: node.id,
         addr: node.addr.to_canonical(),
-        name: entry.map_or_else(|| node.id.to_string(), |entry| entry.name.to_string()),
-        group: rack.unwrap_or_else(|| subnet(node.addr)),
+        name: inventory.name(node.id),
+        group: entry.and_then(Entry::rack_title).unwrap_or_else(|| subnet(node.addr)),
         revision: node.revision.clone(),
         complete: node.percent >= 100.0,
         exchange: node.exchange.clone(),

@@ -14,7 +14,7 @@ fn node(n: u8, stage: &'static str, bytes: u64, rate: u64, now: Instant) -> Node
 
 fn gather(nodes: &[Node], inventory: &str, now: Instant) -> Fleet {
     let inventory = Inventory::parse(Format::Csv, inventory).unwrap();
-    Fleet::gather(nodes.iter().collect(), &inventory, &[], now)
+    Fleet::gather(nodes.iter().collect(), &inventory, &Told::new(), now)
 }
 
 #[test]

@@ -139,7 +139,7 @@ pub(super) async fn node(
     let nodes = lock(&app.nodes);
     let Some(node) = nodes.get(home) else { return missing() };
     let content = node::content(node, &inventory, &past, Instant::now());
-    let title = node::name(node, &inventory);
+    let title = inventory.name(node.id);
     respond(&title, Tab::Nodes, Live::Whole, &tracker, &content)
 }
 

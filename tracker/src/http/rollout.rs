@@ -49,20 +49,13 @@ pub(super) async fn start(
     };
     let revision = plan.revision.to_string();
     let nodes = members.len();
-    let (started, pending) =
-        app.change_rollouts(|rollouts| match rollouts.start(plan, members, Moment::now()) {
-            Ok((view, ops)) => (Ok(view), ops),
-            Err(refused) => (Err(refused), Vec::new()),
-        });
-    let view = match started {
-        Ok(view) => view,
-        Err(refused) => return not(&refused),
-    };
-    if let Err(error) = pending.stored().await {
-        return unavailable(&error);
+    match stored(&app, |rollouts| rollouts.start(plan, members, Moment::now())).await {
+        Ok(view) => {
+            tracing::info!(rollout = view.id, revision, nodes, "nodes are to be reimaged");
+            json(&view)
+        }
+        Err(response) => response,
     }
-    tracing::info!(rollout = view.id, revision, nodes, "nodes are to be reimaged");
-    json(&view)
 }
 
 /// `POST /api/v1/rollouts/{id}/stop`
@@ -97,19 +90,27 @@ async fn change(
     if let Some(Err(full)) = app.state.as_ref().map(|state| state.journal.check()) {
         return unavailable(&full);
     }
+    match stored(app, change).await {
+        Ok(view) => {
+            tracing::info!(rollout = view.id, what, "rollout");
+            json(&view)
+        }
+        Err(response) => response,
+    }
+}
+
+/// Makes a change and waits for the disk; the answer that says why it was not made otherwise.
+async fn stored(
+    app: &App,
+    change: impl FnOnce(&mut crate::rollout::Rollouts) -> Changed,
+) -> Result<proto::rollout::Rollout, Response<Body>> {
     let (changed, pending) = app.change_rollouts(|rollouts| match change(rollouts) {
         Ok((view, ops)) => (Ok(view), ops),
         Err(refused) => (Err(refused), Vec::new()),
     });
-    let view = match changed {
-        Ok(view) => view,
-        Err(refused) => return not(&refused),
-    };
-    if let Err(error) = pending.stored().await {
-        return unavailable(&error);
-    }
-    tracing::info!(rollout = view.id, what, "rollout");
-    json(&view)
+    let view = changed.map_err(|refused| not(&refused))?;
+    pending.stored().await.map_err(|error| unavailable(&error))?;
+    Ok(view)
 }
 
 fn not(refused: &Refused) -> Response<Body> {

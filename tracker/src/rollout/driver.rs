@@ -46,8 +46,7 @@ pub(crate) async fn run(app: Arc<App>, power: Arc<Power>, stop: CancellationToke
                     continue;
                 }
                 todo.extend(look(&app, &power));
-                let ((), everything) = app.change_rollouts(|_| ((), Vec::new()));
-                if everything.stored().await.is_err() {
+                if app.queued().stored().await.is_err() {
                     // told on the page; what is to be done waits
                     continue;
                 }

@@ -22,11 +22,6 @@ const COMPARED: [&str; 7] =
 /// Messages on the page: the newest.
 const MAX_MESSAGES: usize = 60;
 
-/// What a node is called.
-pub(super) fn name(node: &Node, inventory: &Inventory) -> String {
-    inventory.of(node.id).map_or_else(|| node.id.to_string(), |entry| entry.name.to_string())
-}
-
 /// The content of the page.
 pub(super) fn content(
     node: &Node,
@@ -38,7 +33,7 @@ pub(super) fn content(
     let quiet = node.silent(now).is_some() || node.old(now);
     let times = node.timeline.stage_times();
     html! {
-        h1 { (name(node, inventory)) }
+        h1 { (inventory.name(node.id)) }
         @if let Some(trouble) = node.trouble(now) {
             div.problem {
                 b { (trouble.cause.title()) } ": " (trouble.detail)

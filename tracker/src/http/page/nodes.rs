@@ -62,10 +62,9 @@ fn gather(app: &App) -> (usize, Vec<Row>) {
 }
 
 fn row(node: &Node, inventory: &Inventory, now: Instant) -> Row {
-    let entry = inventory.of(node.id);
     Row {
         id: node.id,
-        name: entry.map_or_else(|| node.id.to_string(), |entry| entry.name.to_string()),
+        name: inventory.name(node.id),
         unproved: node.trust == Trust::Without,
         address: node.addr.to_string(),
         stage: node.stage,
