@@ -1,4 +1,9 @@
-//! A FUSE file system that consists of a file, which is opened and hardly ever seen.
+//! A FUSE file system that consists of a file, which is hardly ever seen.
+//!
+//! This process, which answers for the file system, never opens the file: closing it asks the file system,
+//! and a process that is killed closes its files when nobody answers for it any more. It would wait for
+//! itself, beyond the reach of any signal, and whoever lists processes would wait as well. It holds the
+//! place of the file (`O_PATH`), and programs open that.
 //!
 //! Who may mount makes a mount that is attached nowhere (Linux 5.2). Others ask `fusermount3`, which attaches
 //! it to an empty file, from which it is taken again once the file is open. Either ends with its last open
@@ -16,6 +21,7 @@ use std::process::{Command, Stdio};
 
 use nix::errno::Errno;
 use nix::mount::{MntFlags, umount2};
+use rustix::fs::{Mode, OFlags};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount,
     fsopen,
@@ -31,7 +37,7 @@ const HELPER: &str = "fusermount3";
 /// What the file system is called where mounts are listed.
 const NAME: &str = "beeswarm-image";
 
-/// A file system whose file is not open yet.
+/// A file system whose file nobody can reach yet.
 #[derive(Debug)]
 pub(crate) struct Mount {
     device: OwnedFd,
@@ -81,17 +87,18 @@ impl Mount {
         self.device.try_clone()
     }
 
-    /// Opens the file, for which requests must be answered already. The mount goes with its last
-    /// descriptor.
+    /// The place of the file, for programs to open. The mount goes with its last descriptor.
     ///
     /// # Errors
     /// Those of opening.
-    pub(crate) fn open(self) -> io::Result<File> {
-        let path = match &self.place {
-            Place::Nowhere(root) => PathBuf::from(format!("/proc/self/fd/{}", root.as_raw_fd())),
-            Place::At(point) => point.0.clone(),
-        };
-        File::options().read(true).write(true).open(path)
+    pub(crate) fn place(self) -> io::Result<OwnedFd> {
+        match self.place {
+            Place::Nowhere(root) => Ok(root),
+            Place::At(point) => {
+                let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                Ok(rustix::fs::open(&point.0, flags, Mode::empty())?)
+            }
+        }
     }
 }
 
@@ -218,6 +225,20 @@ mod tests {
         clear(&tmp);
         drop(store.begin().unwrap());
         assert!(!tmp.join("1-0").exists());
+    }
+
+    /// A packer that had the file open could not be killed: it waited for its own answer for ever.
+    #[test]
+    fn what_this_process_holds_of_the_file_is_not_open() {
+        assert!(sys::privileges::is_root(), "this test mounts: run as root");
+        let dir = tempfile::tempdir().unwrap();
+        let detached = begin(dir.path()).unwrap();
+        assert!(matches!(detached.place, Place::Nowhere(_)), "{detached:?}");
+        let attached = attached(dir.path()).expect("fusermount3 must be installed for this test");
+        for mount in [detached, attached] {
+            let place = mount.place().unwrap();
+            assert!(rustix::fs::fcntl_getfl(&place).unwrap().contains(OFlags::PATH));
+        }
     }
 
     #[test]

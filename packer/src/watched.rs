@@ -7,6 +7,7 @@
 
 use std::fs::{File, Metadata};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -55,8 +56,8 @@ impl Shared {
 #[derive(Debug)]
 pub(crate) struct Watched {
     shared: Arc<Shared>,
-    /// The same file by way of the kernel.
-    front: File,
+    /// Where programs find the same file by way of the kernel; never opened here, see [`fuse_mount`].
+    front: OwnedFd,
     session: BackgroundSession,
 }
 
@@ -72,7 +73,7 @@ impl Watched {
         let device = mount.device()?;
         let session = Session::from_fd(front, device, SessionACL::Owner, fuser::Config::default())?;
         let session = session.spawn()?;
-        let front = mount.open()?;
+        let front = mount.place()?;
         Ok(Self { shared, front, session })
     }
 

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use clap::Parser;
-use lab::client::{Foreign, OPENTRACKER};
+use lab::client::{Foreign, NGINX, OPENTRACKER};
 use lab::tool::Tool;
 
 use crate::check;
@@ -60,6 +60,7 @@ const CALLED_BY_TESTS: &[Program] = &[
         "moby-engine",
     )),
     Program::System(OPENTRACKER),
+    Program::System(NGINX),
     Program::System(Tool::new("dhcpd", "lines for ISC dhcpd", "isc-dhcp-server", "dhcp-server")),
     Program::System(Tool::new("kea-dhcp4", "client classes for Kea", "kea-dhcp4-server", "kea")),
     Program::System(Tool::new(
