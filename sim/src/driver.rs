@@ -33,6 +33,7 @@ impl World {
                         self.wake(flow);
                     }
                 }
+                Action::LookSoon => self.look_soon(id),
                 Action::Verify(piece) => self.verify(id, piece),
                 Action::Discard(piece) => {
                     self.nodes[id.at()].disk.discard(piece, &self.geometry);

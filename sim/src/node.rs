@@ -74,6 +74,8 @@ pub struct Node {
     pub(crate) skew: u64,
     /// When its core's timers are due.
     pub(crate) tick_at: u64,
+    /// When it looks at them or at its sockets next: other events are out of date.
+    pub(crate) wakes_at: u64,
     pub(crate) started_at: u64,
     pub(crate) first_piece_at: Option<u64>,
     pub(crate) finished_at: Option<u64>,

@@ -149,6 +149,7 @@ impl World {
             life: 0,
             skew: 0,
             tick_at: 0,
+            wakes_at: 0,
             started_at: 0,
             first_piece_at: None,
             finished_at: None,
@@ -288,6 +289,7 @@ impl World {
         // the tracker answers after a connection and a request
         let asks = self.now + 4 * nanos(self.setup.network.latency);
         self.calendar.push(asks, Event::Announce(id, life));
+        self.nodes[id.at()].wakes_at = self.now;
         self.calendar.push(self.now, Event::Tick(id, life));
         if self.setup.samples {
             let phase = self.rng.u64(0..self.sample_every);
@@ -340,6 +342,9 @@ impl World {
     fn tick(&mut self, id: NodeId) {
         let now = self.moment(id);
         let (node, flows) = (&mut self.nodes[id.at()], &self.flows);
+        if self.now != node.wakes_at {
+            return;
+        }
         node.core.look_at_sockets(now, |key| {
             flow_of(&node.by_key, key).map_or(0, |flow| flows[flow.at()].on_its_way())
         });
@@ -355,9 +360,19 @@ impl World {
             let wait = if node.links.is_empty() && node.dialing == 0 { IDLE_TICK } else { TICK };
             node.tick_at = self.now + wait;
         }
-        let node = &self.nodes[id.at()];
+        self.nodes[id.at()].wakes_at = u64::MAX;
+        self.look_soon(id);
+    }
+
+    /// Wakes a node at its next tick, or sooner when it wants to look at its sockets.
+    pub(crate) fn look_soon(&mut self, id: NodeId) {
+        let node = &mut self.nodes[id.at()];
         let look = node.core.look_again().map_or(node.tick_at, |wait| self.now + nanos(wait));
-        self.calendar.push(look.min(node.tick_at), Event::Tick(id, node.life));
+        let wakes_at = look.min(node.tick_at);
+        if wakes_at < node.wakes_at {
+            node.wakes_at = wakes_at;
+            self.calendar.push(wakes_at, Event::Tick(id, node.life));
+        }
     }
 
     /// Time since the start of the simulation.

@@ -72,6 +72,9 @@ pub enum Action {
     Send(PeerKey, Control),
     /// The peer has requests to serve: pull them with `next_upload` when its socket takes more.
     Serve(PeerKey),
+    /// Turns have begun to wait for what is on its way: look at the sockets as soon as `look_again`
+    /// says, not at the next tick.
+    LookSoon,
     /// Every block of the piece is here: hash it, then call `checked`.
     Verify(PieceIndex),
     /// Forget the bytes collected for the piece.

@@ -4,7 +4,8 @@
 //! every piece late. So only a few are served at a time, each for one quantum (a piece or more), the
 //! peer furthest behind first: a peer has a whole piece soon and can pass it on, and its next
 //! requests are here already when its turn comes again. That a turn passes on needs no message,
-//! unlike a choke, so the uplink never waits for a round trip.
+//! unlike a choke, so the uplink never waits for a round trip. A turn whose receiver is full is not
+//! waited for either: another one is given beside it.
 //!
 //! ```text
 //!   requests ──▶ ready ──grant──▶ active ──(quantum sent)──▶ ready again, or gone when it wants no more
@@ -28,8 +29,6 @@ struct Turn {
     handed: u64,
     /// Grant, or the last block that went out.
     progress: Moment,
-    /// Its link takes so little that others are served beside it.
-    slow: bool,
 }
 
 /// Peers that are served and peers that wait for it.
@@ -41,6 +40,8 @@ pub(crate) struct Turns {
     /// Of those, peers that have hardly any piece.
     beginners: usize,
     quantum: u64,
+    /// Others are served beside a turn from which nothing went out for so long.
+    patience: Duration,
 }
 
 impl Turns {
@@ -51,6 +52,7 @@ impl Turns {
             at_once: at_once.max(1),
             beginners: beginners.max(1),
             quantum,
+            patience: Duration::MAX,
         }
     }
 
@@ -71,13 +73,14 @@ impl Turns {
     }
 
     /// Whether a peer waits and a turn is free.
-    pub(crate) fn is_wanted(&self) -> bool {
-        !self.ready.is_empty() && self.busy().count() < self.at_once
+    pub(crate) fn is_wanted(&self, now: Moment) -> bool {
+        !self.ready.is_empty() && self.busy(now).count() < self.at_once
     }
 
     /// The turns that others wait for.
-    fn busy(&self) -> impl Iterator<Item = &Turn> {
-        self.active.iter().filter(|turn| !turn.slow)
+    fn busy(&self, now: Moment) -> impl Iterator<Item = &Turn> {
+        let patience = self.patience;
+        self.active.iter().filter(move |turn| now.saturating_sub(turn.progress) < patience)
     }
 
     /// Gives a turn, when one is free, to the waiting peer that has the fewest pieces: the swarm is
@@ -87,16 +90,16 @@ impl Turns {
         now: Moment,
         pieces: impl Fn(PeerKey) -> u32,
     ) -> Option<PeerKey> {
-        if !self.is_wanted() {
+        if !self.is_wanted(now) {
             return None;
         }
         let beginner = |peer: PeerKey| pieces(peer) < BEGINNER;
-        let full = self.busy().filter(|turn| beginner(turn.peer)).count() >= self.beginners;
+        let full = self.busy(now).filter(|turn| beginner(turn.peer)).count() >= self.beginners;
         let at = (0..self.ready.len())
             .filter(|at| !(full && beginner(self.ready[*at])))
             .min_by_key(|at| pieces(self.ready[*at]))?;
         let peer = self.ready.remove(at)?;
-        self.active.push(Turn { peer, taken: 0, handed: 0, progress: now, slow: false });
+        self.active.push(Turn { peer, taken: 0, handed: 0, progress: now });
         Some(peer)
     }
 
@@ -113,9 +116,9 @@ impl Turns {
     }
 
     /// Bytes that the turns given will hand to sockets yet, without those that take nothing.
-    pub(crate) fn promised(&self) -> u64 {
+    pub(crate) fn promised(&self, now: Moment) -> u64 {
         let left = |turn: &Turn| self.quantum.max(turn.taken) - turn.handed;
-        self.busy().map(left).sum()
+        self.busy(now).map(left).sum()
     }
 
     /// A block is with the socket; `more` says whether the peer has requests left.
@@ -150,11 +153,9 @@ impl Turns {
         self.ready.retain(|ready| *ready != peer);
     }
 
-    /// Serves others beside those that took nothing for `patience`.
-    pub(crate) fn tick(&mut self, now: Moment, patience: Duration) {
-        for turn in &mut self.active {
-            turn.slow = now.saturating_sub(turn.progress) >= patience;
-        }
+    /// Serves others beside those that took nothing for so long.
+    pub(crate) fn set_patience(&mut self, patience: Duration) {
+        self.patience = patience;
     }
 }
 
@@ -180,9 +181,9 @@ mod tests {
             turns.took(PeerKey(0), 60);
         }
         assert!(!turns.may_take(PeerKey(0)), "it had its share");
-        assert_eq!(turns.promised(), 120 + 100, "what was taken, and another turn");
+        assert_eq!(turns.promised(MS(2)), 120 + 100, "what was taken, and another turn");
         turns.sent(PeerKey(0), 60, true, MS(1));
-        assert_eq!(turns.promised(), 60 + 100);
+        assert_eq!(turns.promised(MS(2)), 60 + 100);
         assert_eq!(turns.grant(MS(1), |_| 0), None, "one block is not with the socket yet");
         turns.sent(PeerKey(0), 60, true, MS(2));
         let order: Vec<u32> = std::iter::from_fn(|| {
@@ -234,9 +235,8 @@ mod tests {
         turns.want(PeerKey(1));
         assert_eq!(turns.grant(MS(0), |_| 0), Some(PeerKey(0)));
         turns.took(PeerKey(0), 100);
-        turns.tick(MS(400), MS(500));
-        assert_eq!(turns.grant(MS(400), |_| 0), None);
-        turns.tick(MS(500), MS(500));
+        turns.set_patience(MS(500));
+        assert_eq!(turns.grant(MS(499), |_| 0), None);
         assert_eq!(turns.grant(MS(500), |_| 0), Some(PeerKey(1)));
         turns.sent(PeerKey(0), 100, false, MS(900));
         assert!(turns.active.iter().all(|turn| turn.peer == PeerKey(1)));

@@ -52,6 +52,8 @@ pub(crate) struct Uplink {
     bound: u64,
     /// The bound held a turn back in this round.
     held_back: bool,
+    /// It did so just now, and nobody was told yet.
+    look_soon: bool,
     /// Bytes acknowledged since …
     acknowledged: u64,
     since: Moment,
@@ -69,6 +71,7 @@ impl Uplink {
             peers: SortedMap::new(),
             bound: if longest.is_zero() { MOST } else { FIRST },
             held_back: false,
+            look_soon: false,
             acknowledged: 0,
             since: Moment::ZERO,
             round: Duration::ZERO,
@@ -99,8 +102,16 @@ impl Uplink {
         let moves = |way: &&OnItsWay| now.saturating_sub(way.moved) < STUCK;
         let on_its_way: u64 = self.peers.values().filter(moves).map(|way| way.bytes).sum();
         let room = on_its_way + promised < self.bound;
+        self.look_soon |= !room && !self.held_back;
         self.held_back |= !room;
         room
+    }
+
+    /// Whether turns have begun to wait since this was last asked. Who only looked at the sockets at the
+    /// next tick left a link idle that carries the bound in less: simulated crowds of 100 at 25 Mbit/s
+    /// took 1.24 instead of 1.20.
+    pub(crate) fn wants_look(&mut self) -> bool {
+        std::mem::take(&mut self.look_soon)
     }
 
     /// Looks at the sockets: `left` says how many bytes one has sent or will send that are not
@@ -202,7 +213,9 @@ mod tests {
         assert_eq!(uplink.look_again(), None);
         uplink.sent(PeerKey(1), FIRST / 2, MS(0));
         uplink.sent(PeerKey(2), FIRST / 2, MS(0));
-        assert!(!uplink.has_room(0, MS(0)));
+        assert!(!uplink.wants_look());
+        assert!(!uplink.has_room(0, MS(0)) && !uplink.has_room(0, MS(0)));
+        assert!(uplink.wants_look() && !uplink.wants_look(), "once");
         assert_eq!(uplink.look_again(), Some(LOOK_AGAIN));
         uplink.look(MS(100), |peer| if peer == PeerKey(1) { 10_000 } else { u64::MAX });
         assert!(uplink.has_room(0, MS(100)), "one is acknowledged");

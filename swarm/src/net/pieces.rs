@@ -20,6 +20,9 @@ impl Shared {
             if todo.completed {
                 self.on_completed();
             }
+            if todo.look_soon {
+                self.ticker.notify_one();
+            }
             if self.disk.is_quick(todo.more_soon) {
                 let mut rest = todo.verify.into_iter().peekable();
                 while rest.peek().is_some() {

@@ -96,6 +96,8 @@ pub(crate) struct Todo {
     pub(crate) more_soon: bool,
     /// The fetch has just completed.
     pub(crate) completed: bool,
+    /// Turns wait for the sockets.
+    pub(crate) look_soon: bool,
 }
 
 impl State {
@@ -200,6 +202,7 @@ impl State {
                     log::warn!(peer = %identity.ip, id = %identity.id, "peer banned: it sends wrong data");
                     self.trouble.liar = Some(identity.ip);
                 }
+                Action::LookSoon => todo.look_soon = true,
                 Action::Completed => todo.completed = true,
             }
         }

@@ -304,7 +304,11 @@ impl Shared {
             let again = self.lock().core.as_ref().and_then(core::Torrent::look_again);
             let left = tick.saturating_sub(self.now());
             let Some(wait) = again.filter(|wait| *wait < left) else {
-                return tokio::time::sleep(left).await;
+                tokio::select! {
+                    () = tokio::time::sleep(left) => return,
+                    // turns have begun to wait
+                    () = self.ticker.notified() => continue,
+                }
             };
             tokio::time::sleep(wait).await;
             let todo = {

@@ -12,6 +12,15 @@ use crate::core::choker::Change;
 use crate::core::rate::time_for;
 use crate::core::reveal::Reveal;
 
+/// A turn whose block goes out later than this, and a fifth later than its share of the uplink, has a
+/// receiver that is full. Simulated, 300 nodes and 64 MB, last node: after six shares and 0.1 s 1.27, after
+/// 2 shares 1.22, 1.5 shares 1.18, 1.2 shares 1.14, one share 1.16, and 30 nodes and 32 MB 1.15 instead of
+/// 1.13.
+const LEAST_PATIENCE: Duration = Duration::from_millis(10);
+
+/// What a round of blocks takes at most, or while the rate is not known.
+const LONGEST_ROUND: Duration = Duration::from_secs(3);
+
 impl Torrent {
     pub(super) fn on_request(&mut self, now: Moment, key: PeerKey, block: Block) {
         let hidden = self.reveal.as_ref().is_some_and(|r| !r.may_request(key, block.piece));
@@ -108,9 +117,12 @@ impl Torrent {
     pub(super) fn grant_turns(&mut self, now: Moment) {
         let peers = &self.peers;
         let pieces = |key: PeerKey| peers.get(key).map_or(0, |peer| peer.has.count());
-        while self.turns.is_wanted() && self.uplink.has_room(self.turns.promised(), now) {
+        while self.turns.is_wanted(now) && self.uplink.has_room(self.turns.promised(now), now) {
             let Some(key) = self.turns.grant(now, pieces) else { break };
             self.actions.push_back(Action::Serve(key));
+        }
+        if self.uplink.wants_look() {
+            self.actions.push_back(Action::LookSoon);
         }
     }
 
@@ -129,13 +141,15 @@ impl Torrent {
     }
 
     pub(super) fn tick_turns(&mut self, now: Moment) {
-        let round = self.config.served_at_once as u64 * u64::from(self.config.quantum);
-        let usual = match self.uplink_rate(now) {
-            0 => Duration::from_millis(500),
-            rate => time_for(round, rate),
+        let turn = self.config.turn(self.up.per_second(now));
+        self.turns.set_quantum(turn);
+        // one block or, on a fast link, one push of each turn
+        let push = if turn > u64::from(self.config.quantum) { turn } else { u64::from(BLOCK_LEN) };
+        let round = match self.uplink_rate(now) {
+            0 => LONGEST_ROUND,
+            rate => time_for(push * self.config.served_at_once as u64, rate).min(LONGEST_ROUND),
         };
-        self.turns.set_quantum(self.config.turn(self.up.per_second(now)));
-        self.turns.tick(now, Duration::from_millis(100) + usual.min(Duration::from_secs(5)) * 3);
+        self.turns.set_patience((round * 6 / 5).max(LEAST_PATIENCE));
         self.grant_turns(now);
     }
 
