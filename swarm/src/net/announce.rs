@@ -30,6 +30,9 @@ const MAX_RETRY_SEEDING: Duration = Duration::from_secs(60);
 const HUNGRY: usize = 5;
 const HUNGRY_WAIT: Duration = Duration::from_millis(250);
 
+/// A fetching peer that wanted no more peers looks this often whether it has lost too many since.
+const RECOUNT: Duration = Duration::from_secs(2);
+
 /// Starts to announce to every tracker, until the torrent stops, and `stopped` then.
 pub(crate) fn start(shared: &Arc<Shared>) {
     let key = fastrand::u32(..);
@@ -109,7 +112,9 @@ impl Announcer {
                     failures = 0;
                     self.told_complete |= event == Some(AnnounceEvent::Completed);
                     event = None;
-                    let starving = !shared.is_done() && shared.lock().links.len() < HUNGRY;
+                    let starving = !shared.is_done()
+                        && !shared.has_enough_peers()
+                        && shared.lock().links.len() < HUNGRY;
                     hungry = if starving { (hungry + 1).min(8) } else { 0 };
                     self.next_announce(&reply, hungry)
                 }
@@ -132,7 +137,7 @@ impl Announcer {
                 }
             }
             tokio::select! {
-                () = tokio::time::sleep(wait) => {}
+                () = self.wait(wait) => {}
                 () = shared.cancel.cancelled() => return,
                 () = completed, if !self.told_complete => {
                     if event.is_none() {
@@ -178,6 +183,20 @@ impl Announcer {
                 () = news => {}
                 () = waited => return true,
                 () = shared.cancel.cancelled() => return false,
+            }
+        }
+    }
+
+    /// Sleeps, but wakes when most peers are gone: as we wanted none, the tracker lets us come late.
+    async fn wait(&self, wait: Duration) {
+        let end = tokio::time::Instant::now() + wait;
+        let had_enough = self.shared.has_enough_peers();
+        loop {
+            let left = end.saturating_duration_since(tokio::time::Instant::now());
+            tokio::time::sleep(left.min(RECOUNT)).await;
+            let lost = had_enough && !self.shared.is_done() && !self.shared.has_enough_peers();
+            if left <= RECOUNT || lost {
+                return;
             }
         }
     }
@@ -249,10 +268,12 @@ impl Announcer {
         };
         let failed = if done { Vec::new() } else { state.book.unreachable() };
         drop(state);
+        let enough = shared.has_enough_peers();
         let numwant = match (event, done, shared.session.config.role) {
             (Some(AnnounceEvent::Stopped), ..) => 0,
             // a complete node is asked, it does not ask
             (_, true, Role::Node) => 5,
+            (None, false, _) if enough => 0,
             _ => NUMWANT,
         };
         AnnounceRequest {

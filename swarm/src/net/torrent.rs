@@ -108,6 +108,12 @@ impl Shared {
         self.lock().core.as_ref().is_some_and(core::Torrent::is_done)
     }
 
+    /// Whether most of the connections that the dialer aims at are there: others that want some find us.
+    pub(crate) fn has_enough_peers(&self) -> bool {
+        let target = self.session.config.target_peers;
+        self.lock().links.len() >= target - target / 4
+    }
+
     /// Bytes of a set of pieces.
     pub(crate) fn bytes_of(&self, have: &Bitfield) -> u64 {
         let geometry = &self.metainfo.info.geometry;

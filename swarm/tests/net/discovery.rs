@@ -15,7 +15,7 @@ use swarm::{InitialHave, Role, Session, SessionConfig, Torrent, TorrentSpec, Ver
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::support::{PATIENCE, config, image};
+use crate::support::{Mood, PATIENCE, Tracker, config, image, torrent_of};
 
 /// A torrent of an image without trackers.
 fn torrent(image: &[u8], private: bool) -> Arc<Metainfo> {
@@ -57,6 +57,30 @@ async fn until(what: &str, torrent: &Torrent, mut test: impl FnMut(&Torrent) -> 
     };
     let waited = tokio::time::timeout(PATIENCE, look).await;
     assert!(waited.is_ok(), "{what} did not come: {:?}", torrent.peers());
+}
+
+/// The answers of the tracker go over the link that the image goes over.
+#[tokio::test]
+async fn who_has_enough_peers_wants_none_until_some_are_lost() {
+    let tracker = Tracker::start(Mood::Normal).await;
+    let image = image(100_000, 44);
+    let metainfo = torrent_of(&image, 16 * 1024, std::slice::from_ref(&tracker.url), &[]);
+    let mut nodes = Vec::new();
+    for _ in 0..3 {
+        let few = SessionConfig { target_peers: 2, ..without_multicast(Role::Node) };
+        nodes.push(start(few, &metainfo, None).await);
+    }
+    let (leaver, ..) = nodes.remove(2);
+    let stayer = nodes[0].0.local_addr();
+    let wanted = |peer: SocketAddr| tracker.state.lock().unwrap().wanted.get(&peer).copied();
+    for (session, torrent, _) in &nodes {
+        until("enough", torrent, |_| wanted(session.local_addr()) == Some(0)).await;
+    }
+    leaver.shutdown().await;
+    until("another announce", &nodes[0].1, |_| wanted(stayer).is_some_and(|n| n > 0)).await;
+    for (session, ..) in nodes {
+        session.shutdown().await;
+    }
 }
 
 #[tokio::test]

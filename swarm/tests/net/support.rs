@@ -125,6 +125,8 @@ pub(crate) struct TrackerState {
     pub(crate) peers: BTreeMap<SocketAddr, u64>,
     pub(crate) events: Vec<(AnnounceEvent, u64)>,
     pub(crate) announces: usize,
+    /// What each peer wanted in its last announce.
+    pub(crate) wanted: BTreeMap<SocketAddr, u32>,
 }
 
 impl Tracker {
@@ -135,8 +137,13 @@ impl Tracker {
     pub(crate) async fn start_at(port: u16, mood: Mood) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
         let url = format!("http://{}/announce", listener.local_addr().unwrap());
-        let state = TrackerState { mood, peers: BTreeMap::new(), events: Vec::new(), announces: 0 };
-        let state = Arc::new(Mutex::new(state));
+        let state = Arc::new(Mutex::new(TrackerState {
+            mood,
+            peers: BTreeMap::new(),
+            events: Vec::new(),
+            announces: 0,
+            wanted: BTreeMap::new(),
+        }));
         let shared = state.clone();
         let task = tokio::spawn(async move {
             while let Ok((stream, address)) = listener.accept().await {
@@ -203,8 +210,12 @@ fn answer(query: &str, from: SocketAddr, state: &mut TrackerState) -> (&'static 
     } else {
         state.peers.insert(address, request.left);
     }
+    let wanted = request.numwant.unwrap_or(30);
+    state.wanted.insert(address, wanted);
     let peers = state.peers.keys().filter(|peer| **peer != address);
     let peers = peers.map(|address| PeerEntry { address: *address, peer_id: None }).collect();
-    let reply = AnnouncePeers { interval: 2, peers, ..AnnouncePeers::default() };
+    // who has enough peers need not come soon
+    let interval = if wanted == 0 { 600 } else { 2 };
+    let reply = AnnouncePeers { interval, peers, ..AnnouncePeers::default() };
     ("text/plain", AnnounceResponse::Peers(reply).encode(true).unwrap())
 }

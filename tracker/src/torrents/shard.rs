@@ -87,7 +87,8 @@ impl Shard {
         torrent.completed += u64::from(complete && before.is_some_and(|peer| !peer.complete));
         let leeching = known.is_some_and(|peer| !peer.complete);
         let others = swarm.count(false) - usize::from(leeching);
-        let interval = policy::interval(others + usize::from(!complete), complete, rng);
+        let searching = !complete && announce.want > 0;
+        let interval = policy::interval(others + usize::from(!complete), searching, rng);
         let peer = Peer {
             addr: announce.addr,
             id: announce.peer_id,

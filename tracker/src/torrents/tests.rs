@@ -106,6 +106,17 @@ fn silence_is_forgotten_after_twice_the_interval() {
 }
 
 #[test]
+fn who_wants_no_peers_comes_back_later() {
+    let mut bed = Bed::new(10, 10);
+    let searching = bed.send(&plain()).interval;
+    let content = bed.send(&Announce { want: 0, ..plain() });
+    assert!(searching <= 5 && content.interval >= 15, "{searching}, {}", content.interval);
+    assert_eq!(bed.counts(), (0, 1, 0), "and is known meanwhile");
+    bed.now += Duration::from_secs(u64::from(content.interval) * 2);
+    assert_eq!(bed.table.expire(bed.now), 0);
+}
+
+#[test]
 fn the_oldest_peer_gives_way() {
     let mut bed = Bed::new(10, 3);
     for peer in 1..=5 {
