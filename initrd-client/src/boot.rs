@@ -137,6 +137,7 @@ pub async fn run(options: BootOptions, narrator: &mut Narrator) -> Result<(), Bo
         narrator.note(&format!("{} is mounted already", context.options.root.display()));
         return Ok(());
     }
+    narrator.watch_cards(&Context::surroundings().net);
     context.report_early(narrator);
     let found = context.discover(narrator).await?;
     found.report(narrator);

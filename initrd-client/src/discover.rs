@@ -11,7 +11,7 @@ use swarm::http::{self, HttpError, Limits, Response};
 use tokio::time::Duration;
 
 use crate::narrator::{Narrator, text};
-use crate::network::{self, Card};
+use crate::network;
 use crate::resolver;
 use crate::retry::Pauses;
 use crate::trust::{self, Demands, Patience, TrustError, Trusted};
@@ -97,7 +97,9 @@ pub async fn discover(
                 let detail = format!("{from}: {}", chain(&source));
                 Stall { cause: StallCause::SourceUnreachable, detail }
             }
-            Failure::Http(error) => classify(&error, &network::cards(&surroundings.net)),
+            Failure::Http(error) => {
+                network::blame(classify(&error), &network::cards(&surroundings.net))
+            }
         };
         narrator.stall(&stall);
         tokio::time::sleep(pauses.after(stall.cause)).await;
@@ -198,9 +200,8 @@ async fn get(url: &str, max_body: usize) -> Result<Response, Failure> {
     })
 }
 
-/// What kind of trouble an HTTP error is. `ENETUNREACH` alone may mean a missing cable, a missing
-/// driver or a missing lease; the cards tell which.
-fn classify(error: &HttpError, cards: &[Card]) -> Stall {
+/// What kind of trouble an HTTP error is, as far as it shows that: [`network::blame`] knows more.
+fn classify(error: &HttpError) -> Stall {
     let cause = match error {
         HttpError::Dns { .. } | HttpError::Timeout { what: "resolve", .. } => {
             StallCause::NameResolution
@@ -214,11 +215,6 @@ fn classify(error: &HttpError, cards: &[Card]) -> Stall {
         },
         _ => StallCause::SourceUnreachable,
     };
-    if matches!(cause, StallCause::NoAddress | StallCause::NameResolution)
-        && let Some(stall) = network::diagnose(cards)
-    {
-        return stall;
-    }
     let what = if cause == StallCause::NoAddress { "no address or no route yet: " } else { "" };
     Stall { cause, detail: format!("{what}{}{}", chain(error), text::remedy(cause)) }
 }
@@ -257,10 +253,6 @@ mod tests {
         }
     }
 
-    fn card(carrier: bool) -> Card {
-        Card { name: "eth0".into(), mac: None, carrier, physical: true }
-    }
-
     #[test]
     fn a_name_is_not_looked_up_without_a_server() {
         let dir = tempfile::tempdir().unwrap();
@@ -285,16 +277,12 @@ mod tests {
 
     #[test]
     fn causes() {
-        let up = [card(true)];
-        for (error, cards, cause) in [
-            (connect(101), &up[..], StallCause::NoAddress), // ENETUNREACH
-            (connect(101), &[card(false)], StallCause::NoCarrier),
-            (connect(101), &[], StallCause::NoCarrier),
-            (connect(113), &up, StallCause::NoRoute), // EHOSTUNREACH
-            (connect(111), &up, StallCause::SourceUnreachable), // ECONNREFUSED
+        for (error, cause) in [
+            (connect(101), StallCause::NoAddress),         // ENETUNREACH
+            (connect(113), StallCause::NoRoute),           // EHOSTUNREACH
+            (connect(111), StallCause::SourceUnreachable), // ECONNREFUSED
             (
                 HttpError::Dns { host: "h".into(), source: io::Error::other("no") },
-                &up,
                 StallCause::NameResolution,
             ),
             (
@@ -303,20 +291,18 @@ mod tests {
                     what: "resolve",
                     after: Duration::from_secs(5),
                 },
-                &up,
                 StallCause::NameResolution,
             ),
             (
                 HttpError::Status { url: "u".into(), status: 404, body: vec![] },
-                &up,
                 StallCause::SourceUnreachable,
             ),
         ] {
-            let stall = classify(&error, cards);
+            let stall = classify(&error);
             assert_eq!(stall.cause, cause, "{stall:?}");
             assert!(!stall.detail.is_empty());
         }
-        let text = classify(&connect(111), &up).detail;
+        let text = classify(&connect(111)).detail;
         assert!(text.contains("10.0.0.1:80") && text.contains("refused"), "{text}");
     }
 }

@@ -132,6 +132,7 @@ pub fn download_exit(error: &DownloadError) -> Exit {
 /// [`FetchError`].
 pub async fn run(options: FetchOptions, narrator: &mut Narrator) -> Result<(), FetchError> {
     let net = Path::new("/sys/class/net");
+    narrator.watch_cards(net);
     let node = options.node.or_else(|| network::node_id(&network::cards(net)));
     if let (Some(report), Some(node)) = (&options.report, node) {
         narrator.report_to(report, node, EventBatch::new(boot_id()));

@@ -6,6 +6,7 @@ pub mod text;
 
 use std::fmt::Debug;
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use proto::event::exchange::Exchange;
@@ -18,6 +19,7 @@ use sys::kmsg::{Level, LineWriter};
 use sys::memory::ProcessMemory;
 
 use crate::exit::Exit;
+use crate::network;
 use crate::retry::Complaints;
 
 /// Progress goes to people and to the tracker this often.
@@ -53,6 +55,8 @@ pub struct Narrator {
     /// What happened before it was known where to report to.
     backlog: Vec<EventKind>,
     complaints: Complaints,
+    /// Where the state of the cards is read from when something is wrong.
+    net: Option<PathBuf>,
     started: Instant,
     last_human: Option<Instant>,
     last_kmsg: Option<Instant>,
@@ -76,6 +80,7 @@ impl Narrator {
             reporter: None,
             backlog: Vec::new(),
             complaints: Complaints::default(),
+            net: None,
             started: Instant::now(),
             last_human: None,
             last_kmsg: None,
@@ -87,6 +92,11 @@ impl Narrator {
     /// written there a second time.
     pub fn use_kernel_log(&mut self) {
         self.kmsg = Some(KernelLog::open());
+    }
+
+    /// Asks the cards below `net` (`/sys/class/net`) from now on before anybody else is blamed.
+    pub fn watch_cards(&mut self, net: &Path) {
+        self.net = Some(net.to_owned());
     }
 
     /// Sends events to the tracker at `base_url` from now on, and those that happened before.
@@ -121,6 +131,11 @@ impl Narrator {
 
     /// Nothing moves: said at once when the cause is new, then every ten seconds.
     pub fn stall(&mut self, stall: &Stall) {
+        let blamed = match &self.net {
+            Some(net) => network::blame(stall.clone(), &network::cards(net)),
+            None => stall.clone(),
+        };
+        let stall = &blamed;
         let is_early = self.started.elapsed() < NETWORK_GRACE;
         if is_early && matches!(stall.cause, StallCause::NoCarrier | StallCause::NoAddress) {
             return;

@@ -60,6 +60,25 @@ pub fn addresses(cards: &[Card]) -> Vec<NodeId> {
     cards.iter().filter(|card| card.physical).filter_map(|card| card.mac).collect()
 }
 
+/// Without a link it is the cable, whoever does not answer: a pulled one shows as a missing route while an
+/// address is still there, and as silent peers while connections are.
+#[must_use]
+pub fn blame(stall: Stall, cards: &[Card]) -> Stall {
+    use StallCause::{
+        NameResolution, NoAddress, NoData, NoPeers, NoRoute, PeersUnreachable, SourceUnreachable,
+        TrackerUnreachable,
+    };
+    let known = match stall.cause {
+        NoAddress | NameResolution => diagnose(cards),
+        // an address needs a card, so one that is not seen is none of ours
+        NoRoute | SourceUnreachable | TrackerUnreachable | NoPeers | PeersUnreachable | NoData => {
+            diagnose(cards).filter(|_| !cards.is_empty())
+        }
+        _ => None,
+    };
+    known.unwrap_or(stall)
+}
+
 /// Why nothing can be reached, as far as the cards know; `None` when a link is up.
 #[must_use]
 pub fn diagnose(cards: &[Card]) -> Option<Stall> {
@@ -108,6 +127,22 @@ mod tests {
         assert_eq!(node_id(&cards).unwrap().to_string(), "52:54:00:00:00:03");
         assert_eq!(addresses(&cards), [2, 3].map(|n| NodeId([0x52, 0x54, 0, 0, 0, n])));
         assert_eq!(diagnose(&cards), None);
+    }
+
+    #[test]
+    fn without_a_link_the_cable_is_to_blame() {
+        let stall = |cause| Stall { cause, detail: "5 peers are silent".into() };
+        let card = |carrier| Card { name: "eth0".into(), mac: None, carrier, physical: true };
+        for cause in [StallCause::NoData, StallCause::NoRoute, StallCause::TrackerUnreachable] {
+            assert_eq!(blame(stall(cause), &[card(false), card(true)]), stall(cause));
+            let blamed = blame(stall(cause), &[card(false)]);
+            assert_eq!(blamed.cause, StallCause::NoCarrier);
+            assert!(blamed.detail.contains("eth0"), "{blamed:?}");
+        }
+        assert_eq!(blame(stall(StallCause::NoData), &[]), stall(StallCause::NoData));
+        assert_eq!(blame(stall(StallCause::NoAddress), &[]).cause, StallCause::NoCarrier);
+        let memory = stall(StallCause::Memory);
+        assert_eq!(blame(memory.clone(), &[card(false)]), memory);
     }
 
     #[test]

@@ -67,6 +67,7 @@ pub struct Node {
     ip: Ipv4Addr,
     mac: Arc<str>,
     net: PathBuf,
+    number: u32,
 }
 
 /// What `tc` says of a kind of queue that the kernel does not have.
@@ -97,7 +98,8 @@ pub(crate) fn add(
         }
         error => error,
     })?;
-    let node = Node { inner: Arc::clone(inner), name: name.into(), ip, mac: mac.into(), net };
+    let node =
+        Node { inner: Arc::clone(inner), name: name.into(), ip, mac: mac.into(), net, number };
     let scratch = inner.outside(&node.scratch());
     fs::create_dir_all(&scratch).map_err(LabError::file("create", scratch))?;
     Ok(node)
@@ -202,6 +204,27 @@ impl Node {
     /// The lab's log folder.
     pub fn logs(&self) -> &Path {
         self.inner.logs.folder()
+    }
+
+    /// Pulls its cable: the interface stays as it is and has no carrier.
+    ///
+    /// # Errors
+    /// [`LabError::Setup`] and [`LabError::Stopped`].
+    pub fn pull_cable(&self) -> Result<(), LabError> {
+        self.cable("down")
+    }
+
+    /// Plugs it in again.
+    ///
+    /// # Errors
+    /// As [`Node::pull_cable`].
+    pub fn plug_cable(&self) -> Result<(), LabError> {
+        self.cable("up")
+    }
+
+    fn cable(&self, state: &str) -> Result<(), LabError> {
+        let what = format!("setting the cable of {} {state}", self.name);
+        self.inner.shell(&what, &format!("ip link set sw{} {state}", self.number))
     }
 
     /// Starts a program on this node. Standard error goes to `LOG.log` and standard output to

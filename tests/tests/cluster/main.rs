@@ -18,3 +18,4 @@ mod reseed;
 mod revisions;
 mod signed;
 mod trackers;
+mod unplugged;
