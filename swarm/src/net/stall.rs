@@ -22,6 +22,8 @@ pub(crate) struct Trouble {
     pub(crate) liar: Option<IpAddr>,
     /// When the last block came, or the fetch began.
     pub(crate) last_data: Moment,
+    /// Bytes that had come when this was looked at last.
+    pub(crate) downloaded: u64,
 }
 
 /// What the swarm looks like from here.

@@ -350,9 +350,11 @@ impl Shared {
         let useful = views.filter(|v| v.useful > 0).count();
         let verified = self.bytes_of(core.have());
         let pieces_have = core.have().count();
-        if down_rate > 0 && totals.hash_failures == 0 {
+        // not by the rate: what came last is spread over all the silence since, and never quite nothing
+        if totals.downloaded > state.trouble.downloaded && totals.hash_failures == 0 {
             state.trouble.last_data = now;
         }
+        state.trouble.downloaded = totals.downloaded;
         let (known, connected) = (state.book.len(), state.links.len());
         let view = View { known, connected, useful, hash_failures: totals.hash_failures };
         let stall = if done { None } else { state.trouble.stall(now, view) };

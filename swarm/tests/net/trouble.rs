@@ -1,9 +1,14 @@
 //! Trackers that are down, wrong, or refuse, and the web seed that helps out.
 
+use std::sync::Arc;
+
 use proto::event::StallCause;
+use proto::units::ByteRate;
+use swarm::storage::MemoryStorage;
+use swarm::{InitialHave, Role, Session, SessionConfig, TorrentSpec, Verify};
 use tokio::net::TcpListener;
 
-use crate::support::{Mood, Tracker, image, leecher, read_head, reply, seeder, torrent_of};
+use crate::support::{Mood, Tracker, config, image, leecher, read_head, reply, seeder, torrent_of};
 
 async fn stall_of(trackers: &[String]) -> proto::event::Stall {
     let image = image(100_000, 20);
@@ -64,6 +69,26 @@ async fn a_tracker_that_is_down_at_first_is_found_later() {
     assert!(tracker.state.lock().unwrap().announces >= 2);
     node.session.shutdown().await;
     seeder.session.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_fetch_that_breaks_off_half_way_says_so() {
+    let image = image(2_000_000, 24);
+    let metainfo = torrent_of(&image, 16 * 1024, &[], &[]);
+    let slow = SessionConfig { upload_limit: Some(ByteRate(300_000)), ..config(Role::Admin) };
+    let session = Session::bind(slow).await.unwrap();
+    let spec = TorrentSpec {
+        have: InitialHave::Everything { verify: Verify::OnFirstRead },
+        ..TorrentSpec::new(metainfo.clone(), Arc::new(MemoryStorage::from(image)))
+    };
+    session.add(spec).await.unwrap();
+    let node = leecher(&metainfo).await;
+    node.torrent.add_peer(session.local_addr());
+    node.until("a part of it", |p| p.bytes_verified > 300_000).await;
+    session.shutdown().await;
+    let stall = node.until("a stall", |p| p.stall.is_some()).await.stall.unwrap();
+    assert_eq!(stall.cause, StallCause::TrackerUnreachable, "{}", stall.detail);
+    node.session.shutdown().await;
 }
 
 #[tokio::test]
