@@ -76,7 +76,7 @@ enum Preset {
     Thirty,
     /// 100 nodes, 8 Mbit/s, 16 MB
     Hundred,
-    /// 200 nodes, 2.5 Mbit/s, 8 MB
+    /// 200 nodes, 2.5 Mbit/s, 16 MB
     TwoHundred,
     /// 5, 10, 20, 40 and 80 nodes, 8 Mbit/s, 16 MB: ratio and admin egress over the number of nodes
     Growth,
@@ -121,8 +121,7 @@ impl Preset {
     fn image(self) -> ByteSize {
         ByteSize(match self {
             Preset::Thirty | Preset::Nasty => 32_000_000,
-            Preset::Hundred | Preset::Growth => 16_000_000,
-            Preset::TwoHundred => 8_000_000,
+            Preset::Hundred | Preset::TwoHundred | Preset::Growth => 16_000_000,
         })
     }
 
