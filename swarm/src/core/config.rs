@@ -5,6 +5,12 @@ use std::time::Duration;
 /// So much fits into the pipe that blocks are sent with, their headers beside them.
 const LONGEST_TURN: u64 = 256 * 1024;
 
+/// For each so many bytes that a peer has and we do not, one block more may be asked for there, …
+const BEHIND: u64 = 1536 * 1024;
+
+/// … up to so many.
+const MOST_BEHIND: u64 = 4;
+
 /// Policy settings of one torrent.
 ///
 /// The defaults are the best measured ones of a prototype: 30 peers behind shaped links, see
@@ -94,6 +100,15 @@ impl CoreConfig {
         let piece = piece.min(self.quantum);
         let fits = outstanding + u64::from(piece) <= u64::from(self.total_window);
         if fits { self.min_window.max(piece) } else { self.min_window }
+    }
+
+    /// Smallest window at a peer that has so many bytes which are wanted: a node that fell behind has
+    /// enough to choose from, so that what it asks for at one peer is not missed at others. Its answers
+    /// take longer than those of others when its uplink is full, and nothing else lets it catch up:
+    /// simulated, 1,000 nodes and 64 MB, the last one took 1.22, with this 1.17.
+    pub(crate) fn window_behind(&self, useful: u64) -> u32 {
+        let blocks = 1 + (useful / BEHIND).min(MOST_BEHIND - 1);
+        self.min_window.saturating_mul(u32::try_from(blocks).unwrap_or(1))
     }
 }
 

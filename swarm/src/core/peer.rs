@@ -305,6 +305,13 @@ mod tests {
     }
 
     #[test]
+    fn who_is_far_behind_asks_for_more_at_each() {
+        let config = CoreConfig::default();
+        let blocks = |useful| config.window_behind(useful) / config.min_window;
+        assert_eq!([0, 1 << 20, 2 << 20, 4 << 20, 1 << 40].map(blocks), [1, 1, 2, 3, 4]);
+    }
+
+    #[test]
     fn a_peer_that_answers_late_gets_a_deep_window() {
         // answers come every 500 ms, all that was asked for until then
         let config = CoreConfig::default();

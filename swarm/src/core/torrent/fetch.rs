@@ -241,7 +241,11 @@ impl Torrent {
             "asked for or settled beside the sum"
         );
         let least = self.config.least_window(self.geometry.piece_length(), self.asked);
+        let catch_up = self.asked < self.down.per_second(now) * 2 / 5;
+        let piece_length = u64::from(self.geometry.piece_length());
         let Some(peer) = self.peers.get_mut(key) else { return };
+        let behind = if catch_up { u64::from(peer.useful) * piece_length } else { 0 };
+        let least = least.max(self.config.window_behind(behind));
         let mut room = peer.room(&self.config, sources, least, now);
         // a seeder that hides shows each piece to one peer: nobody else will bring it
         let limit = if far(peer) { self.across.limit(now) } else { None };
