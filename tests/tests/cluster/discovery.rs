@@ -4,20 +4,14 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use lab::tool::Tool;
-use lab::{BitRate, Cmd, Node};
+use lab::{BitRate, Cmd};
 
-use super::fixture::{ADMIN, Cluster, LIMIT, wait_complete, wait_for_event, wait_percent};
+use super::fixture::{ADMIN, Cluster, LIMIT, ip, wait_complete, wait_for_event, wait_percent};
 
 const OPENTRACKER: Tool =
     Tool::new("opentracker", "a foreign tracker that speaks UDP", "opentracker", "opentracker");
 
 const IMAGE: usize = 4 << 20;
-
-/// Runs `ip ARGS` on a node.
-fn ip(node: &Node, args: &[&str]) {
-    let output = node.run(&Cmd::new("ip").args(args)).unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-}
 
 #[test]
 fn without_any_tracker_nodes_find_a_seeder_and_each_other_by_multicast() {
@@ -42,7 +36,7 @@ fn link_local_ipv6_is_enough() {
     let loose = cluster.loose(71, IMAGE, &[]);
     let node = &cluster.nodes[0];
     for node in [&cluster.admin, node] {
-        ip(node, &["-4", "addr", "flush", "dev", "eth0"]);
+        ip(node, "-4 addr flush dev eth0");
         // its uniqueness is checked for a second before it can be used
         let deadline = Instant::now() + LIMIT;
         let ready = || {
@@ -110,8 +104,8 @@ fn a_seeder_whose_address_changes_goes_on_serving() {
     wait_percent(&mut fetch, 20.0);
     let old = format!("{}/16", seeding.ip());
     // what is under way on the old one hangs, and nobody is told
-    ip(seeding, &["addr", "del", &old, "dev", "eth0"]);
-    ip(seeding, &["addr", "add", "10.87.77.7/16", "dev", "eth0"]);
+    ip(seeding, &format!("addr del {old} dev eth0"));
+    ip(seeding, "addr add 10.87.77.7/16 dev eth0");
     let done = wait_complete(&mut fetch);
     assert_eq!(done["sources"]["admin"].as_u64(), Some(IMAGE as u64), "{done}");
     assert!(cluster.image_on(fetching) == loose.image);

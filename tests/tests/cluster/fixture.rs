@@ -241,6 +241,12 @@ impl Revision {
     }
 }
 
+/// Runs `ip LINE` on a node.
+pub(crate) fn ip(node: &Node, line: &str) {
+    let output = node.run(&Cmd::new("ip").args(line.split(' '))).unwrap();
+    assert!(output.status.success(), "ip {line}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
 /// The JSON lines that a program has printed so far; an unfinished last line is left out.
 pub(crate) fn events(proc: &Proc) -> Vec<Value> {
     let text = fs::read_to_string(proc.out_path()).unwrap_or_default();

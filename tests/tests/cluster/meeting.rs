@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use lab::client::{Discovery, Foreign, Offer};
 use lab::{BitRate, Cmd, Node, Proc};
 
-use super::fixture::{ADMIN, Cluster, LIMIT, Loose, wait_for_event};
+use super::fixture::{ADMIN, Cluster, LIMIT, Loose, ip, wait_for_event};
 
 const IMAGE: usize = 4 << 20;
 
@@ -101,8 +101,7 @@ fn by_multicast(test: &str, client: Foreign) {
     let loose = cluster.loose(80, IMAGE, &[]);
     let node = &cluster.nodes[0];
     // transmission lets the routing table choose the interface, and this network has no router
-    let route = Cmd::new("ip").args(["route", "add", "239.0.0.0/8", "dev", "eth0"]);
-    assert!(node.run(&route).unwrap().status.success());
+    ip(node, "route add 239.0.0.0/8 dev eth0");
     let _seeder = cluster.seed(&cluster.admin, &loose);
     let launch = client.leecher_by(node, &offer(&loose), Discovery::Multicast).unwrap();
     let (mut proc, mut done) = (node.spawn(&launch.command).unwrap(), launch.done);

@@ -6,10 +6,10 @@ use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use lab::{Accelerator, BitRate, Cmd, Firmware, Node, Vm, VmConfig, dnsmasq, program};
+use lab::{Accelerator, BitRate, Firmware, Node, Vm, VmConfig, dnsmasq, program};
 use proto::event::{EVENT_VERSION, Event, EventBatch, EventKind};
 
-use super::fixture::{ADMIN, Cluster};
+use super::fixture::{ADMIN, Cluster, ip};
 
 /// Everything is emulated, on a host that may have other work.
 const LIMIT: Duration = Duration::from_secs(240);
@@ -149,8 +149,7 @@ fn a_machine_goes_to_its_disk_or_waits_or_boots_around_a_dead_mirror() {
     // its mirror was switched off since
     let mirror = &cluster.nodes[0];
     becomes_mirror(mirror);
-    let down = mirror.run(&Cmd::new("ip").args(["link", "set", "eth0", "down"])).unwrap();
-    assert!(down.status.success());
+    ip(mirror, "link set eth0 down");
     tell(&inventory, &machine, "", "");
     let id = &revision.reference.id;
     shows(

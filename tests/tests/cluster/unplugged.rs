@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use lab::{BitRate, Cmd, Node, Proc, http, program};
 
-use super::fixture::{ADMIN, Cluster, LIMIT, wait_complete, wait_for_event, wait_percent};
+use super::fixture::{ADMIN, Cluster, LIMIT, ip, wait_complete, wait_for_event, wait_percent};
 
 const IMAGE: usize = 4 << 20;
 
@@ -20,12 +20,6 @@ fn fetch(node: &Node, url: &str) -> Proc {
         .arg(node.scratch().join("image"))
         .args(["--report", &format!("http://{ADMIN}:6969"), "--node", node.mac()]);
     node.spawn(&command).unwrap()
-}
-
-/// Runs `ip LINE` on a node.
-fn ip(node: &Node, line: &str) {
-    let output = node.run(&Cmd::new("ip").args(line.split(' '))).unwrap();
-    assert!(output.status.success(), "ip {line}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// Waits until the node says that this is why it waits; its detail.
