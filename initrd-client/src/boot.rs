@@ -321,7 +321,7 @@ async fn join(
             Ok(download) => return Ok(download),
             Err(DownloadError::Session(error @ swarm::SessionError::Listen { .. })) => {
                 let detail = discover::chain(&error);
-                narrator.stall(&Stall { cause: StallCause::NoAddress, detail });
+                narrator.stall(Stall { cause: StallCause::NoAddress, detail });
             }
             Err(error) => return Err(BootError::Download(error)),
         }

@@ -78,8 +78,8 @@ pub async fn discover(
     let mut misfits = 0;
     loop {
         if let Some(stall) = no_name_server(source, surroundings) {
-            narrator.stall(&stall);
-            tokio::time::sleep(pauses.after(stall.cause)).await;
+            let cause = narrator.stall(stall);
+            tokio::time::sleep(pauses.after(cause)).await;
             continue;
         }
         let failure = match attempt(source, demands).await {
@@ -97,12 +97,10 @@ pub async fn discover(
                 let detail = format!("{from}: {}", chain(&source));
                 Stall { cause: StallCause::SourceUnreachable, detail }
             }
-            Failure::Http(error) => {
-                network::blame(classify(&error), &network::cards(&surroundings.net))
-            }
+            Failure::Http(error) => classify(&error),
         };
-        narrator.stall(&stall);
-        tokio::time::sleep(pauses.after(stall.cause)).await;
+        let cause = narrator.stall(stall);
+        tokio::time::sleep(pauses.after(cause)).await;
     }
 }
 
@@ -115,13 +113,9 @@ fn no_name_server(source: &Source, surroundings: &Surroundings) -> Option<Stall>
     if !resolver::needs_name_server(name(source)) || resolver::knows_server(resolv_conf) {
         return None;
     }
-    network::diagnose(&network::cards(&surroundings.net)).or_else(|| {
-        let detail = format!(
-            "no name server yet to look up the host of {}; does DHCP give one?",
-            name(source)
-        );
-        Some(Stall { cause: StallCause::NoAddress, detail })
-    })
+    let detail =
+        format!("no name server yet to look up the host of {}; does DHCP give one?", name(source));
+    Some(Stall { cause: StallCause::NoAddress, detail })
 }
 
 /// URL or path that a source names.

@@ -129,27 +129,27 @@ impl Narrator {
         self.line("note", json!({ "text": text }), Level::Info, text);
     }
 
-    /// Nothing moves: said at once when the cause is new, then every ten seconds.
-    pub fn stall(&mut self, stall: &Stall) {
-        let blamed = match &self.net {
-            Some(net) => network::blame(stall.clone(), &network::cards(net)),
-            None => stall.clone(),
+    /// Nothing moves: said at once when the cause is new, then every ten seconds. Returns the cause, which
+    /// the cards may know better.
+    pub fn stall(&mut self, stall: Stall) -> StallCause {
+        let stall = match &self.net {
+            Some(net) => network::blame(stall, &network::cards(net)),
+            None => stall,
         };
-        let stall = &blamed;
+        let cause = stall.cause;
         let is_early = self.started.elapsed() < NETWORK_GRACE;
-        if is_early && matches!(stall.cause, StallCause::NoCarrier | StallCause::NoAddress) {
-            return;
+        let is_normal = is_early && matches!(cause, StallCause::NoCarrier | StallCause::NoAddress);
+        if !is_normal && self.complaints.is_due(&stall, Instant::now()) {
+            self.tell(EventKind::Stalled(stall));
         }
-        if self.complaints.is_due(stall, Instant::now()) {
-            self.tell(EventKind::Stalled(stall.clone()));
-        }
+        cause
     }
 
     /// How far the fetch is. To be called about once a second: JSON has every call, people and the
     /// tracker hear every other second, the kernel log every tenth.
     pub fn progress(&mut self, progress: &Progress) {
         if let Some(stall) = &progress.stall {
-            self.stall(stall);
+            self.stall(stall.clone());
         } else if progress.down_rate > 0 {
             self.complaints.clear();
         }

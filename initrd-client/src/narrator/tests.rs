@@ -95,10 +95,10 @@ fn a_complaint_is_not_repeated_at_once_and_comes_again_after_progress() {
 fn a_network_that_is_not_up_yet_is_no_news() {
     let (mut narrator, sink) = narrator(Style::Human);
     let stall = |cause| Stall { cause, detail: "why".into() };
-    narrator.stall(&stall(StallCause::NoCarrier));
-    narrator.stall(&stall(StallCause::NoAddress));
+    narrator.stall(stall(StallCause::NoCarrier));
+    narrator.stall(stall(StallCause::NoAddress));
     assert_eq!(sink.lines(), Vec::<String>::new());
     narrator.started -= NETWORK_GRACE;
-    narrator.stall(&stall(StallCause::NoAddress));
+    narrator.stall(stall(StallCause::NoAddress));
     assert_eq!(sink.lines(), ["beeswarm: waiting: why"]);
 }
