@@ -10,7 +10,7 @@ use proto::hash::PeerRole;
 use super::Moment;
 use super::action::Identity;
 use super::config::CoreConfig;
-use super::rate::{Rate, time_for};
+use super::rate::{Rate, time_for, time_worth};
 use crate::sorted::SortedSet;
 
 /// A request on its way.
@@ -248,10 +248,6 @@ impl Peer {
     pub(crate) fn is_complete(&self) -> bool {
         self.has.is_full()
     }
-}
-
-fn time_worth(rate: u64, time: Duration) -> u64 {
-    rate.saturating_mul(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)) / 1000
 }
 
 #[cfg(test)]

@@ -67,6 +67,11 @@ pub(crate) fn time_for(bytes: u64, rate: u64) -> Duration {
     Duration::from_micros(bytes.saturating_mul(1_000_000) / rate.max(1))
 }
 
+/// Bytes that come in `time` at `rate` bytes per second.
+pub(crate) fn time_worth(rate: u64, time: Duration) -> u64 {
+    rate.saturating_mul(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)) / 1000
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -112,9 +112,8 @@ impl Announcer {
                     failures = 0;
                     self.told_complete |= event == Some(AnnounceEvent::Completed);
                     event = None;
-                    let starving = !shared.is_done()
-                        && !shared.has_enough_peers()
-                        && shared.lock().links.len() < HUNGRY;
+                    let few = HUNGRY.min(shared.enough_peers());
+                    let starving = !shared.is_done() && shared.lock().links.len() < few;
                     hungry = if starving { (hungry + 1).min(8) } else { 0 };
                     self.next_announce(&reply, hungry)
                 }
@@ -189,16 +188,17 @@ impl Announcer {
 
     /// Sleeps, but wakes when most peers are gone: as we wanted none, the tracker lets us come late.
     async fn wait(&self, wait: Duration) {
-        let end = tokio::time::Instant::now() + wait;
-        let had_enough = self.shared.has_enough_peers();
-        loop {
-            let left = end.saturating_duration_since(tokio::time::Instant::now());
-            tokio::time::sleep(left.min(RECOUNT)).await;
-            let lost = had_enough && !self.shared.is_done() && !self.shared.has_enough_peers();
-            if left <= RECOUNT || lost {
-                return;
-            }
+        let is_content = || !self.shared.is_done() && self.shared.has_enough_peers();
+        if !is_content() {
+            return tokio::time::sleep(wait).await;
         }
+        let lost = async {
+            while self.shared.is_done() || self.shared.has_enough_peers() {
+                tokio::time::sleep(RECOUNT).await;
+            }
+        };
+        // in time is as good as early
+        let _ = tokio::time::timeout(wait, lost).await;
     }
 
     fn next_announce(&self, reply: &AnnouncePeers, hungry: u32) -> Duration {
@@ -268,12 +268,11 @@ impl Announcer {
         };
         let failed = if done { Vec::new() } else { state.book.unreachable() };
         drop(state);
-        let enough = shared.has_enough_peers();
         let numwant = match (event, done, shared.session.config.role) {
             (Some(AnnounceEvent::Stopped), ..) => 0,
             // a complete node is asked, it does not ask
             (_, true, Role::Node) => 5,
-            (None, false, _) if enough => 0,
+            (None, false, _) if shared.has_enough_peers() => 0,
             _ => NUMWANT,
         };
         AnnounceRequest {

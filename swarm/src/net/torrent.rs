@@ -108,10 +108,14 @@ impl Shared {
         self.lock().core.as_ref().is_some_and(core::Torrent::is_done)
     }
 
-    /// Whether most of the connections that the dialer aims at are there: others that want some find us.
-    pub(crate) fn has_enough_peers(&self) -> bool {
+    /// Most of the connections that the dialer aims at: others that want some find us.
+    pub(crate) fn enough_peers(&self) -> usize {
         let target = self.session.config.target_peers;
-        self.lock().links.len() >= target - target / 4
+        target - target / 4
+    }
+
+    pub(crate) fn has_enough_peers(&self) -> bool {
+        self.lock().links.len() >= self.enough_peers()
     }
 
     /// Bytes of a set of pieces.

@@ -10,7 +10,7 @@ use crate::core::Moment;
 use crate::core::action::{Action, CloseReason, Control, PeerKey, Receipt, Violation};
 use crate::core::peer::{HaveWish, Outstanding, Peer};
 use crate::core::picker::{Asker, Delivery};
-use crate::core::rate::time_for;
+use crate::core::rate::{time_for, time_worth};
 
 /// Blocks nobody asked for that are forgiven.
 const UNSOLICITED: u32 = 32;
@@ -20,6 +20,10 @@ const ACROSS: u64 = 4;
 
 /// A request is late in the end-game after so many times what an answer takes.
 const LATE: u32 = 4;
+
+/// Who is behind asks for more only while less is under way than comes in this time: slow links are
+/// always behind, and would fill everybody's queues.
+const CATCH_UP: Duration = Duration::from_millis(400);
 
 /// See [`Torrent::pace`]: 25 Mbit/s.
 const PACE: u64 = 781_250;
@@ -240,11 +244,11 @@ impl Torrent {
             self.peers.values().map(Peer::outstanding_bytes).sum::<u64>(),
             "asked for or settled beside the sum"
         );
-        let least = self.config.least_window(self.geometry.piece_length(), self.asked);
-        let catch_up = self.asked < self.down.per_second(now) * 2 / 5;
-        let piece_length = u64::from(self.geometry.piece_length());
+        let piece = self.geometry.piece_length();
+        let least = self.config.least_window(piece, self.asked);
+        let catch_up = self.asked < time_worth(self.down.per_second(now), CATCH_UP);
         let Some(peer) = self.peers.get_mut(key) else { return };
-        let behind = if catch_up { u64::from(peer.useful) * piece_length } else { 0 };
+        let behind = if catch_up { u64::from(peer.useful) * u64::from(piece) } else { 0 };
         let least = least.max(self.config.window_behind(behind));
         let mut room = peer.room(&self.config, sources, least, now);
         // a seeder that hides shows each piece to one peer: nobody else will bring it
