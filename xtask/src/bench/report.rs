@@ -107,7 +107,8 @@ pub(crate) fn markdown(
 ) -> String {
     let mut text = String::from(
         "Ratio: from a node's start to its completion, divided by image ÷ link rate; of the last node \
-         (median of the runs; best–worst run) and of the median node. Admin: bytes that left the \
+         (median of the runs; best–worst run) and of the median node. Done: nodes of all runs; who has no \
+         swarm was run once. Admin: bytes that left the \
          admin host, headers included, in images. Duplicates: mean share of the image that a node \
          got twice or wrong; for clients that do not count it, all that its interface received less \
          one image, headers included, as an upper bound (≤).\n",
@@ -200,7 +201,7 @@ fn table_row(row: &Summary) -> String {
          {:.1} ({:.1} + {:.1}) | {:.0} % | {} | {:.0} | {} |",
         row.client,
         match row.unfinished {
-            0 => "all".to_owned(),
+            0 => format!("all {}", row.expected),
             some => format!("{some} of {} not", row.expected),
         },
         number(row.ratio),

@@ -57,6 +57,9 @@ pub(crate) fn run(args: &SwarmArgs) -> anyhow::Result<()> {
                     }
                     continue;
                 }
+                if number > 1 && !client.has_swarm() {
+                    continue; // N images over one link take N ideals: half an hour for the same figure
+                }
                 let logs = places.output.join(logs_name(*case, &name, number));
                 let run = Run {
                     settings: &settings,
