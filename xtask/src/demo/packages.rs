@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use lab::Firmware;
 use lab::tool::{self, Tool};
 
 /// Where distributions put dracut's modules.
@@ -17,6 +18,8 @@ enum Sign {
     Path(&'static [&'static str]),
     /// dracut has this module, under whatever number.
     Module(&'static str),
+    /// Whoever uses it knows where to look.
+    Asked(fn() -> bool),
 }
 
 /// One thing that is needed.
@@ -58,6 +61,7 @@ impl Need {
         match self.sign {
             Sign::Program(tool) => tool.find().is_ok(),
             Sign::Path(paths) => paths.iter().any(|path| Path::new(path).exists()),
+            Sign::Asked(is_there) => is_there(),
             Sign::Module(name) => fs::read_dir(DRACUT_MODULES).is_ok_and(|entries| {
                 entries.flatten().any(|entry| {
                     let file = entry.file_name();
@@ -70,7 +74,16 @@ impl Need {
     }
 }
 
-/// Everything.
+/// For machines whose firmware is UEFI.
+pub(crate) const OVMF: Need = Need {
+    what: "OVMF",
+    why: "UEFI firmware of virtual machines",
+    debian: "ovmf",
+    fedora: "edk2-ovmf",
+    sign: Sign::Asked(|| Firmware::Uefi.check().is_ok()),
+};
+
+/// What every demo needs.
 pub(crate) const NEEDS: &[Need] = &[
     Need::program(lab::root::MMDEBSTRAP),
     Need::program(Tool::new("musl-gcc", "SQLite in the static tracker", "musl-tools", "musl-gcc")),
@@ -130,11 +143,11 @@ pub(crate) const NEEDS: &[Need] = &[
 
 #[cfg(test)]
 mod tests {
-    use super::NEEDS;
+    use super::{NEEDS, OVMF};
 
     #[test]
     fn every_need_says_why_and_where_from() {
-        for need in NEEDS {
+        for need in NEEDS.iter().chain([&OVMF]) {
             for text in [need.what(), need.why, need.debian, need.fedora] {
                 assert!(!text.is_empty(), "{need:?}");
             }

@@ -5,10 +5,11 @@ use std::io::{self, IsTerminal};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
+use lab::Firmware;
 use nix::sys::statvfs::statvfs;
 
 use super::Args;
-use super::packages::{NEEDS, Need};
+use super::packages::{NEEDS, Need, OVMF};
 use super::steps::note;
 use crate::sudo::confirm;
 use crate::workspace::{lab_folder, root, say};
@@ -43,17 +44,17 @@ pub(crate) fn check(args: &Args) -> Result<()> {
         "the demo boots x86-64 machines and needs an x86-64 host"
     );
     packages(args)?;
-    args.firmware.check()?;
     memory(args)?;
     disk(args)
 }
 
-fn missing() -> Vec<&'static Need> {
-    NEEDS.iter().filter(|need| !need.is_met()).collect()
+fn missing(args: &Args) -> Vec<&'static Need> {
+    let uefi = (args.firmware != Firmware::Bios).then_some(&OVMF);
+    NEEDS.iter().chain(uefi).filter(|need| !need.is_met()).collect()
 }
 
 fn packages(args: &Args) -> Result<()> {
-    let missing = missing();
+    let missing = missing(args);
     if missing.is_empty() {
         return Ok(());
     }
@@ -70,7 +71,7 @@ fn packages(args: &Args) -> Result<()> {
     names.sort_unstable();
     names.dedup();
     match family {
-        Family::Debian => install(&names, args.yes),
+        Family::Debian => install(args, &names),
         Family::Fedora => bail!("packages are missing. Run:\n  dnf install {}", names.join(" ")),
         Family::Other => bail!(
             "packages are missing (listed above by their Debian names), and this is a distribution \
@@ -79,9 +80,9 @@ fn packages(args: &Args) -> Result<()> {
     }
 }
 
-fn install(names: &[&str], yes: bool) -> Result<()> {
+fn install(args: &Args, names: &[&str]) -> Result<()> {
     let line = format!("apt-get install --no-install-recommends {}", names.join(" "));
-    if !yes && io::stdin().is_terminal() && !confirm(&format!("Run `{line}`?"))? {
+    if !args.yes && io::stdin().is_terminal() && !confirm(&format!("Run `{line}`?"))? {
         bail!("packages are missing. Run:\n  {line}");
     }
     note(&line);
@@ -100,7 +101,7 @@ fn install(names: &[&str], yes: bool) -> Result<()> {
         );
         ensure!(apt(&arguments)?.success(), "`{line}` failed: see its output above");
     }
-    let still: Vec<_> = missing().iter().map(|need| need.what()).collect();
+    let still: Vec<_> = missing(args).iter().map(|need| need.what()).collect();
     ensure!(still.is_empty(), "installed, but still not found: {}", still.join(", "));
     Ok(())
 }
