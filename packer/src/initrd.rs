@@ -13,7 +13,7 @@ use crate::initrd_compression::Compression;
 use crate::kernel::Kernel;
 use crate::kernel_files::{self, KernelFiles};
 use crate::tool::Place;
-use crate::{dracut, initramfs_tools, locate, microcode};
+use crate::{dracut, initramfs_tools, initrd_weight, locate, microcode};
 
 /// What makes the initrd.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -144,6 +144,10 @@ pub(crate) fn make(
     };
     if !options.no_microcode {
         microcode::prepend(root, &initrd, work, &place)?;
+    }
+    let has_list = options.drivers.hardware.is_some();
+    if let Some(text) = initrd_weight::remark(&kernel.image, &initrd, options.tool, has_list) {
+        observe(Event::Warning { text });
     }
     Ok(initrd)
 }

@@ -45,6 +45,7 @@ mod initramfs_tools;
 mod initrd;
 mod initrd_compression;
 mod initrd_files;
+mod initrd_weight;
 mod inside;
 mod io_counts;
 mod kernel_files;
