@@ -13,8 +13,12 @@ use crate::workspace;
 
 /// What is installed, each in one version: a newer one may find something else. The package of axe-core is
 /// its script, ready for a browser.
-const PACKAGES: [&str; 3] =
-    ["schemathesis==4.32.5", "prometheus-client==0.26.0", "axe-core-python==0.1.0"];
+const PACKAGES: [&str; 4] = [
+    "schemathesis==4.32.5",
+    "prometheus-client==0.26.0",
+    "axe-core-python==0.1.0",
+    "sushy-tools==2.2.0",
+];
 
 /// Makes the environment.
 const PYTHON: Tool = Tool::new("python3", "tools from PyPI", "python3-venv", "python3");

@@ -165,9 +165,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let mut steps = Steps::default();
     steps.run("packages", || packages(args));
-    if !args.quick {
-        steps.run("rqbit, and tools from PyPI", || foreign(args));
-    }
+    steps.run("tools that no distribution has", || foreign(args));
     check::run_into(&check::Args::default(), &mut steps)?;
     let mut programs = Vec::new();
     steps.run(BUILD, || {
@@ -192,9 +190,8 @@ fn packages(args: &Args) -> anyhow::Result<Outcome> {
     let missing = || {
         let demo = NEEDS.iter().filter(|need| !need.is_met());
         let ours = CALLED_BY_TESTS.iter().filter_map(Program::missing_tool);
-        let foreign = Foreign::ALL.into_iter().filter_map(Foreign::missing).chain(rqbit::missing());
-        let foreign = foreign.chain(python::missing());
-        let ours = ours.chain(foreign.filter(|_| !args.quick));
+        let peers = Foreign::ALL.into_iter().filter_map(Foreign::missing).chain(rqbit::missing());
+        let ours = ours.chain(python::missing()).chain(peers.filter(|_| !args.quick));
         let browser = Program::System(page_test::CHROMIUM).missing_tool();
         let ours = ours.chain(browser.filter(|_| args.browser));
         demo.map(|need| (need.what(), need.why, need.debian, need.fedora))
@@ -214,15 +211,21 @@ fn packages(args: &Args) -> anyhow::Result<Outcome> {
     Ok(Outcome::of(problems))
 }
 
-/// The client of the interop tests that has to be built, and the tools that no distribution has.
+/// Tools from PyPI, and the client of the interop tests that has to be built.
 fn foreign(args: &Args) -> anyhow::Result<Outcome> {
-    if args.install || tools::in_ci() {
-        rqbit::build()?;
+    let install = args.install || tools::in_ci();
+    let mut problems = Vec::new();
+    if install {
         python::build()?;
     }
-    let rqbit = lab::client::rqbit::find().err().map(|error| error.to_string());
-    let python = python::program("python3").err().map(|error| error.to_string());
-    Ok(Outcome::of(rqbit.into_iter().chain(python).collect()))
+    problems.extend(python::program("python3").err().map(|error| error.to_string()));
+    if !args.quick {
+        if install {
+            rqbit::build()?;
+        }
+        problems.extend(lab::client::rqbit::find().err().map(|error| error.to_string()));
+    }
+    Ok(Outcome::of(problems))
 }
 
 fn run_tests(args: &Args, programs: &[Executable], steps: &mut Steps) {

@@ -20,7 +20,7 @@ fn openssl(dir: &Path, line: &str) {
 }
 
 /// An authority, and a certificate that it signed for each name.
-fn authority(dir: &Path, ca: &str, names: &[&str]) {
+pub(crate) fn authority(dir: &Path, ca: &str, names: &[&str]) {
     let new = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
     openssl(dir, &format!("req -x509 {new} -keyout {ca}.key -out {ca}.pem -subj /CN={ca} -days 2"));
     fs::write(dir.join("names"), "subjectAltName=IP:127.0.0.1\n").unwrap();

@@ -5,6 +5,8 @@
 mod cluster;
 #[path = "reimage/power.rs"]
 mod power;
+#[path = "reimage/sushy.rs"]
+mod sushy;
 
 use cluster::{Cluster, Fate};
 use serde_json::json;
