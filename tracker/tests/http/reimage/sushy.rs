@@ -69,7 +69,6 @@ impl Controller {
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let log = std::thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
-                println!("{node}: {line}");
                 if DONE.iter().all(|part| line.contains(part)) {
                     let mut file =
                         fs::OpenOptions::new().append(true).create(true).open(&reboots).unwrap();
