@@ -114,9 +114,9 @@ const BOOT_LIMIT: Duration = Duration::from_secs(25 * 60);
 /// Longest time for the second one: three more machines, one after the other, and a second image.
 const OTHER_BOOT_LIMIT: Duration = Duration::from_secs(45 * 60);
 
-/// A second boot: the kernel for real hardware with a card of that, the other tool for the initrd, the
+/// A second boot: the kernel for real hardware with a card of that, UEFI, the other tool for the initrd, the
 /// other image, a record of what is opened, and machines that must refuse.
-pub(crate) const OTHER_BOOT: [&str; 12] = [
+pub(crate) const OTHER_BOOT: [&str; 14] = [
     "--nodes",
     "1",
     "--vms",
@@ -128,6 +128,8 @@ pub(crate) const OTHER_BOOT: [&str; 12] = [
     "--record-order",
     "--card",
     "e1000e",
+    "--firmware",
+    "uefi",
     "--refusals",
 ];
 
@@ -140,7 +142,7 @@ pub(crate) struct Args {
     /// Leave out the boot test
     #[arg(long)]
     no_boot: bool,
-    /// Boot once more with what is no default: initramfs-tools, EROFS, an e1000e card, the recorder,
+    /// Boot once more with what is no default: initramfs-tools, EROFS, UEFI, an e1000e card, the recorder,
     /// refusals of dm-verity
     #[arg(long, conflicts_with_all = ["no_boot", "quick"])]
     other_boot: bool,
