@@ -33,8 +33,8 @@ pub(crate) struct SwarmArgs {
     /// Length of a piece; the packer gives images of this size the same
     #[arg(long, default_value = "16KiB")]
     piece: ByteSize,
-    /// Runs of each client, in turn; the table has the median; who has no swarm is measured once
-    /// [default: 1, presets: 5]
+    /// Runs of each client, in turn; the table has the median; who has no swarm, or had no
+    /// node done, is measured once [default: 1, presets: 5]
     #[arg(long)]
     runs: Option<u32>,
     /// Who takes part [default: beeswarm,ctorrent; presets: everybody]

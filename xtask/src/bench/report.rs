@@ -107,9 +107,9 @@ pub(crate) fn markdown(
 ) -> String {
     let mut text = String::from(
         "Ratio: from a node's start to its completion, divided by image ÷ link rate; of the last node \
-         (median of the runs; best–worst run) and of the median node. Done: nodes of all runs; who has no \
-         swarm was run once. Admin: bytes that left the \
-         admin host, headers included, in images. Duplicates: mean share of the image that a node \
+         (median of the runs; best–worst run) and of the median node. Done: nodes of all runs; who has \
+         no swarm, or had no node done, was run once. Admin: bytes that left the admin host, headers \
+         included, in images. Duplicates: mean share of the image that a node \
          got twice or wrong; for clients that do not count it, all that its interface received less \
          one image, headers included, as an upper bound (≤).\n",
     );

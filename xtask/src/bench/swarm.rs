@@ -57,8 +57,8 @@ pub(crate) fn run(args: &SwarmArgs) -> anyhow::Result<()> {
                     }
                     continue;
                 }
-                if number > 1 && !client.has_swarm() {
-                    continue; // N images over one link take N ideals: half an hour for the same figure
+                if is_known(&runs, *case, &name, *client) {
+                    continue;
                 }
                 let logs = places.output.join(logs_name(*case, &name, number));
                 let run = Run {
@@ -128,6 +128,13 @@ fn not_applicable(scenario: Scenario, client: Client, mixed_with: Client) -> Opt
     (scenario == Scenario::Mixed && is_alone).then_some("it would be mixed with nothing else")
 }
 
+/// Whether one more run could only say what the first one did: N images over one link take N ideals, and who had
+/// nobody done in all that time would take all that time again.
+fn is_known(runs: &[RunResult], case: Case, name: &str, client: Client) -> bool {
+    let mut earlier = runs.iter().filter(|run| run.case == case && run.client == name);
+    earlier.any(|run| !client.has_swarm() || run.done() == 0)
+}
+
 fn logs_name(case: Case, client: &str, number: u32) -> String {
     let Case { scenario, nodes, bits_per_second } = case;
     format!(
@@ -138,7 +145,7 @@ fn logs_name(case: Case, client: &str, number: u32) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::outcome::tests::case;
+    use super::super::outcome::tests::{case, run};
     use super::*;
 
     #[test]
@@ -150,6 +157,22 @@ mod tests {
         assert!(reason(Scenario::Mixed, Client::Ctorrent).is_some());
         assert_eq!(reason(Scenario::Mixed, Client::Aria2), None);
         assert!(not_applicable(Scenario::Mixed, Client::Beeswarm, Client::Nginx).is_some());
+    }
+
+    #[test]
+    fn what_is_known_is_not_measured_again() {
+        let (case, other) = (case(Scenario::FlashCrowd, 1), case(Scenario::Trickle, 1));
+        let mut runs = vec![
+            run("nginx", case, &[9.0]),
+            run("aria2", case, &[2.0]),
+            run("librqbit", case, &[]),
+        ];
+        assert!(is_known(&runs, case, "nginx", Client::Nginx));
+        assert!(!is_known(&runs, other, "nginx", Client::Nginx));
+        assert!(!is_known(&runs, case, "aria2", Client::Aria2));
+        assert!(is_known(&runs, case, "librqbit", Client::Librqbit));
+        runs.clear();
+        assert!(!is_known(&runs, case, "nginx", Client::Nginx), "the first one");
     }
 
     #[test]
