@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::error::LabError;
+use crate::tool::Tool;
 
 /// Firmware of a machine, and how it boots by network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -18,8 +19,11 @@ pub enum Firmware {
     UefiHttp,
 }
 
+/// What UEFI machines need; files, not a program.
+pub const OVMF: Tool = Tool::new("OVMF", "UEFI firmware of virtual machines", "ovmf", "edk2-ovmf");
+
 /// OVMF's code and its variables as delivered: Debian, then Fedora.
-const OVMF: [(&str, &str); 3] = [
+const FILES: [(&str, &str); 3] = [
     ("/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"),
     ("/usr/share/OVMF/OVMF_CODE.fd", "/usr/share/OVMF/OVMF_VARS.fd"),
     ("/usr/share/edk2/ovmf/OVMF_CODE.fd", "/usr/share/edk2/ovmf/OVMF_VARS.fd"),
@@ -81,13 +85,8 @@ impl Firmware {
 }
 
 fn ovmf() -> Result<(PathBuf, PathBuf), LabError> {
-    let found = OVMF
+    let found = FILES
         .iter()
         .find(|(code, variables)| Path::new(code).is_file() && Path::new(variables).is_file());
-    found.map(|(code, variables)| (code.into(), variables.into())).ok_or(LabError::MissingTool {
-        program: "OVMF",
-        why: "UEFI firmware of virtual machines",
-        debian: "ovmf",
-        fedora: "edk2-ovmf",
-    })
+    found.map(|(code, variables)| (code.into(), variables.into())).ok_or_else(|| OVMF.missing())
 }

@@ -53,7 +53,7 @@ mod vm;
 pub use contain::contained;
 pub use counters::{Counters, neighbour_overflows};
 pub use error::LabError;
-pub use firmware::Firmware;
+pub use firmware::{Firmware, OVMF};
 pub use kvm::Accelerator;
 pub use lab::{Lab, LabConfig, Scratch, Stopper};
 pub use link::{BitRate, Link, Loss, ParseLossError, ParseRateError};

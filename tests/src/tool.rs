@@ -39,12 +39,13 @@ impl Tool {
             .chain(["/usr/sbin", "/sbin", "/usr/bin", "/bin", "/usr/libexec"].map(PathBuf::from))
             .map(|folder| folder.join(self.program))
             .find(|candidate| is_program(candidate))
-            .ok_or(LabError::MissingTool {
-                program: self.program,
-                why: self.why,
-                debian: self.debian,
-                fedora: self.fedora,
-            })
+            .ok_or_else(|| self.missing())
+    }
+
+    /// Says that it is not there, and what brings it.
+    pub(crate) fn missing(&self) -> LabError {
+        let Tool { program, why, debian, fedora } = *self;
+        LabError::MissingTool { program, why, debian, fedora }
     }
 }
 

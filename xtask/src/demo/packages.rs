@@ -75,13 +75,8 @@ impl Need {
 }
 
 /// For machines whose firmware is UEFI.
-pub(crate) const OVMF: Need = Need {
-    what: "OVMF",
-    why: "UEFI firmware of virtual machines",
-    debian: "ovmf",
-    fedora: "edk2-ovmf",
-    sign: Sign::Asked(|| Firmware::Uefi.check().is_ok()),
-};
+pub(crate) const OVMF: Need =
+    Need { sign: Sign::Asked(|| Firmware::Uefi.check().is_ok()), ..Need::program(lab::OVMF) };
 
 /// What every demo needs.
 pub(crate) const NEEDS: &[Need] = &[

@@ -5,8 +5,9 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::io::Write as _;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -122,6 +123,16 @@ impl Cluster {
         self.tracker = Some(tracker);
     }
 
+    /// The inventory says where each node's controller is, and the tracker, killed, reads it.
+    pub(crate) fn controllers_at(&mut self, addrs: &[SocketAddr]) {
+        let rows = self.names.iter().zip(addrs);
+        let rows: String =
+            rows.map(|(name, addr)| format!("{},{name},{addr}\n", mac(name))).collect();
+        let inventory = format!("mac,name,bmc\n{rows}");
+        fs::write(self.dir.path().join("nodes.csv"), inventory).unwrap();
+        self.kill();
+    }
+
     pub(crate) fn fate(&mut self, name: &str, fate: Fate) {
         let mut fates = self.shared.fates.lock().unwrap();
         fates.insert(name.to_owned(), fate);
@@ -224,6 +235,12 @@ fn start(args: &[String]) -> Tracker {
     Tracker::start(&args)
 }
 
+/// A node's power was used.
+pub(crate) fn switched(reboots: &Path, name: &str) {
+    let mut file = fs::OpenOptions::new().append(true).create(true).open(reboots).unwrap();
+    writeln!(file, "{name}").unwrap();
+}
+
 fn mac(name: &str) -> String {
     format!("52:54:00:00:00:{:02x}", name[1..].parse::<u8>().unwrap())
 }
@@ -283,7 +300,7 @@ fn ask(shared: &Shared, what: &str, body: &[u8]) -> String {
 
 /// `None` when the tracker is dead, or died before the answer was whole.
 fn try_exchange(addr: SocketAddr, request: &[u8]) -> Option<String> {
-    use std::io::{Read as _, Write as _};
+    use std::io::Read as _;
     let mut stream = std::net::TcpStream::connect(addr).ok()?;
     stream.set_read_timeout(Some(crate::bed::PATIENCE)).ok()?;
     stream.write_all(request).ok()?;

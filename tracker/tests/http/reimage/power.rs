@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
-use super::cluster::Cluster;
+use super::cluster::{Cluster, switched};
 
 /// A management controller that speaks RMCP+; it ends with the test.
 struct Simulator(Child);
@@ -155,9 +155,7 @@ fn controller(
                 _ => (404, json!({ "error": { "message": "no such resource" } })),
             };
             if answer.0 == 204 {
-                let mut file =
-                    fs::OpenOptions::new().append(true).create(true).open(&reboots).unwrap();
-                writeln!(file, "{node}").unwrap();
+                switched(&reboots, node);
             }
             log.lock().unwrap().push(request);
             let text = if answer.0 == 204 { String::new() } else { answer.1.to_string() };
@@ -181,11 +179,7 @@ fn redfish_restarts_who_is_on_and_switches_on_who_is_off() {
     let (first, asked) = controller("n01", "On", types.clone(), reboots.clone());
     let (second, other) = controller("n02", "Off", types, reboots.clone());
     let (third, _) = controller("n03", "On", json!(["PushPowerButton"]), reboots);
-    let inventory = format!(
-        "mac,name,bmc\n52:54:00:00:00:01,n01,{first}\n52:54:00:00:00:02,n02,{second}\n52:54:00:00:00:03,n03,{third}\n"
-    );
-    fs::write(cluster.dir.path().join("nodes.csv"), inventory).unwrap();
-    cluster.kill();
+    cluster.controllers_at(&[first, second, third]);
     assert_eq!(cluster.order(&json!({ "batch": "3", "max_failed": "1" })).status, 200);
     cluster.wait_for("done");
     assert_eq!(cluster.states(), ["up", "up", "failed"]);

@@ -1,7 +1,7 @@
 //! Redfish over TLS, answered by a program that nobody here wrote: sushy-emulator of OpenStack's sushy-tools.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 
 use serde_json::json;
 
-use super::cluster::Cluster;
+use super::cluster::{Cluster, switched};
 use crate::access::authority;
 use crate::bed::wait_until;
 
@@ -70,9 +70,7 @@ impl Controller {
         let log = std::thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
                 if DONE.iter().all(|part| line.contains(part)) {
-                    let mut file =
-                        fs::OpenOptions::new().append(true).create(true).open(&reboots).unwrap();
-                    writeln!(file, "{node}").unwrap();
+                    switched(&reboots, node);
                 }
             }
         });
@@ -111,15 +109,8 @@ impl Rack {
         let reboots = cluster.dir.path().join("reboots");
         let controllers = [("n01", "On"), ("n02", "Off")]
             .map(|(node, power)| Controller::start(dir, node, power, reboots.clone()));
-        let rows: String = controllers
-            .iter()
-            .zip(1..)
-            .map(|(controller, n)| format!("52:54:00:00:00:0{n},n0{n},{}\n", controller.addr))
-            .collect();
-        let write = |name, text: &str| fs::write(cluster.dir.path().join(name), text).unwrap();
-        write("nodes.csv", &format!("mac,name,bmc\n{rows}"));
-        write("password", password);
-        cluster.kill();
+        fs::write(cluster.dir.path().join("password"), password).unwrap();
+        cluster.controllers_at(&controllers.each_ref().map(|controller| controller.addr));
         assert_eq!(cluster.order(&json!({ "batch": "2", "max_failed": "0" })).status, 200);
         Self { cluster, _controllers: controllers, _certificates: certificates }
     }
