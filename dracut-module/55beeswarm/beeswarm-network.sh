@@ -54,6 +54,9 @@ for word in $2; do
     case "$word" in
         nameserver=*) echo "nameserver ${word#*=}" >> /etc/resolv.conf ;;
         ip=*) said="$said ${word#*=}" ;;
+        vlan=* | bond=* | bridge=* | team=* | ifname=* | rd.route=*)
+            echo "beeswarm: $word is not known here; an initrd of --initrd-tool dracut knows it"
+            ;;
     esac
 done
 [ -n "$said" ] && wanted=$said || wanted=dhcp

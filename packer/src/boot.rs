@@ -9,14 +9,23 @@ use store::{Draft, StoreError};
 
 use crate::error::PackError;
 use crate::event::{Observer, Stage};
-use crate::initrd::InitrdOptions;
+use crate::initrd::{InitrdOptions, InitrdTool};
 use crate::initrd_error::InitrdError;
 use crate::kernel::{self, Kernel};
 use crate::options::{Boot, Options};
 use crate::steps::Steps;
 use crate::{digest, initrd};
 
-/// Makes or takes kernel and initrd; returns the kernel's release.
+/// What is known of a revision's kernel and initrd.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    /// The kernel's, if there is one.
+    pub(crate) release: Option<String>,
+    /// What made the initrd, if we did.
+    pub(crate) tool: Option<InitrdTool>,
+}
+
+/// Makes or takes kernel and initrd.
 ///
 /// # Errors
 /// Those of [`kernel`] and [`initrd`], [`PackError::Read`], [`PackError::Write`].
@@ -26,9 +35,10 @@ pub(crate) fn make(
     draft: &Draft,
     steps: &Steps<'_>,
     artefacts: &mut BTreeMap<ArtefactKind, Artefact>,
-) -> Result<Option<String>, PackError> {
+) -> Result<Found, PackError> {
+    let mut tool = None;
     let (release, kernel, initrd) = match &options.boot {
-        Boot::ImageOnly => return Ok(None),
+        Boot::ImageOnly => return Ok(Found::default()),
         Boot::Given { kernel: Some(kernel), release, initrd } => {
             let inside = kernel::release_of(kernel)?;
             if let (Some(pin), Some(inside)) = (release, &inside)
@@ -52,6 +62,7 @@ pub(crate) fn make(
             let found = kernel::find(root, release.as_deref(), kernel.as_deref())?;
             check_kernel(options, root, &found)?;
             let parts = initrd::find(wanted, steps.observe)?;
+            tool = Some(parts.tool);
             let work = absolute(&draft.work())?;
             let made = steps.run(Stage::Initrd, |place| {
                 initrd::make(root, &found, &parts, wanted, &work, *place, steps.observe)
@@ -66,7 +77,7 @@ pub(crate) fn make(
         fs::copy(&from, &to).map_err(|e| steps.place(Stage::Initrd).write_error(to.clone(), e))?;
         artefacts.insert(kind, digest::of_part(&to)?);
     }
-    Ok(release)
+    Ok(Found { release, tool })
 }
 
 /// Refuses an image that its own kernel cannot mount.

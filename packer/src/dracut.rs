@@ -100,11 +100,21 @@ pub(crate) fn run(job: &Job<'_>) -> Result<PathBuf, PackError> {
     Ok(initrd)
 }
 
-/// That this host has a busybox that can do it: dracut goes on without.
-fn check_busybox(place: &Place<'_>) -> Result<(), PackError> {
+/// True if this host has a busybox that can do it.
+pub(crate) fn has_busybox() -> bool {
+    list_busybox().is_ok_and(|output| output.status.success() && lacking(&output.text).is_none())
+}
+
+/// What this host's busybox can do.
+fn list_busybox() -> Result<Output, PackError> {
     let mut command = BUSYBOX.command();
     command.arg("--list");
-    let output = BUSYBOX.run(command, |_| {})?;
+    BUSYBOX.run(command, |_| {})
+}
+
+/// That this host has a busybox that can do it: dracut goes on without.
+fn check_busybox(place: &Place<'_>) -> Result<(), PackError> {
+    let output = list_busybox()?;
     let Some(applet) = lacking(&output.text) else { return Ok(()) };
     let text = format!("the busybox of this host has no {applet}");
     let remedy = format!("Install {}, or take --initrd-tool dracut", BUSYBOX.package);

@@ -16,15 +16,35 @@ use crate::tool::Place;
 use crate::{dracut, initramfs_tools, initrd_weight, locate, microcode};
 
 /// What makes the initrd.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InitrdTool {
     /// dracut of this host, with its systemd.
-    #[default]
     Dracut,
     /// dracut of this host, with its busybox.
     DracutBusybox,
     /// initramfs-tools of the root (Debian, Ubuntu).
     InitramfsTools,
+}
+
+impl InitrdTool {
+    /// As `--initrd-tool` has it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Dracut => "dracut",
+            Self::DracutBusybox => "dracut-busybox",
+            Self::InitramfsTools => "initramfs-tools",
+        }
+    }
+
+    /// What is taken when nothing is said: every node loads the initrd from the admin host, so the small
+    /// one where this host can make it. Arguments for dracut are about modules that it does without.
+    fn preferred(dracut_args: &[String]) -> Self {
+        match dracut_args.is_empty() && dracut::has_busybox() {
+            true => Self::DracutBusybox,
+            false => Self::Dracut,
+        }
+    }
 }
 
 /// What to put into the initrd; `None` is looked for in the usual places.
@@ -37,7 +57,7 @@ pub struct InitrdOptions {
     /// Further arguments for dracut.
     pub dracut_args: Vec<String>,
     /// What makes the initrd.
-    pub tool: InitrdTool,
+    pub tool: Option<InitrdTool>,
     /// Directory with our hook for initramfs-tools.
     pub initramfs_tools: Option<PathBuf>,
     /// Which network cards it can drive.
@@ -53,6 +73,8 @@ pub struct InitrdOptions {
 /// What goes into the initrd, found before the long work begins.
 #[derive(Debug)]
 pub(crate) struct Parts {
+    /// What makes it.
+    pub(crate) tool: InitrdTool,
     client: PathBuf,
     /// Directory of our dracut module, or of our hook for initramfs-tools.
     module: PathBuf,
@@ -64,7 +86,8 @@ pub(crate) struct Parts {
 /// [`PackError::NoClient`], [`PackError::NoDracutModule`], [`PackError::Read`].
 pub(crate) fn find(options: &InitrdOptions, observe: Observer<'_>) -> Result<Parts, PackError> {
     let client = locate::client(options.client.as_deref())?;
-    let module = match options.tool {
+    let tool = options.tool.unwrap_or_else(|| InitrdTool::preferred(&options.dracut_args));
+    let module = match tool {
         InitrdTool::Dracut | InitrdTool::DracutBusybox => {
             locate::dracut_module(options.dracut_module.as_deref())?
         }
@@ -80,7 +103,7 @@ pub(crate) fn find(options: &InitrdOptions, observe: Observer<'_>) -> Result<Par
         );
         observe(Event::Warning { text });
     }
-    Ok(Parts { client, module })
+    Ok(Parts { tool, client, module })
 }
 
 /// Makes the initrd in `work` and returns its path.
@@ -109,9 +132,9 @@ pub(crate) fn make(
     let (module, client, trust) = (&*parts.module, &*parts.client, trust.as_deref());
     let files = &files;
     let compression = Compression::of_kernel(root, &kernel.release);
-    let initrd = match options.tool {
+    let initrd = match parts.tool {
         InitrdTool::Dracut | InitrdTool::DracutBusybox => {
-            let busybox = options.tool == InitrdTool::DracutBusybox;
+            let busybox = parts.tool == InitrdTool::DracutBusybox;
             let extra = &options.dracut_args;
             dracut::run(&dracut::Job {
                 kernel,
@@ -146,7 +169,7 @@ pub(crate) fn make(
         microcode::prepend(root, &initrd, work, &place)?;
     }
     let has_list = options.drivers.hardware.is_some();
-    if let Some(text) = initrd_weight::remark(&kernel.image, &initrd, options.tool, has_list) {
+    if let Some(text) = initrd_weight::remark(&kernel.image, &initrd, parts.tool, has_list) {
         observe(Event::Warning { text });
     }
     Ok(initrd)

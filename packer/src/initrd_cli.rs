@@ -23,9 +23,10 @@ pub(crate) struct InitrdArgs {
     /// Further kernel module for the initrd, with what it depends on and its firmware; repeatable
     #[arg(long = "driver", value_name = "NAME")]
     drivers: Vec<String>,
-    /// What makes the initrd
-    #[arg(long, value_enum, default_value_t)]
-    initrd_tool: InitrdToolArg,
+    /// What makes the initrd [default: dracut-busybox where this host has a busybox that can do it,
+    /// and there is no --dracut-arg; else dracut]
+    #[arg(long, value_enum)]
+    initrd_tool: Option<InitrdToolArg>,
     /// Directory of our hook for initramfs-tools [default: /usr/share/beeswarm/initramfs-tools,
     /// then ../share/beeswarm/initramfs-tools and initramfs-tools next to this program]
     #[arg(long, value_name = "DIR", env = "BEESWARM_INITRAMFS_TOOLS")]
@@ -36,10 +37,9 @@ pub(crate) struct InitrdArgs {
 }
 
 /// `--initrd-tool`.
-#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+#[derive(Debug, Clone, Copy, ValueEnum)]
 enum InitrdToolArg {
-    /// dracut of this host, with systemd
-    #[default]
+    /// dracut of this host, with systemd: knows VLANs, bonds and other roots
     Dracut,
     /// dracut of this host, with its busybox in place of systemd: half as large, for
     /// root=beeswarm: alone
@@ -52,11 +52,11 @@ impl InitrdArgs {
     /// What they say; the rest is left open.
     pub(crate) fn options(&self) -> InitrdOptions {
         InitrdOptions {
-            tool: match self.initrd_tool {
+            tool: self.initrd_tool.map(|tool| match tool {
                 InitrdToolArg::Dracut => InitrdTool::Dracut,
                 InitrdToolArg::DracutBusybox => InitrdTool::DracutBusybox,
                 InitrdToolArg::InitramfsTools => InitrdTool::InitramfsTools,
-            },
+            }),
             initramfs_tools: self.initramfs_tools.clone(),
             drivers: DriverOptions { hardware: self.hardware.clone(), named: self.drivers.clone() },
             no_microcode: self.no_microcode,

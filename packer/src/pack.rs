@@ -35,6 +35,9 @@ use crate::{boot, digest, fuse_mount, image, initrd_files, source, torrent};
 /// revision's initrd boot.
 pub const TRUSTED_KEYS: &str = "trusted-keys";
 
+/// Key in the manifest's build facts: what made the initrd, as `--initrd-tool` has it.
+pub const INITRD_TOOL: &str = "initrd-tool";
+
 /// A revision that is in the store.
 #[derive(Debug)]
 pub struct Packed {
@@ -86,7 +89,8 @@ pub fn pack(options: &Options, observe: Observer<'_>) -> Result<Packed, PackErro
         steps.run(Stage::Secrets, |_| contents.look_ahead())?;
     }
     let mut artefacts = BTreeMap::new();
-    let release = boot::make(options, contents.root(), &draft, &steps, &mut artefacts)?;
+    let boot::Found { release, tool } =
+        boot::make(options, contents.root(), &draft, &steps, &mut artefacts)?;
     let place = steps.place(Stage::Contents);
     let said = contents.close(&options.name, release.as_deref(), options.source.path(), place)?;
     steps.run(Stage::Secrets, |place| {
@@ -108,6 +112,7 @@ pub fn pack(options: &Options, observe: Observer<'_>) -> Result<Packed, PackErro
     if let Boot::Made { initrd: InitrdOptions { trust: Some(policy), .. }, .. } = &options.boot {
         facts.push((TRUSTED_KEYS, KeyIds::of(&policy.keys).to_string()));
     }
+    facts.extend(tool.map(|tool| (INITRD_TOOL, tool.as_str().to_owned())));
     facts.push(("packer", concat!("bee-packer ", env!("CARGO_PKG_VERSION")).to_owned()));
     if matches!(options.boot, Boot::Made { .. }) {
         facts.push((ARGUMENTS_FACT, ARGUMENTS_KNOWN.to_owned()));

@@ -120,24 +120,53 @@ fn busybox_takes_the_place_of_systemd_udev_and_kmod() {
     run("chroot", &[text(&at), "/bin/sh", "-c", shell]);
 }
 
+/// Packs on a host that has every program of this one but busybox.
+fn pack_without_busybox(dir: &Path, root: &Path, module: &Path, further: &[&str]) -> Output {
+    let programs = dir.join("programs");
+    fs::create_dir(&programs).unwrap();
+    let link = "for dir in /usr/sbin /usr/bin; do ln -sf $dir/* $1; done; rm -f $1/busybox";
+    run("sh", &["-c", link, "sh", text(&programs)]);
+    std::process::Command::new(env!("CARGO_BIN_EXE_bee-packer"))
+        .args(["pack", "--json", "--name", "test", "--client", "/bin/true"])
+        .args(["--dracut-module", text(module), "--source", text(root)])
+        .args(["--store", text(&dir.join("without"))])
+        .args(further)
+        .env("PATH", &programs)
+        .env("TMPDIR", env!("CARGO_TARGET_TMPDIR"))
+        .output()
+        .unwrap()
+}
+
+/// What made the initrd of a revision, by its manifest.
+fn tool_of(packed: &Output) -> String {
+    let path = complete(packed)["path"].as_str().unwrap().to_owned();
+    let manifest = fs::read_to_string(Path::new(&path).join("manifest.json")).unwrap();
+    let manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
+    manifest["build"]["initrd-tool"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn the_small_initrd_is_made_where_nothing_speaks_against_it() {
+    let dir = scratch();
+    let root = bootable_root(dir.path());
+    let (ours, store) = (our_module(), dir.path().join("store"));
+    let (from, to) = (["--source", text(&root)], ["--store", text(&store)]);
+    let plain = ["pack", "--json", "--name", "test", "--client", "/bin/true", "--dracut-module"];
+    let small = packer(&[&plain[..], &[text(&ours)], &from, &to].concat());
+    assert_eq!(tool_of(&small), "dracut-busybox");
+
+    let module = module(dir.path(), "base", INSTALL);
+    assert_eq!(tool_of(&pack(dir.path(), &root, &store, &[])), "dracut", "it has a --dracut-arg");
+    let without = pack_without_busybox(dir.path(), &root, &module, &[]);
+    assert_eq!(tool_of(&without), "dracut");
+}
+
 #[test]
 fn without_a_busybox_the_remedy_is_named() {
     let dir = scratch();
     let root = bootable_root(dir.path());
-    let module = our_module();
-    // every program of this host but that one
-    let programs = dir.path().join("programs");
-    fs::create_dir(&programs).unwrap();
-    let link = "for dir in /usr/sbin /usr/bin; do ln -sf $dir/* $1; done; rm -f $1/busybox";
-    run("sh", &["-c", link, "sh", text(&programs)]);
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_bee-packer"))
-        .args(["pack", "--json", "--name", "test", "--initrd-tool", "dracut-busybox"])
-        .args(["--dracut-module", text(&module), "--client", "/bin/true"])
-        .args(["--source", text(&root), "--store", text(&dir.path().join("store"))])
-        .env("PATH", &programs)
-        .env("TMPDIR", env!("CARGO_TARGET_TMPDIR"))
-        .output()
-        .unwrap();
+    let wanted = ["--initrd-tool", "dracut-busybox"];
+    let output = pack_without_busybox(dir.path(), &root, &our_module(), &wanted);
     let message = stderr(&output);
     assert_eq!(output.status.code(), Some(4), "{message}");
     assert!(message.contains("cannot run busybox"), "{message}");
@@ -172,6 +201,7 @@ search example.org" ]
 ip=10.7.0.10 sh "$2/beeswarm-lease.sh" renew
 [ "$(ip -4 addr show dev d1 | grep -c inet)" = 1 ]
 timeout 20 sh "$2/beeswarm-network.sh" "" ip=vlan0.3:what | grep "ip=vlan0.3:what is not known here"
+timeout 20 sh "$2/beeswarm-network.sh" "" "ip=off bond=bond0:d0,d1" | grep "bond=bond0:d0,d1 is not known here"
 "#;
     let namespaces = ["--mount", "--net", "--propagation", "private"];
     let arguments = ["sh", "-ec", script, "sh", text(dir.path()), text(&module)];
