@@ -1,4 +1,4 @@
-//! A real Debian root for nodes: mmdebstrap makes the base once, our programs come on top each time.
+//! A real root of Debian or Ubuntu for nodes: mmdebstrap makes the base once, our programs come on top each time.
 //!
 //! ```text
 //! recipe (suite, kernel, packages) ─ mmdebstrap ─▶ CACHE/root-KEY.tar   kept; KEY is the recipe's digest
@@ -13,6 +13,7 @@ mod base;
 mod layer;
 mod recipe;
 
+pub use apt::UBUNTU_KEYRING;
 pub use base::{Base, MMDEBSTRAP};
 pub use layer::{Layer, Program, SSH_KEYGEN, demo_key};
 pub use recipe::{Kernel, Recipe, SUITES};

@@ -21,6 +21,7 @@ mod build;
 mod check;
 mod cluster;
 mod image;
+mod initrd;
 mod machine;
 mod ordered;
 pub(crate) mod packages;
@@ -31,6 +32,7 @@ mod run_folder;
 mod scene;
 mod services;
 mod show;
+mod siblings;
 mod steps;
 mod summary;
 mod table;
@@ -66,12 +68,12 @@ pub(crate) struct Args {
     /// Kernel with the drivers of real hardware in the image, not that for virtual machines
     #[arg(long)]
     generic_kernel: bool,
-    /// Debian release of the image [default: that of this host, when it is one of them]
+    /// Release of Debian or Ubuntu in the image [default: that of this host, when it is one of Debian's]
     #[arg(long, value_name = "SUITE", value_parser = SUITES)]
     suite: Option<String>,
-    /// What makes the initrd: dracut of this host with systemd or with busybox, or initramfs-tools of
+    /// What makes the initrd: dracut of this host with busybox or with systemd, or initramfs-tools of
     /// the image
-    #[arg(long, value_name = "TOOL", default_value = "dracut",
+    #[arg(long, value_name = "TOOL", default_value = "dracut-busybox",
         value_parser = ["dracut", "dracut-busybox", INITRAMFS_TOOLS])]
     initrd_tool: String,
     /// File system of the image
@@ -81,6 +83,9 @@ pub(crate) struct Args {
     /// logs, and the image is packed again in that order
     #[arg(long)]
     record_order: bool,
+    /// Boot two machines more, by the other kinds of initrd, one of them from the other kind of image
+    #[arg(long)]
+    every_initrd: bool,
     /// Then boot three machines more, one after the other, that must refuse their image for its dm-verity
     /// tree
     #[arg(long)]
@@ -117,9 +122,10 @@ impl Args {
         self.nodes.saturating_add(self.vms).saturating_add(1)
     }
 
-    /// Nodes in all, with those that must refuse.
+    /// Nodes in all, with those that must refuse and those that boot by another initrd.
     fn lab_nodes(&self) -> u32 {
-        self.refusing().fold(self.hosts(), |sum, _| sum.saturating_add(1))
+        let more = self.refusing().count() + siblings::kinds(self).len();
+        self.hosts().saturating_add(u32::try_from(more).unwrap_or(u32::MAX))
     }
 
     /// Names of the machines that must refuse.
@@ -148,8 +154,15 @@ fn perform(args: &Args, interrupt: &Interrupt, folder: &RunFolder, begin: Instan
     steps.run("System packages, memory and disk", || preflight::check(args))?;
     let programs = steps.run("Building the programs", build::programs)?;
     let image = steps.run("Root and image", || image::prepare(args, &programs, folder))?;
+    let kinds = siblings::kinds(args);
+    let others = match kinds.is_empty() {
+        true => Vec::new(),
+        false => steps.run("Images with the other kinds of initrd", || {
+            image::prepare_others(args, &programs, folder, &image, &kinds)
+        })?,
+    };
     let mut scene = steps.run("Starting the lab", || {
-        scene::Scene::start(args, &programs, &image, folder, interrupt)
+        scene::Scene::start(args, &programs, (&image, others), folder, interrupt)
     })?;
     let mut result = scene.play(&mut steps);
     if let (Ok(()), Some(order)) = (&result, scene.boot_order()) {

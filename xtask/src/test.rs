@@ -266,7 +266,8 @@ fn run_tests(args: &Args, programs: &[Executable], steps: &mut Steps) {
     }
     if !args.no_boot {
         let (nodes, vms) = (args.nodes.to_string(), args.vms.to_string());
-        steps.run("boot test", || boot(&["--nodes", &nodes, "--vms", &vms], BOOT_LIMIT));
+        let plain = ["--nodes", &nodes, "--vms", &vms, "--every-initrd"];
+        steps.run("boot test", || boot(&plain, BOOT_LIMIT));
         if args.other_boot {
             steps.run("boot test of what is no default", || boot(&OTHER_BOOT, OTHER_BOOT_LIMIT));
         }

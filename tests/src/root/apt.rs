@@ -21,6 +21,9 @@ const KEYRINGS: [&str; 2] = [
     "/usr/share/keyrings/debian-archive-keyring.pgp",
 ];
 
+/// Where Ubuntu's keyring is, on Debian and on Ubuntu.
+pub const UBUNTU_KEYRING: &str = "/usr/share/keyrings/ubuntu-archive-keyring.gpg";
+
 /// Mirrors and settings, as mmdebstrap takes them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Sources {
@@ -45,6 +48,16 @@ impl Sources {
         let dump = output("apt-config", &["dump", "--no-empty", "--format", "%f \"%v\";%n"]);
         Sources { lines, settings: settings(&dump) }
     }
+}
+
+/// Ubuntu's own mirror, with what it keeps outside `main`: busybox.
+pub(super) fn ubuntu(suite: &str) -> Vec<String> {
+    let line = |part: &str| {
+        format!(
+            "deb [signed-by={UBUNTU_KEYRING}] http://archive.ubuntu.com/ubuntu {suite}{part} main universe"
+        )
+    };
+    ["", "-updates", "-security"].map(line).to_vec()
 }
 
 fn output(program: &str, args: &[&str]) -> String {

@@ -5,10 +5,14 @@ use std::fs;
 
 use sha2::{Digest, Sha256};
 
-use super::apt::Sources;
+use super::apt::{self, Sources};
 
-/// Debian releases that the demo's root is known to build with. The first is the default.
-pub const SUITES: [&str; 2] = ["bookworm", "trixie"];
+/// Releases that the demo's root is known to build with: of Debian, then of Ubuntu. The first is the
+/// default.
+pub const SUITES: [&str; 4] = ["bookworm", "trixie", "noble", "questing"];
+
+/// Those of Ubuntu.
+const UBUNTU: [&str; 2] = ["noble", "questing"];
 
 /// Packages of every node, and what they are for.
 const PACKAGES: [&str; 11] = [
@@ -36,10 +40,12 @@ pub enum Kernel {
 }
 
 impl Kernel {
-    fn package(self) -> &'static str {
-        match self {
-            Kernel::Cloud => "linux-image-cloud-amd64",
-            Kernel::Generic => "linux-image-amd64",
+    fn package(self, suite: &str) -> &'static str {
+        match (self, UBUNTU.contains(&suite)) {
+            (Kernel::Cloud, false) => "linux-image-cloud-amd64",
+            (Kernel::Generic, false) => "linux-image-amd64",
+            (Kernel::Cloud, true) => "linux-image-virtual",
+            (Kernel::Generic, true) => "linux-image-generic",
         }
     }
 }
@@ -47,7 +53,7 @@ impl Kernel {
 /// The recipe of a base root.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recipe {
-    /// Debian release.
+    /// Release.
     pub(super) suite: String,
     /// Packages to install.
     pub(super) packages: Vec<&'static str>,
@@ -67,15 +73,23 @@ impl Recipe {
     pub fn of(suite: Option<&str>, kernel: Kernel) -> Recipe {
         let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
         let host = host_suite(&release);
-        let sources =
+        let mut sources =
             Sources::of_host(host.filter(|host| suite.is_none_or(|suite| suite == *host)));
         let suite = suite.or(host).unwrap_or(SUITES[0]).to_owned();
+        if UBUNTU.contains(&&*suite) {
+            sources.lines = apt::ubuntu(&suite);
+        }
         let mut packages = PACKAGES.to_vec();
-        packages.push(kernel.package());
+        packages.push(kernel.package(&suite));
         Recipe { suite, packages, sources }
     }
 
-    /// The Debian release.
+    /// True if its packages are Ubuntu's.
+    pub fn is_ubuntu(&self) -> bool {
+        UBUNTU.contains(&&*self.suite)
+    }
+
+    /// The release.
     pub fn suite(&self) -> &str {
         &self.suite
     }
@@ -129,6 +143,7 @@ mod tests {
                 let of = |line: &&String| line.contains(&format!(" {other}"));
                 assert_eq!(recipe.sources.lines.iter().find(of), None);
             }
+            assert_eq!(recipe.is_ubuntu(), recipe.packages.contains(&"linux-image-generic"));
         }
     }
 

@@ -7,14 +7,17 @@ use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
 use lab::contained;
-use lab::root::{Base, Layer, Program, Recipe, demo_key};
+use lab::root::{Base, Kernel, Layer, Program, Recipe, demo_key};
+use proto::hash::Sha256Digest;
 use proto::manifest::{ArtefactKind, Manifest};
+use proto::verity::Verity;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use store::Store;
 
 use super::build::Programs;
 use super::cluster::TRACKER;
+use super::initrd;
 use super::run_folder::RunFolder;
 use super::steps::note;
 use super::variant;
@@ -45,6 +48,37 @@ impl Image {
     pub(crate) fn length(&self) -> u64 {
         self.manifest.artefact(ArtefactKind::Image).map_or(0, |artefact| artefact.length)
     }
+
+    /// SHA-256 of the image.
+    pub(crate) fn sha256(&self) -> Result<String> {
+        let path = self.revision.join(ArtefactKind::Image.file_name());
+        let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        Ok(Sha256Digest::of(&bytes).to_string())
+    }
+
+    /// The image's dm-verity tree.
+    pub(crate) fn verity(&self) -> Result<Verity> {
+        self.manifest.verity.context("the manifest names no dm-verity tree")
+    }
+
+    /// The one at `revision`, a folder of the store.
+    fn read(store: PathBuf, revision: PathBuf, ssh_key: PathBuf) -> Result<Image> {
+        let path = revision.join("manifest.json");
+        let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let manifest = Manifest::parse(&bytes).with_context(|| format!("{}", path.display()))?;
+        Ok(Image { store, revision, manifest, ssh_key })
+    }
+}
+
+/// How a root is packed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Manner<'a> {
+    /// Of the image.
+    pub(crate) name: &'a str,
+    /// `--initrd-tool`
+    pub(crate) initrd_tool: &'a str,
+    /// `--format`
+    pub(crate) format: &'a str,
 }
 
 /// What was packed last, and from what.
@@ -60,7 +94,7 @@ pub(crate) fn prepare(args: &Args, programs: &Programs, folder: &RunFolder) -> R
     let recipe = args.recipe();
     let (base, layer, ssh_key) = parts(&recipe, programs, folder)?;
     let age = if base.is_fresh() { "built by mmdebstrap" } else { "from the last run" };
-    note(format_args!("Debian {} root: {age}", recipe.suite()));
+    note(format_args!("root of {}: {age}", recipe.suite()));
     let store = lab.join("store");
     if store.is_dir() {
         variant::remove_all(&Store::open(&store)?)?;
@@ -75,7 +109,11 @@ pub(crate) fn prepare(args: &Args, programs: &Programs, folder: &RunFolder) -> R
         None => {
             let tree = lab.join("root");
             layer.assemble(&base, &tree)?;
-            let revision = pack(args, programs, &tree, &store, folder)?;
+            let (initrd_tool, format) = (&*args.initrd_tool, &*args.format);
+            let manner = Manner { name: NAME, initrd_tool, format };
+            pack(args, programs, manner, &tree, &store, folder)?;
+            prune(programs, &store)?;
+            let revision = newest_published(&store)?;
             let packed = Packed { fingerprint, revision: revision.clone() };
             fs::write(&record, serde_json::to_vec_pretty(&packed)?)
                 .with_context(|| format!("cannot write {}", record.display()))?;
@@ -84,12 +122,37 @@ pub(crate) fn prepare(args: &Args, programs: &Programs, folder: &RunFolder) -> R
         }
     };
     let revision = store.join("revisions").join(NAME).join(revision);
-    let path = revision.join("manifest.json");
-    let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let manifest = Manifest::parse(&bytes).with_context(|| format!("{}", path.display()))?;
-    let image = Image { store, revision, manifest, ssh_key };
+    let image = Image::read(store, revision, ssh_key)?;
     describe(&image);
+    if args.kernel() == Kernel::Generic {
+        initrd::check(args, programs, &image)?;
+    }
     Ok(image)
+}
+
+/// Packs the root of the published image in other manners, each for a machine by itself.
+pub(crate) fn prepare_others(
+    args: &Args,
+    programs: &Programs,
+    folder: &RunFolder,
+    image: &Image,
+    manners: &[Manner<'_>],
+) -> Result<Vec<Image>> {
+    let tree = lab_folder().join("root");
+    assemble(args, programs, folder, &tree)?;
+    let mut others = Vec::new();
+    for manner in manners {
+        pack(args, programs, *manner, &tree, &image.store, folder)?;
+        let revisions = image.store.join("revisions").join(manner.name);
+        let found = fs::read_dir(&revisions).ok().and_then(|mut entries| entries.next());
+        let entry = found.with_context(|| format!("{} is empty", revisions.display()))?;
+        let path = entry.context("cannot read the store")?.path();
+        let other = Image::read(image.store.clone(), path, image.ssh_key.clone())?;
+        describe(&other);
+        others.push(other);
+    }
+    fs::remove_dir_all(&tree).context("cannot remove the unpacked root")?;
+    Ok(others)
 }
 
 /// What a root is made of, and the key for ssh to it.
@@ -192,26 +255,31 @@ fn packed(record: &Path, fingerprint: &str, store: &Path) -> Option<String> {
     (packed.fingerprint == fingerprint && there).then_some(packed.revision)
 }
 
-/// Packs and publishes; returns the revision's id.
+/// Packs, and publishes what is for all.
 fn pack(
     args: &Args,
     programs: &Programs,
+    manner: Manner<'_>,
     tree: &Path,
     store: &Path,
     folder: &RunFolder,
-) -> Result<String> {
-    let log = folder.path().join("packer.log");
+) -> Result<()> {
+    let log = folder.path().join(format!("packer-{}.log", manner.name));
     let file =
         fs::File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
     let out = file.try_clone().context("cannot share the packer's log")?;
     let mut command = contained(&programs.packer)?;
-    command.arg("--json").args(["pack", "--name", NAME, "--publish", "--tracker", TRACKER]);
+    command.arg("--json").args(["pack", "--name", manner.name, "--tracker", TRACKER]);
     command.arg("--source").arg(tree).arg("--store").arg(store);
     command.arg("--client").arg(&programs.client);
     command.arg("--dracut-module").arg(root().join("dracut-module/55beeswarm"));
+    // what single machines boot is in no channel
+    if manner.name == NAME {
+        command.arg("--publish");
+    }
     // each machine checks what it reads
     command.arg("--verity");
-    command.args(["--initrd-tool", &args.initrd_tool, "--format", &args.format]);
+    command.args(["--initrd-tool", manner.initrd_tool, "--format", manner.format]);
     command.arg("--initramfs-tools").arg(root().join(INITRAMFS_TOOLS));
     command.args(["--nodes", &args.hosts().to_string()]);
     // the machines boot nothing that is not signed
@@ -224,8 +292,7 @@ fn pack(
         log.display(),
         tail(&log, 20)
     );
-    prune(programs, store)?;
-    newest_published(store)
+    Ok(())
 }
 
 /// The key that signs the demo's images, made at the first run.

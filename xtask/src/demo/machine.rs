@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use lab::{Milestone, Node, Usage, Vm, VmConfig};
 
-use super::check::Inspection;
-use super::image::tail;
-use super::tracker::{History, Seen};
+use super::check::{Inspection, handshake};
+use super::image::{Image, tail};
+use super::steps::note;
+use super::tracker::{self, History, Seen};
 
 /// A machine that was powered on.
 #[derive(Debug)]
@@ -131,6 +132,33 @@ impl Machine {
                 self.stages.entry(stage).or_insert(now);
             }
         }
+        Ok(())
+    }
+
+    /// Looks into it by ssh, when it is up: whether all is as it must be with `image`.
+    pub(crate) fn look_into(&mut self, admin: &Node, image: &Image) -> Result<()> {
+        let node = self.node().clone();
+        let name = node.name();
+        handshake(admin, &node, image.manifest.info_hash)
+            .with_context(|| format!("{name} says that it re-seeds, but"))?;
+        let inspection = Inspection::of(admin, &node, &image.ssh_key, image.length())?;
+        inspection
+            .judge(&image.sha256()?, &image.verity()?)
+            .with_context(|| format!("on {name}"))?;
+        let history = tracker::history(admin, node.mac())?;
+        let seeding = history.last("seeding").context("the tracker has no seeding event")?;
+        ensure!(
+            seeding.user.as_deref() == Some(inspection.user.as_str())
+                && seeding.device.as_deref() == Some(inspection.device.as_str()),
+            "{name} reported {seeding:?}, but has {inspection:?}"
+        );
+        note(format_args!(
+            "{name}: multi-user, {} behind dm-verity, re-seeded by {} without capabilities, SHA-256 right, \
+             {} MiB of memory in use",
+            inspection.device, inspection.user, inspection.used_mib
+        ));
+        self.inspection = Some(inspection);
+        self.history = Some(history);
         Ok(())
     }
 

@@ -78,6 +78,15 @@ impl Need {
 pub(crate) const OVMF: Need =
     Need { sign: Sign::Asked(|| Firmware::Uefi.check().is_ok()), ..Need::program(lab::OVMF) };
 
+/// For images of Ubuntu.
+pub(crate) const UBUNTU_KEYRING: Need = Need::path(
+    "Ubuntu's keyring",
+    "packages are what Ubuntu signed",
+    "ubuntu-keyring",
+    "ubu-keyring",
+    &[lab::root::UBUNTU_KEYRING],
+);
+
 /// What every demo needs.
 pub(crate) const NEEDS: &[Need] = &[
     Need::program(lab::root::MMDEBSTRAP),
@@ -104,6 +113,12 @@ pub(crate) const NEEDS: &[Need] = &[
         "systemd-networkd",
         &["/usr/lib/systemd/systemd-networkd", "/lib/systemd/systemd-networkd"],
     ),
+    Need::program(Tool::new(
+        "busybox",
+        "drivers and DHCP in the initrd",
+        "busybox-static",
+        "busybox",
+    )),
     Need::program(Tool::new("cpio", "the initrd's archive format", "cpio", "cpio")),
     Need::program(Tool::new("zstd", "compresses the initrd", "zstd", "zstd")),
     Need::program(Tool::new("depmod", "the kernel's list of modules", "kmod", "kmod")),

@@ -9,7 +9,7 @@ use lab::Firmware;
 use nix::sys::statvfs::statvfs;
 
 use super::Args;
-use super::packages::{NEEDS, Need, OVMF};
+use super::packages::{NEEDS, Need, OVMF, UBUNTU_KEYRING};
 use super::steps::note;
 use crate::sudo::confirm;
 use crate::workspace::{lab_folder, root, say};
@@ -50,7 +50,8 @@ pub(crate) fn check(args: &Args) -> Result<()> {
 
 fn missing(args: &Args) -> Vec<&'static Need> {
     let uefi = (args.firmware != Firmware::Bios).then_some(&OVMF);
-    NEEDS.iter().chain(uefi).filter(|need| !need.is_met()).collect()
+    let ubuntu = args.recipe().is_ubuntu().then_some(&UBUNTU_KEYRING);
+    NEEDS.iter().chain(uefi).chain(ubuntu).filter(|need| !need.is_met()).collect()
 }
 
 fn packages(args: &Args) -> Result<()> {

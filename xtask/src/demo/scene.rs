@@ -7,13 +7,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use lab::{Accelerator, Lab, LabConfig, Link, Node, Relay, Scratch, VmConfig};
-use proto::hash::Sha256Digest;
 use proto::manifest::ArtefactKind;
-use proto::verity::Verity;
 
 use super::Args;
 use super::build::Programs;
-use super::check::{self, Inspection, handshake};
+use super::check;
 use super::cluster::{self, TRACKER_PORT};
 use super::image::Image;
 use super::machine::{Machine, Stage};
@@ -23,6 +21,7 @@ use super::refusals;
 use super::run_folder::RunFolder;
 use super::services::Services;
 use super::show::Show;
+use super::siblings;
 use super::steps::{Steps, minutes, note};
 use super::tracker;
 use crate::interrupt::Interrupt;
@@ -45,6 +44,8 @@ pub(crate) struct Scene {
     places: Vec<Node>,
     /// Where machines are plugged in that must refuse their image.
     refusing: Vec<Node>,
+    /// Where machines are plugged in that boot by another initrd, and what they boot.
+    others: Vec<(Node, Image)>,
     vm: VmConfig,
     show: Show,
     /// Where the list of a recording machine goes.
@@ -60,7 +61,7 @@ impl Scene {
     pub(crate) fn start(
         args: &Args,
         programs: &Programs,
-        image: &Image,
+        (image, others): (&Image, Vec<Image>),
         folder: &RunFolder,
         interrupt: &Interrupt,
     ) -> Result<Scene> {
@@ -95,8 +96,14 @@ impl Scene {
             .map(|name| lab.add_machine_port(name, link))
             .collect::<Result<Vec<_>, _>>()?;
         let inventory = refusals::inventory(folder.path(), &refusing)?;
+        let others = others
+            .into_iter()
+            .map(|other| Ok((lab.add_machine_port(&other.manifest.name, link)?, other)))
+            .collect::<Result<Vec<_>>>()?;
+        siblings::assign(&others)?;
 
-        let all_ports = [&ports[..], &refusing].concat();
+        let other_ports: Vec<Node> = others.iter().map(|(port, _)| port.clone()).collect();
+        let all_ports = [&ports[..], &refusing, &other_ports].concat();
         let services =
             Services::start(&admin, &all_ports, programs, image, args.record_order, &inventory)?;
         let scene = Scene {
@@ -110,6 +117,7 @@ impl Scene {
             ports,
             places,
             refusing,
+            others,
             vm: VmConfig {
                 memory_mib: args.vm_memory,
                 accelerator,
@@ -129,6 +137,9 @@ impl Scene {
     pub(crate) fn play(&mut self, steps: &mut Steps) -> Result<()> {
         steps.run("Machines boot by network, nodes join", || self.crowd())?;
         steps.run("Looking into the machines", || self.inspect())?;
+        if !self.others.is_empty() {
+            steps.run("Machines boot by the other kinds of initrd", || self.boot_others())?;
+        }
         steps.run("Image service stops, a late machine boots from its peers", || self.late())?;
         steps.run("Checking every image", || self.verify())?;
         steps.run("A block of an image is altered", || self.alter())?;
@@ -159,29 +170,10 @@ impl Scene {
 
     /// Each machine that is up and was not looked into yet.
     fn inspect(&mut self) -> Result<()> {
-        let length = self.image.length();
-        let sha256 = self.sha256()?;
-        let verity = self.verity()?;
-        let info_hash = self.image.manifest.info_hash;
         for machine in self.machines.iter_mut().filter(|machine| machine.inspection.is_none()) {
+            machine.look_into(&self.admin, &self.image)?;
             let node = machine.node().clone();
             let name = node.name();
-            handshake(&self.admin, &node, info_hash)
-                .with_context(|| format!("{name} says that it re-seeds, but"))?;
-            let inspection = Inspection::of(&self.admin, &node, &self.image.ssh_key, length)?;
-            inspection.judge(&sha256, &verity).with_context(|| format!("on {name}"))?;
-            let history = tracker::history(&self.admin, node.mac())?;
-            let seeding = history.last("seeding").context("the tracker has no seeding event")?;
-            ensure!(
-                seeding.user.as_deref() == Some(inspection.user.as_str())
-                    && seeding.device.as_deref() == Some(inspection.device.as_str()),
-                "{name} reported {seeding:?}, but has {inspection:?}"
-            );
-            note(format_args!(
-                "{name}: multi-user, {} behind dm-verity, re-seeded by {} without capabilities, SHA-256 right, \
-                 {} MiB of memory in use",
-                inspection.device, inspection.user, inspection.used_mib
-            ));
             if let Some(path) = &self.boot_order {
                 let list = check::boot_order(&self.admin, &node, &self.image.ssh_key)
                     .with_context(|| format!("on {name}"))?;
@@ -192,10 +184,14 @@ impl Scene {
                         .with_context(|| format!("cannot write {}", path.display()))?;
                 }
             }
-            machine.inspection = Some(inspection);
-            machine.history = Some(history);
         }
         Ok(())
+    }
+
+    /// The other kinds of initrd, while the admin host has their images.
+    fn boot_others(&mut self) -> Result<()> {
+        let limit = self.boot_limit();
+        siblings::play(&self.admin, &self.others, &mut self.services, (&self.vm, limit))
     }
 
     /// The admin host stops handing out the image; the last machine boots.
@@ -224,7 +220,7 @@ impl Scene {
 
     /// Reads the image of every process node back. The machines' were read over ssh.
     fn verify(&mut self) -> Result<()> {
-        let sha256 = self.sha256()?;
+        let sha256 = self.image.sha256()?;
         for joined in &self.joined {
             joined.verify(&sha256)?;
         }
@@ -240,7 +236,7 @@ impl Scene {
     /// What dm-verity is for: the late machine must not read a block that has changed.
     fn alter(&self) -> Result<()> {
         let machine = self.machines.last().context("there are no machines")?.node();
-        check::alter(&self.admin, machine, &self.image.ssh_key, &self.verity()?)?;
+        check::alter(&self.admin, machine, &self.image.ssh_key, &self.image.verity()?)?;
         note(format_args!(
             "{}: dm-verity gives an input/output error, until it is put back",
             machine.name()
@@ -253,16 +249,6 @@ impl Scene {
         let limit = self.boot_limit();
         let what = (&self.image, &self.programs);
         refusals::play(&self.admin, &self.refusing, what, &mut self.services, (&self.vm, limit))
-    }
-
-    fn verity(&self) -> Result<Verity> {
-        self.image.manifest.verity.context("the manifest names no dm-verity tree")
-    }
-
-    fn sha256(&self) -> Result<String> {
-        let path = self.image.revision.join(ArtefactKind::Image.file_name());
-        let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        Ok(Sha256Digest::of(&bytes).to_string())
     }
 
     /// The list that the first machine has recorded, when machines record.

@@ -1,5 +1,5 @@
-//! Revisions that look like the published one and are wrong in one thing, and signed all the same: what
-//! a careless or dishonest packer would publish.
+//! Revisions beside the published one, for single machines: some are wrong in one thing and signed all
+//! the same, as a careless or dishonest packer would publish them.
 
 use std::fs;
 use std::process::Stdio;
@@ -14,7 +14,7 @@ use super::build::Programs;
 use super::image::{Image, signing_key};
 
 /// What all names of variants begin with.
-const PREFIX: &str = "demo-wrong-";
+pub(crate) const PREFIX: &str = "demo-for-";
 
 /// Adds `manifest`, changed by `spoil`, with the files of `image`, signs it, and lets `node` boot it.
 /// No channel changes.
@@ -93,7 +93,7 @@ mod tests {
             };
             store.commit(draft, &manifest).unwrap().revision.reference().clone()
         };
-        let (good, wrong) = (add("demo"), add("demo-wrong-tree"));
+        let (good, wrong) = (add("demo"), add("demo-for-tree"));
         let nodes: Vec<NodeId> =
             ["52:54:00:00:00:01", "52:54:00:00:00:02"].map(|mac| mac.parse().unwrap()).to_vec();
         store.assign(&good, &nodes[..1]).unwrap();
