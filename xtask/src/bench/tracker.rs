@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use clap::Parser;
-use proto::event::{EVENT_VERSION, Event, EventBatch, EventKind, FetchProgress};
 use proto::units::ByteSize;
 use serde::Serialize;
 
@@ -21,20 +20,16 @@ use super::{publish, report, stats};
 use crate::workspace;
 
 mod contender;
+mod crowd;
 mod load;
 
 use contender::{Contender, Running};
-use load::{Crowd, Timetable, Until, Way};
+use crowd::{Crowded, Shape};
+use load::{Crowd, Until, Way};
 
 /// Goals of the project.
 const HTTP_GOAL: f64 = 0.5;
 const UDP_GOAL: f64 = 0.5;
-const P99_GOAL: f64 = 0.010;
-
-/// The crowd of the second part: nodes, seconds between announces and between events of each.
-const NODES: usize = 10_000;
-const ANNOUNCE_EVERY: f64 = 3.0;
-const EVENT_EVERY: f64 = 2.0;
 
 /// Arguments of `cargo xtask bench tracker`.
 #[derive(Debug, Parser)]
@@ -85,29 +80,10 @@ struct Run {
     memory_before: u64,
 }
 
-/// A crowd of nodes, at the rate that they have.
-#[derive(Debug, Clone, Serialize)]
-struct Crowded {
-    nodes: usize,
-    /// Share of a processor that the tracker used.
-    busy: f64,
-    announces: Delays,
-    events: Delays,
-}
-
-/// From the moment a question is due to its answer, in seconds.
-#[derive(Debug, Clone, Copy, Serialize)]
-struct Delays {
-    count: usize,
-    median: f64,
-    p99: f64,
-    longest: f64,
-}
-
 #[derive(Debug, Serialize)]
 struct Results {
     runs: Vec<Run>,
-    crowd: Crowded,
+    crowds: Vec<Crowded>,
     left_out: Vec<String>,
 }
 
@@ -136,7 +112,7 @@ pub(crate) fn run(args: &TrackerArgs) -> anyhow::Result<()> {
     for number in 1..=args.runs {
         for (contender, program) in &programs {
             for way in contender.ways() {
-                let running = Running::start(*contender, program, &places.output)?;
+                let running = Running::start(*contender, program, &places.output, &[])?;
                 facts.programs.note(
                     contender.name(),
                     std::slice::from_ref(&running.command),
@@ -154,10 +130,14 @@ pub(crate) fn run(args: &TrackerArgs) -> anyhow::Result<()> {
             }
         }
     }
-    let running = Running::start(Contender::Beeswarm, &programs[0].1, &places.output)?;
-    let crowd = crowded(&running, Duration::from_secs_f64(args.seconds * 3.0))?;
-    drop(running);
-    let results = Results { runs, crowd, left_out };
+    let mut crowds = Vec::new();
+    for shape in Shape::ALL {
+        let length = Duration::from_secs_f64(args.seconds * 3.0);
+        let crowd = crowd::measure(shape, &programs[0].1, &places.output, length)?;
+        report::progress(&crowd.line());
+        crowds.push(crowd);
+    }
+    let results = Results { runs, crowds, left_out };
     let table = table(&results);
     workspace::say(format_args!("\n{table}"));
     for folder in places.results() {
@@ -197,57 +177,6 @@ fn measure(
         memory,
         memory_before,
     })
-}
-
-/// Nodes that announce and report, each on a connection of its own, as ours do.
-fn crowded(running: &Running, length: Duration) -> anyhow::Result<Crowded> {
-    let crowd = Crowd { torrents: 1, peers: NODES };
-    load::flat_out(running.address, Way::Udp, crowd, Until::Once)?;
-    let table = |every: f64| Timetable { per_second: NODES as f64 / every, threads: 32, length };
-    let used = running.processor_time()?;
-    let begin = Instant::now();
-    let address = running.address;
-    let (announces, events) = std::thread::scope(|scope| {
-        let events = scope.spawn(|| load::at_a_rate(address, table(EVENT_EVERY), event));
-        let announces =
-            load::at_a_rate(address, table(ANNOUNCE_EVERY), |n| load::node_announce(crowd, n));
-        let events = events.join().map_err(|_| anyhow::anyhow!("a sender panicked"))?;
-        anyhow::Ok((announces?, events?))
-    })?;
-    let busy = (running.processor_time()? - used) / begin.elapsed().as_secs_f64();
-    Ok(Crowded { nodes: NODES, busy, announces: delays(&announces), events: delays(&events) })
-}
-
-/// A node's report, as the client in the initrd sends it.
-fn event(number: usize) -> Vec<u8> {
-    let node = number % NODES;
-    let seq = u64::try_from(number / NODES).unwrap_or(u64::MAX);
-    let kind = EventKind::Fetch(FetchProgress::default());
-    let batch = EventBatch {
-        version: EVENT_VERSION,
-        boot_id: format!("bench-{node}"),
-        token: None,
-        macs: Vec::new(),
-        uuid: None,
-        events: vec![Event { seq, uptime_ms: seq * 2000, kind }],
-    };
-    let body = serde_json::to_string(&batch).unwrap_or_default();
-    let [.., a, b] = node.to_be_bytes();
-    format!(
-        "POST /api/v1/nodes/52:54:00:00:{a:02x}:{b:02x}/events HTTP/1.1\r\nHost: localhost\r\n\
-         Connection: close\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    )
-    .into_bytes()
-}
-
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within the list")]
-fn delays(sorted: &[f64]) -> Delays {
-    let at = |part: f64| {
-        let position = (sorted.len() as f64 * part) as usize;
-        sorted.get(position.min(sorted.len().saturating_sub(1))).copied().unwrap_or(f64::NAN)
-    };
-    Delays { count: sorted.len(), median: at(0.5), p99: at(0.99), longest: at(1.0) }
 }
 
 /// The median of a figure of a tracker on a way.
@@ -304,20 +233,9 @@ fn table(results: &Results) -> String {
             let _ = writeln!(text, "- {way:?}: {ratio:.2} × {name}; goal {goal} {verdict}");
         }
     }
-    let Crowded { nodes, busy, announces, events } = &results.crowd;
-    let good = *busy < 1.0 && announces.p99 < P99_GOAL;
-    let _ = writeln!(
-        text,
-        "- {nodes} nodes that announce every {ANNOUNCE_EVERY} s and report every {EVENT_EVERY} s, a \
-         connection each: {:.2} of a core; announces p99 {:.1} ms (median {:.1}), events p99 {:.1} ms; \
-         goal: less than one core, announces below {:.0} ms: {}",
-        busy,
-        announces.p99 * 1e3,
-        announces.median * 1e3,
-        events.p99 * 1e3,
-        P99_GOAL * 1e3,
-        if good { "reached" } else { "MISSED" }
-    );
+    for crowd in &results.crowds {
+        let _ = writeln!(text, "- {}", crowd.line());
+    }
     for reason in &results.left_out {
         let _ = writeln!(text, "- left out: {reason}");
     }

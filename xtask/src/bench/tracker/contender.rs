@@ -1,5 +1,6 @@
 //! The trackers: how each is started, on loopback, on one processor.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
@@ -130,7 +131,7 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Starts it and waits until it listens.
+    /// Starts it, with `more` arguments, and waits until it listens.
     ///
     /// # Errors
     /// When it cannot be started or ends.
@@ -138,9 +139,11 @@ impl Running {
         contender: Contender,
         program: &Path,
         folder: &Path,
+        more: &[&OsStr],
     ) -> anyhow::Result<Self> {
         let port = free_port()?;
         let mut command = contender.command(program, port, folder)?;
+        command.args(more);
         let log = folder.join(format!("{}.log", contender.name()));
         let log = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);

@@ -230,7 +230,7 @@ pub(crate) fn answer(stream: &mut TcpStream, to_end: bool) -> anyhow::Result<Vec
     loop {
         let length = stream.read(&mut buffer).context("no answer")?;
         bytes.extend(&buffer[..length]);
-        if let Some(body) = whole(&bytes, length == 0)
+        if let Some(body) = whole(&bytes, length == 0)?
             && (length == 0 || !to_end)
         {
             return Ok(body);
@@ -239,14 +239,22 @@ pub(crate) fn answer(stream: &mut TcpStream, to_end: bool) -> anyhow::Result<Vec
     }
 }
 
-fn whole(bytes: &[u8], ended: bool) -> Option<Vec<u8>> {
-    let end = bytes.windows(4).position(|w| w == b"\r\n\r\n")? + 4;
-    let head = std::str::from_utf8(&bytes[..end]).ok()?.to_ascii_lowercase();
+/// The body, when it is all there; an error when it is no success.
+fn whole(bytes: &[u8], ended: bool) -> anyhow::Result<Option<Vec<u8>>> {
+    let Some(end) = bytes.windows(4).position(|w| w == b"\r\n\r\n") else { return Ok(None) };
+    let (head, body) = bytes.split_at(end + 4);
+    let head = String::from_utf8_lossy(head).to_ascii_lowercase();
+    let status = head.split(' ').nth(1).unwrap_or_default();
+    ensure!(
+        status.starts_with('2'),
+        "the tracker answers {status}: {}",
+        String::from_utf8_lossy(body)
+    );
     let length = head.split("content-length:").nth(1).and_then(|rest| rest.split("\r\n").next());
-    match length.and_then(|length| length.trim().parse::<usize>().ok()) {
-        Some(length) => Some(bytes.get(end..end + length)?.to_vec()),
-        None => ended.then(|| bytes[end..].to_vec()),
-    }
+    Ok(match length.and_then(|length| length.trim().parse::<usize>().ok()) {
+        Some(length) => body.get(..length).map(<[u8]>::to_vec),
+        None => ended.then(|| body.to_vec()),
+    })
 }
 
 /// Whether the other side has closed.
@@ -272,6 +280,7 @@ pub(crate) fn at_a_rate(
     tracker: SocketAddr,
     table: Timetable,
     question: impl Fn(usize) -> Vec<u8> + Sync,
+    check: impl Fn(Vec<u8>) -> anyhow::Result<()> + Sync,
 ) -> anyhow::Result<Vec<f64>> {
     let start = Instant::now() + Duration::from_millis(50);
     let total = (table.per_second * table.length.as_secs_f64()) as usize;
@@ -282,7 +291,7 @@ pub(crate) fn at_a_rate(
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
             let mut stream = connect(tracker).context("cannot connect")?;
             stream.write_all(&question(number))?;
-            answer(&mut stream, true)?;
+            check(answer(&mut stream, true)?)?;
             delays.push(due.elapsed().as_secs_f64());
         }
         Ok(delays)
@@ -301,6 +310,11 @@ pub(crate) fn at_a_rate(
     Ok(all)
 }
 
+/// That an announce was taken.
+pub(crate) fn announced(body: Vec<u8>) -> anyhow::Result<()> {
+    Tally::default().take(body)
+}
+
 /// An announce over HTTP, as a node of a crowd sends it.
 pub(crate) fn node_announce(crowd: Crowd, number: usize) -> Vec<u8> {
     let query = crowd.request(number % crowd.peers).to_query();
@@ -314,7 +328,9 @@ mod tests {
 
     #[test]
     fn answers_are_found_in_what_came() {
-        let body = |text: &str, ended| whole(text.as_bytes(), ended);
+        let body = |text: &str, ended| whole(text.as_bytes(), ended).unwrap();
+        let refused = whole(b"HTTP/1.1 429 Too Many Requests\r\n\r\nslower", true).unwrap_err();
+        assert!(refused.to_string().contains("429: slower"), "{refused}");
         let head = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n";
         assert_eq!(body(head, false), None);
         assert_eq!(body(&format!("{head}ab"), true), None);
