@@ -22,6 +22,9 @@ pub struct ExtendedHandshake {
     pub request_queue: Option<u32>,
     /// `upload_only` (BEP 21): the sender wants nothing.
     pub upload_only: bool,
+    /// `bee_run`, of Beeswarm: the sender takes adjacent blocks in one message of up to so many bytes, and
+    /// requests for so many bytes, which it answers in any number of such messages.
+    pub run: Option<u32>,
 }
 
 impl ExtendedHandshake {
@@ -48,6 +51,7 @@ impl ExtendedHandshake {
             port: number(b"p").and_then(|p| u16::try_from(p).ok()).filter(|p| *p != 0),
             request_queue: number(b"reqq").map(|n| u32::try_from(n).unwrap_or(u32::MAX)),
             upload_only: number(b"upload_only").is_some_and(|n| n != 0),
+            run: number(b"bee_run").map(|n| u32::try_from(n).unwrap_or(u32::MAX)),
         })
     }
 
@@ -58,6 +62,9 @@ impl ExtendedHandshake {
     pub fn encode(&self) -> Result<Vec<u8>, EncodeError> {
         let mut encoder = Encoder::new();
         encoder.emit_dict(|mut dict| {
+            if let Some(run) = self.run {
+                dict.emit_pair(b"bee_run", run)?;
+            }
             dict.emit_pair_with(b"m", |e| {
                 e.emit_dict(|mut m| {
                     self.extensions
@@ -95,6 +102,7 @@ mod tests {
             port: Some(6881),
             request_queue: Some(250),
             upload_only: true,
+            run: Some(131_072),
         };
         for handshake in [full, ExtendedHandshake::default()] {
             assert_eq!(ExtendedHandshake::parse(&handshake.encode().unwrap()).unwrap(), handshake);

@@ -38,6 +38,27 @@ pub struct Block {
     pub length: u32,
 }
 
+impl Block {
+    /// The blocks of [`BLOCK_LEN`] bytes that it consists of; the last one may be shorter.
+    pub fn parts(self) -> impl Iterator<Item = Block> {
+        (0..self.length).step_by(BLOCK_LEN as usize).map(move |at| Block {
+            begin: self.begin.saturating_add(at),
+            length: (self.length - at).min(BLOCK_LEN),
+            ..self
+        })
+    }
+
+    /// With the one behind it, when that begins where this ends and both together have at most `longest`
+    /// bytes.
+    #[must_use]
+    pub fn joined(self, next: Block, longest: u32) -> Option<Block> {
+        let length = self.length.checked_add(next.length)?;
+        let follows =
+            self.piece == next.piece && self.begin.checked_add(self.length) == Some(next.begin);
+        (follows && length <= longest).then_some(Block { length, ..self })
+    }
+}
+
 /// Why a size cannot be cut into pieces.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum GeometryError {

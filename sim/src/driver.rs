@@ -234,7 +234,7 @@ impl World {
         let result = match item.meaning(&self.geometry) {
             Meaning::Hello { upload_only } => {
                 let reqq = Some(self.setup.core.reqq);
-                node.core.extension(key, reqq, upload_only);
+                node.core.extension(key, reqq, upload_only, false);
                 Ok(())
             }
             Meaning::Control(control) => {

@@ -29,6 +29,7 @@ mod peers;
 mod picker;
 mod rarity;
 mod rate;
+mod requests;
 mod reveal;
 mod torrent;
 mod turns;

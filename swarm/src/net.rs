@@ -21,6 +21,7 @@ mod lsd;
 mod outgoing;
 mod pex;
 mod pieces;
+mod runs;
 mod segment;
 pub(crate) mod session;
 mod stall;

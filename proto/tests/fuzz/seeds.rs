@@ -221,6 +221,7 @@ fn extended() -> Vec<u8> {
         port: Some(6881),
         request_queue: Some(250),
         upload_only: true,
+        run: Some(131_072),
     };
     handshake.encode().unwrap()
 }

@@ -1,6 +1,5 @@
 //! State of one connection, as the core sees it.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use proto::bitfield::Bitfield;
@@ -11,6 +10,7 @@ use super::Moment;
 use super::action::Identity;
 use super::config::CoreConfig;
 use super::rate::{Rate, time_for, time_worth};
+use super::requests::Requests;
 use crate::sorted::SortedSet;
 
 /// A request on its way.
@@ -66,10 +66,12 @@ pub(crate) struct Peer {
     pub(crate) cancelled: u32,
     /// Blocks taken off the queue and not yet with the socket.
     pub(crate) sending: u32,
-    pub(crate) uploads: VecDeque<Block>,
+    pub(crate) uploads: Requests,
     /// Position in the log of our pieces up to which it was told.
     pub(crate) told: usize,
     pub(crate) have_due: Option<Moment>,
+    /// It has heard of a piece that came from somebody else.
+    pub(crate) knows_of_others: bool,
     /// Pieces of which it sent us at least one block: it is told that we have them in any case.
     pub(crate) gave: SortedSet<PieceIndex>,
     /// Hidden pieces: it was shown some of ours only.
@@ -144,9 +146,10 @@ impl Peer {
             unsolicited: 0,
             cancelled: 0,
             sending: 0,
-            uploads: VecDeque::new(),
+            uploads: Requests::default(),
             told: 0,
             have_due: None,
+            knows_of_others: false,
             gave: SortedSet::new(),
             hidden: false,
         }

@@ -14,7 +14,8 @@
 //!
 //! When everything was shown, hiding goes on: whoever comes later gets the image from the nodes, and
 //! about one image leaves the seeder. It is shown to a peer to whom nothing comes from elsewhere, to
-//! one that is alone with the seeder, and to all when nothing moves or others only claim to have it.
+//! one that is alone with the seeder, and to all when nothing moves, when nobody has anything from
+//! others, or when others only claim to have it.
 
 mod ending;
 mod shown;
@@ -65,6 +66,8 @@ pub(crate) struct Reveal {
     sent_whole: u32,
     /// Since when everything is shown and nobody fetches it.
     drained_since: Option<Moment>,
+    /// Some peer has a piece that was not shown to it: they give each other what they got.
+    relayed: bool,
     /// What it takes to send everybody a block: the uplink's queue is as long when all were sent one.
     round: Duration,
 }
@@ -84,6 +87,7 @@ impl Reveal {
             graduated: SortedMap::new(),
             sent_whole: 0,
             drained_since: None,
+            relayed: false,
             round: Duration::ZERO,
         };
         reveal.restart(rng);
@@ -99,6 +103,7 @@ impl Reveal {
         self.sent.clear();
         self.graduated.clear();
         self.sent_whole = 0;
+        self.relayed = false;
     }
 
     /// Sets what it takes now to send everybody a block. On a slow link what was sent may take that
@@ -205,6 +210,7 @@ impl Reveal {
         self.in_pool.remove(piece);
         let Some(shown) = self.peers.get_mut(&peer) else { return };
         (shown.gained, shown.last_gain) = (shown.gained + 1, now);
+        self.relayed |= !shown.pieces.has(piece);
         if let Some(at) = shown.open.iter().position(|o| o.piece == piece) {
             shown.open.swap_remove(at);
             self.last_progress = now;

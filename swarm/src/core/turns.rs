@@ -56,6 +56,11 @@ impl Turns {
         }
     }
 
+    /// Bytes after which a turn ends.
+    pub(crate) fn quantum(&self) -> u64 {
+        self.quantum
+    }
+
     /// Turns end after so many bytes.
     pub(crate) fn set_quantum(&mut self, bytes: u64) {
         self.quantum = bytes;

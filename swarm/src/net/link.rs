@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use proto::bitfield::Bitfield;
 use proto::extension::ExtendedHandshake;
-use proto::geometry::Block;
+use proto::geometry::{BLOCK_LEN, Block};
 use proto::wire::{Handshake, Message, WireError, message_length};
 use sys::socket::set_receive_low_water;
 use tokio::io::AsyncReadExt as _;
@@ -17,10 +17,10 @@ use tokio::sync::Notify;
 use super::book::{canonical, with_port};
 use super::intake::Intake;
 use super::pex::{self, Exchange};
-use super::segment;
 use super::state::{Link, State};
 use super::torrent::Shared;
 use super::writer::Writer;
+use super::{runs, segment};
 use crate::core::{Control, Identity, Moment, PeerKey, PeerSetup, Violation};
 use crate::log;
 
@@ -99,6 +99,7 @@ pub(crate) async fn run(shared: Arc<Shared>, stream: TcpStream, theirs: Handshak
             listens: outgoing.then_some(address),
             pex: Exchange::default(),
             out: VecDeque::new(),
+            run: BLOCK_LEN,
             questions: VecDeque::new(),
             socket: Some(write.clone()),
             wake: wake.clone(),
@@ -201,7 +202,12 @@ fn receive(
     let control = match message {
         Message::Piece { piece, begin, data } => {
             let length = u32::try_from(data.len()).map_err(|_| Violation::BadBlock(piece.0))?;
-            return state.block(now, key, Block { piece, begin, length }, data);
+            let run = Block { piece, begin, length };
+            if length <= BLOCK_LEN {
+                return state.block(now, key, run, data);
+            }
+            let mut each = run.parts().zip(data.chunks(BLOCK_LEN as usize));
+            return each.try_for_each(|(block, data)| state.block(now, key, block, data));
         }
         Message::Choke => Control::Choke,
         Message::Unchoke => Control::Unchoke,
@@ -265,12 +271,13 @@ fn extended(shared: &Shared, state: &mut State, now: Moment, key: PeerKey, id: u
     // a broken one says nothing about the data it sends
     let Ok(hello) = ExtendedHandshake::parse(payload) else { return };
     if let Some(core) = &mut state.core {
-        core.extension(key, hello.request_queue, hello.upload_only);
+        core.extension(key, hello.request_queue, hello.upload_only, hello.run.is_some());
     }
     if let Some(link) = state.links.get_mut(&key) {
         if !private {
             link.pex.greeted(&hello, now);
         }
+        link.run = runs::agreed(hello.run);
         link.client = hello.client;
         if let Some(port) = hello.port.filter(|_| !link.outgoing) {
             let listens = with_port(link.address, port);

@@ -231,6 +231,11 @@ impl Unsent {
         Self { bound: UNSENT, bytes: 0, since: now }
     }
 
+    /// The bound, in bytes.
+    pub(crate) fn bound(&self) -> u32 {
+        self.bound
+    }
+
     /// So much was sent; the new bound, if it changed.
     pub(crate) fn sent(&mut self, bytes: u64, now: Moment) -> Option<u32> {
         self.bytes += bytes;

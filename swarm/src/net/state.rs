@@ -41,6 +41,8 @@ pub(crate) struct Link {
     pub(crate) pex: Exchange,
     /// Messages that wait for the writer.
     pub(crate) out: VecDeque<Control>,
+    /// Longest run of blocks that it takes in one message ([`super::runs`]).
+    pub(crate) run: u32,
     /// Hashes that it asks for (BEP 52), which the writer answers one by one.
     pub(crate) questions: VecDeque<HashRange>,
     /// Where the writer writes to; none in tests without connections.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto::extension::ExtendedHandshake;
-use proto::geometry::Block;
+use proto::geometry::{BLOCK_LEN, Block};
 use proto::hash_range::HashRange;
 use proto::metainfo::Metainfo;
 use proto::wire::Message;
@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::limiter::PeerLimiter;
 use super::outgoing::{Outgoing, SendError, Unsent};
 use super::pex;
+use super::runs;
 use super::state::{State, Todo};
 use super::torrent::Shared;
 use crate::config::Role;
@@ -32,6 +33,8 @@ pub(super) struct Writer<'a> {
     wake: &'a Notify,
     out: Outgoing,
     unsent: Unsent,
+    /// Longest run of blocks that the peer takes.
+    run: u32,
 }
 
 impl<'a> Writer<'a> {
@@ -47,7 +50,7 @@ impl<'a> Writer<'a> {
         let unsent = Unsent::new(shared.now());
         let mut out = Outgoing::default();
         out.bytes = greeting;
-        Self { shared, limiter, key, cancel, wake, out, unsent }
+        Self { shared, limiter, key, cancel, wake, out, unsent, run: BLOCK_LEN }
     }
 
     /// Returns when the connection is to be closed.
@@ -63,11 +66,13 @@ impl<'a> Writer<'a> {
                 self.hello();
             }
             let mut bytes = 0;
-            for block in &blocks {
-                if let Err(error) = self.shared.disk.append_block(*block, &mut self.out).await {
+            // where the kernel may hold less than a run, the first block would wait for the last
+            let longest = self.run.min(self.unsent.bound());
+            for run in runs::of_blocks(&blocks, longest) {
+                if let Err(error) = self.shared.disk.append_block(run, &mut self.out).await {
                     return self.shared.fail(error);
                 }
-                bytes += u64::from(block.length);
+                bytes += u64::from(run.length);
             }
             if self.out.is_empty() {
                 if closing {
@@ -124,7 +129,8 @@ impl<'a> Writer<'a> {
         }
         let todo: Todo = state.drain();
         let Some(link) = state.links.get_mut(&self.key) else { return (true, None) };
-        for message in link.out.drain(..) {
+        self.run = link.run;
+        for message in runs::of_requests(link.out.drain(..), link.run) {
             encode(&message, &self.shared.metainfo, &mut self.out.bytes);
         }
         link.pex.flush(&mut self.out.bytes);
@@ -172,6 +178,7 @@ impl<'a> Writer<'a> {
             port: Some(self.shared.session.local.port()),
             request_queue: Some(config.core.reqq),
             upload_only: done,
+            run: Some(runs::LONGEST),
         };
         if let Ok(payload) = hello.encode() {
             Message::Extended { id: 0, payload: &payload }.encode(&mut self.out.bytes);

@@ -9,6 +9,7 @@ mod files;
 mod hostile;
 mod http;
 mod hybrid;
+mod runs;
 mod siege;
 mod support;
 mod tiers;

@@ -12,13 +12,17 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use clap::Parser;
-use proto::geometry::{Block, Geometry, PieceIndex};
+use proto::extension::ExtendedHandshake;
+use proto::geometry::{BLOCK_LEN, Block, Geometry, PieceIndex};
 use proto::hash::{PeerId, PeerRole};
 use proto::metainfo::Metainfo;
 use proto::wire::{Features, HANDSHAKE_LEN, Handshake, Message};
 
-/// Requests under way: 4 MiB, several times what a link holds.
-const WINDOW: usize = 256;
+/// Bytes asked for and not come: several times what a link holds, and fewer blocks than our seeder queues.
+const WINDOW: u32 = 3 << 20;
+
+/// Longest run of adjacent blocks in one message, as our nodes take it.
+const RUN: u32 = 128 << 10;
 
 /// How long the other side may say nothing.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -57,7 +61,7 @@ pub(crate) fn run(args: &LeechArgs) -> anyhow::Result<()> {
     let hello = Handshake {
         info_hash: metainfo.info_hash,
         peer_id: PeerId::new(PeerRole::Node, id),
-        features: Features { fast: true, extended: false, v2: false },
+        features: Features { fast: true, extended: true, v2: false },
     };
     stream.write_all(&hello.encode())?;
     let mut theirs = [0; HANDSHAKE_LEN];
@@ -70,6 +74,9 @@ pub(crate) fn run(args: &LeechArgs) -> anyhow::Result<()> {
         // the first message, which it must be where both know it (BEP 6)
         Message::HaveNone.encode(&mut out);
     }
+    let hello = ExtendedHandshake { run: Some(RUN), ..ExtendedHandshake::default() }.encode();
+    let payload = hello.context("cannot write an extension handshake")?;
+    Message::Extended { id: 0, payload: &payload }.encode(&mut out);
     Message::Interested.encode(&mut out);
     let mut buffer = Buffer::new();
     loop {
@@ -123,29 +130,33 @@ impl Buffer {
 #[derive(Debug)]
 struct Wants {
     geometry: Geometry,
-    /// Blocks of each piece that have not come.
+    /// Bytes of each piece that have not come.
     missing: Vec<u32>,
     /// Blocks that may be asked for, the next one last.
     ready: Vec<Block>,
     offered: Vec<bool>,
-    under_way: usize,
+    /// In bytes.
+    under_way: u32,
     choked: bool,
+    /// Longest run of blocks that the other side takes.
+    run: u32,
 }
 
 impl Wants {
     fn new(geometry: Geometry) -> Wants {
         Wants {
             geometry,
-            missing: geometry.indices().map(|piece| geometry.blocks_in(piece)).collect(),
+            missing: geometry.indices().map(|piece| geometry.piece_size(piece)).collect(),
             ready: Vec::new(),
             offered: geometry.indices().map(|_| false).collect(),
             under_way: 0,
             choked: true,
+            run: BLOCK_LEN,
         }
     }
 
     fn is_satisfied(&self) -> bool {
-        self.missing.iter().all(|blocks| *blocks == 0)
+        self.missing.iter().all(|bytes| *bytes == 0)
     }
 
     /// Takes a message into account; what is to be said goes to `out`.
@@ -165,13 +176,18 @@ impl Wants {
                 }
             }
             Message::Reject(block) => {
-                self.under_way = self.under_way.saturating_sub(1);
+                self.under_way = self.under_way.saturating_sub(block.length);
                 self.ready.push(block);
             }
-            Message::Piece { piece, .. } => {
-                self.under_way = self.under_way.saturating_sub(1);
+            Message::Extended { id: 0, payload } => {
+                let run = ExtendedHandshake::parse(payload).ok().and_then(|hello| hello.run);
+                self.run = run.unwrap_or(0).clamp(BLOCK_LEN, RUN);
+            }
+            Message::Piece { piece, data, .. } => {
+                let length = u32::try_from(data.len()).unwrap_or(u32::MAX);
+                self.under_way = self.under_way.saturating_sub(length);
                 if let Some(missing) = self.missing.get_mut(piece.as_usize()) {
-                    *missing = missing.saturating_sub(1);
+                    *missing = missing.saturating_sub(length);
                     if *missing == 0 {
                         Message::Have(piece).encode(out);
                     }
@@ -191,9 +207,14 @@ impl Wants {
 
     fn ask(&mut self, out: &mut Vec<u8>) {
         while !self.choked && self.under_way < WINDOW {
-            let Some(block) = self.ready.pop() else { return };
-            Message::Request(block).encode(out);
-            self.under_way += 1;
+            let Some(mut run) = self.ready.pop() else { return };
+            while let Some(joined) = self.ready.last().and_then(|next| run.joined(*next, self.run))
+            {
+                run = joined;
+                self.ready.pop();
+            }
+            Message::Request(run).encode(out);
+            self.under_way += run.length;
         }
     }
 }

@@ -20,8 +20,8 @@ const STALLED: Duration = Duration::from_secs(2);
 
 impl Reveal {
     /// Whether hiding has no purpose any more: everything was seen, or everything was shown and the
-    /// uplink idles (`busy` says that it does not), or nothing moves for `patience` although
-    /// somebody wants something.
+    /// uplink idles (`busy` says that it does not), where nobody is a source for others; or nothing moves
+    /// for `patience` although somebody wants something.
     pub(crate) fn should_finish(
         &mut self,
         all_seen: bool,
@@ -42,8 +42,11 @@ impl Reveal {
             self.drained_since.get_or_insert(now);
         }
         let drained = self.is_drained(now);
+        // nodes of ours say so when they have their first piece from others, so it would be known by now
+        let in_vain =
+            drained && !self.relayed && self.has_idled(DRAINED_PATIENCE + self.round * 2, now);
         let stuck = now.saturating_sub(self.last_progress) >= patience;
-        (alone && (all_seen || drained)) || stuck
+        (alone && (all_seen || drained)) || in_vain || stuck
     }
 
     /// Peers to whom all must be shown: they have nothing more to take here, and nothing gets to them
@@ -68,8 +71,12 @@ impl Reveal {
     /// Whether everything is shown and the uplink idles.
     fn is_drained(&self, now: Moment) -> bool {
         let unfetched = self.peers.values().any(|shown| !shown.open.is_empty());
-        let allowed = if unfetched { UNFETCHED_PATIENCE } else { DRAINED_PATIENCE };
-        self.drained_since.is_some_and(|since| now.saturating_sub(since) >= allowed)
+        self.has_idled(if unfetched { UNFETCHED_PATIENCE } else { DRAINED_PATIENCE }, now)
+    }
+
+    /// Whether the uplink has idled for so long with everything shown.
+    fn has_idled(&self, time: Duration, now: Moment) -> bool {
+        self.drained_since.is_some_and(|since| now.saturating_sub(since) >= time)
     }
 
     /// Ends hiding. Returns each peer with what was shown to it.

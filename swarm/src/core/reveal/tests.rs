@@ -82,6 +82,28 @@ fn an_idle_uplink_with_nothing_to_show_ends_hiding() {
 }
 
 #[test]
+fn hiding_ends_where_nobody_gives_anything_to_others() {
+    let half_a_second = Duration::from_millis(500);
+    for relayed in [false, true] {
+        let (mut reveal, _) = setup(4, 4);
+        reveal.set_round(Duration::from_millis(100));
+        for peer in 0..4 {
+            for piece in show_all(&mut reveal, peer, 4) {
+                reveal.sent(PeerKey(peer), PieceIndex(piece), 100, 100, SEC(1));
+                reveal.seen(PeerKey(peer), PieceIndex(piece), SEC(1));
+                if relayed {
+                    reveal.seen(PeerKey((peer + 1) % 4), PieceIndex(piece), SEC(1));
+                }
+            }
+        }
+        assert!(reveal.in_pool.is_empty());
+        assert!(!reveal.should_finish(true, false, 4, SEC(10), SEC(1)), "it may be on its way");
+        let over = reveal.should_finish(true, false, 4, SEC(10), SEC(1) + half_a_second);
+        assert_eq!(over, !relayed);
+    }
+}
+
+#[test]
 fn a_new_crowd_is_steered_again() {
     let (mut reveal, mut rng) = setup(4, 1);
     reveal.finish();

@@ -158,6 +158,11 @@ impl Torrent {
                 HaveWish::Soon if lacks && !peer.interested => batch / 4,
                 HaveWish::Soon => batch,
                 HaveWish::AtOnce => Duration::ZERO,
+                // the first one tells it that nodes have others to fetch from
+                HaveWish::Rarely if !peer.knows_of_others && !peer.gave.contains(&piece) => {
+                    peer.knows_of_others = true;
+                    Duration::ZERO
+                }
                 // what it acknowledges leaves it over the link that all wait for
                 HaveWish::Rarely => batch.max(self.config.have_batch * 4),
             };

@@ -46,11 +46,18 @@ impl Torrent {
     }
 
     /// What the extension handshake told: how many requests the peer queues, whether it wants
-    /// nothing.
-    pub fn extension(&mut self, key: PeerKey, reqq: Option<u32>, upload_only: bool) {
+    /// nothing, and whether it takes what it asked for in parts.
+    pub fn extension(
+        &mut self,
+        key: PeerKey,
+        reqq: Option<u32>,
+        upload_only: bool,
+        in_parts: bool,
+    ) {
         if let Some(peer) = self.peers.get_mut(key) {
             peer.reqq = reqq.map_or(self.config.reqq, |q| q.clamp(1, self.config.reqq));
             peer.upload_only = upload_only;
+            peer.uploads.set_in_parts(in_parts);
         }
     }
 

@@ -25,22 +25,29 @@ impl Torrent {
     pub(super) fn on_request(&mut self, now: Moment, key: PeerKey, block: Block) {
         let hidden = self.reveal.as_ref().is_some_and(|r| !r.may_request(key, block.piece));
         let Some(peer) = self.peers.get_mut(key) else { return };
-        let full = peer.uploads.len() >= self.config.reqq as usize;
+        let full = peer.uploads.count() >= u64::from(self.config.reqq);
         self.choker.requested(key, now);
         if let Some(reveal) = &mut self.reveal {
             reveal.requested(key);
         }
         if peer.choked || hidden || full || !self.picker.have().has(block.piece) {
             if peer.fast {
-                self.send(key, Control::Reject(block));
+                self.reject(key, block);
             }
             return;
         }
-        if !peer.uploads.contains(&block) {
-            peer.uploads.push_back(block);
-            self.turns.want(key);
-            self.grant_turns(now);
+        peer.uploads.push(block);
+        self.turns.want(key);
+        self.grant_turns(now);
+    }
+
+    /// Tells a peer that what it asked for will not come, in its own terms.
+    fn reject(&mut self, key: PeerKey, block: Block) {
+        let Some(peer) = self.peers.get(key) else { return };
+        if !peer.uploads.in_parts() {
+            return self.send(key, Control::Reject(block));
         }
+        block.parts().for_each(|part| self.send(key, Control::Reject(part)));
     }
 
     pub(super) fn on_cancel(&mut self, key: PeerKey, block: Block) {
@@ -50,8 +57,7 @@ impl Torrent {
     /// Takes requests off a peer's queue and tells it, where BEP 6 lets us.
     pub(super) fn drop_uploads(&mut self, key: PeerKey, which: impl Fn(&Block) -> bool) {
         let Some(peer) = self.peers.get_mut(key) else { return };
-        let (dropped, kept): (Vec<Block>, Vec<Block>) = peer.uploads.drain(..).partition(which);
-        peer.uploads.extend(kept);
+        let dropped = peer.uploads.remove(which);
         self.turns.settle(key, !peer.uploads.is_empty());
         if peer.fast {
             for block in dropped {
@@ -67,8 +73,14 @@ impl Torrent {
         if !self.turns.may_take(key) {
             return None;
         }
+        // a fast link is pushed to by turns, which are several blocks
+        let turn = self.turns.quantum();
+        let most = match turn > u64::from(self.config.quantum) {
+            true => u32::try_from(turn).unwrap_or(u32::MAX).next_multiple_of(BLOCK_LEN),
+            false => BLOCK_LEN,
+        };
         let peer = self.peers.get_mut(key)?;
-        let block = peer.uploads.pop_front()?;
+        let block = peer.uploads.pop(most)?;
         peer.sending += 1;
         let length = u64::from(block.length);
         let fast = peer.fast;

@@ -48,6 +48,7 @@ impl Bed {
             listens: None,
             pex: Exchange::default(),
             out: VecDeque::new(),
+            run: BLOCK_LEN,
             questions: VecDeque::new(),
             socket: None,
             wake: Arc::new(Notify::new()),
