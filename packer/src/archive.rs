@@ -25,6 +25,7 @@ mod tree;
 pub(crate) use compression::Compression;
 pub(crate) use decoder::Decoder;
 pub use error::ArchiveError;
+pub(crate) use make::BEGIN;
 pub(crate) use member::{Kind, Layout, Member, Members};
 pub(crate) use tree::{Role, Tree};
 

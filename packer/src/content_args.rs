@@ -30,7 +30,7 @@ pub(crate) struct ContentArgs {
     #[arg(help_heading = HEADING, long = "authorized-key", value_name = "FILE")]
     authorized_keys: Vec<PathBuf>,
     /// Further fact for /etc/bee-release and the manifest; repeatable. Without, these are: name,
-    /// version of the packer, kernel, git commit of the source, SOURCE_DATE_EPOCH
+    /// version of the packer, kernel, distribution, git commit of the source, SOURCE_DATE_EPOCH
     #[arg(help_heading = HEADING, long = "build-fact", value_name = "KEY=VALUE", conflicts_with = "no_build_facts")]
     build_facts: Vec<Fact>,
     /// Add neither /etc/bee-release nor /etc/motd.d/beeswarm

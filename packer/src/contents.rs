@@ -17,6 +17,7 @@ use crate::event::{Event, Observer};
 use crate::exclude;
 use crate::facts::Facts;
 pub use crate::facts::{Fact, FactError, FactOptions};
+use crate::format::Filesystem;
 use crate::inside::resolve;
 use crate::overlay;
 pub use crate::overlay::Owner;
@@ -26,6 +27,9 @@ use crate::snapshot::Snapshot;
 use crate::tool::Place;
 use crate::tree::{Attributes, Tree};
 use crate::view::View;
+
+/// The longest os-release(5) that is read, in bytes.
+const LONGEST_RELEASE: u64 = 64 << 10;
 
 /// What to change of the source, and what it may hold.
 #[derive(Debug, Clone, Default)]
@@ -52,16 +56,18 @@ pub(crate) struct Plan<'a> {
     /// No pattern.
     nothing: Patterns,
     keys: AuthorizedKeys,
+    filesystem: Filesystem,
     observe: Observer<'a>,
 }
 
 /// The contents of the image while they are made and packed.
 pub(crate) struct Contents<'a> {
     plan: Plan<'a>,
-    source: PathBuf,
-    /// Of a directory that others may write to.
-    before: Option<Snapshot>,
+    /// Of the directories that others may write to.
+    before: Vec<Snapshot>,
     view: View,
+    /// The view is no directory of the admin's.
+    is_changeable: bool,
 }
 
 impl<'a> Plan<'a> {
@@ -71,6 +77,7 @@ impl<'a> Plan<'a> {
     /// [`PackError::Pattern`], [`PackError::Read`] for an overlay, those of the keys.
     pub(crate) fn new(
         options: &'a ContentOptions,
+        filesystem: Filesystem,
         observe: Observer<'a>,
     ) -> Result<Self, PackError> {
         for path in &options.overlays {
@@ -82,6 +89,7 @@ impl<'a> Plan<'a> {
             allow: Patterns::new("--allow-secret", &options.allow_secrets)?,
             nothing: Patterns::new("--exclude", &[])?,
             keys: AuthorizedKeys::read(&options.authorized_keys)?,
+            filesystem,
             observe,
         })
     }
@@ -106,19 +114,29 @@ impl<'a> Plan<'a> {
     ) -> Result<Contents<'a>, PackError> {
         let change = self.changes_something();
         let ours = source.starts_with(work);
-        let before = match ours {
-            true => None,
-            false => Some(Snapshot::take(source, &mut self.excludes, change)?),
-        };
-        let view = if change && !ours {
+        // squashfs has an option for the time of the topmost directory; EROFS stores what it finds
+        let settle = self.filesystem == Filesystem::Erofs;
+        let mut before = Vec::new();
+        let view = if ours {
+            View::of(source)
+        } else {
+            let snapshot = Snapshot::take(source, &mut self.excludes, change || settle)?;
             let work = work.join("view");
             fs::create_dir(&work).map_err(|e| place.write_error(work.clone(), e))?;
-            let obstacle = before.as_ref().and_then(Snapshot::obstacle);
-            View::over(source, obstacle, &work, place, self.observe)?
-        } else {
-            View::of(source)
+            let obstacle = snapshot.obstacle();
+            let view = match (change, settle) {
+                (true, _) => View::over(source, obstacle, &work, place, self.observe)?,
+                (false, true) => View::of_time(source, obstacle, &work, place)?,
+                (false, false) => View::of(source),
+            };
+            before.push(snapshot);
+            view
         };
-        let contents = Contents { plan: self, source: source.to_owned(), before, view };
+        for path in &self.options.overlays {
+            before.push(Snapshot::of_overlay(path, &mut self.excludes)?);
+        }
+        let is_changeable = ours || view.path() != source;
+        let contents = Contents { plan: self, before, view, is_changeable };
         contents.add(place)?;
         Ok(contents)
     }
@@ -150,9 +168,8 @@ impl Contents<'_> {
         }
         let tree = self.tree(place)?;
         for path in &plan.options.overlays {
-            // of a checkout the history is no part
-            let skip = |path: &Path| path == Path::new(".git");
-            overlay::apply(path, &tree, plan.options.overlay_owner, &skip, place)?;
+            let owner = plan.options.overlay_owner;
+            overlay::apply(path, &tree, owner, &overlay::is_history, place)?;
         }
         if !plan.keys.is_empty() {
             plan.keys.add(&tree, self.attributes(), place)?;
@@ -176,8 +193,10 @@ impl Contents<'_> {
         if let Some(options) = &self.plan.options.facts {
             let sources =
                 origin.into_iter().chain(self.plan.options.overlays.iter().map(PathBuf::as_path));
-            let facts = Facts::collect(options, name, kernel, sources);
-            facts.write(&self.tree(place)?, self.attributes(), place)?;
+            let tree = self.tree(place)?;
+            let os_release = os_release(&tree)?;
+            let facts = Facts::collect(options, name, kernel, os_release.as_deref(), sources);
+            facts.write(&tree, self.attributes(), place)?;
             said.extend(facts.for_manifest(options));
         }
         let root = self.view.path().to_owned();
@@ -189,6 +208,9 @@ impl Contents<'_> {
                 return Err(PackError::ExcludedModules { release: release.to_owned() });
             }
             self.warn_of_unused("--exclude", &self.plan.excludes, "nothing is left out by it");
+        }
+        if self.is_changeable {
+            self.view.settle_time().map_err(|e| place.write_error(root, e))?;
         }
         Ok(said)
     }
@@ -234,15 +256,13 @@ impl Contents<'_> {
         Ok(())
     }
 
-    /// Whether the source is still what it was: asked for when the image is made.
+    /// Whether source and overlays are still what they were: asked for when the image is made.
     ///
     /// # Errors
     /// [`PackError::Changed`], those of reading.
     pub(crate) fn unchanged(mut self) -> Result<(), PackError> {
-        match self.before.take() {
-            Some(before) => before.compare(&self.source, &mut self.plan.excludes),
-            None => Ok(()),
-        }
+        let excludes = &mut self.plan.excludes;
+        self.before.iter().try_for_each(|before| before.compare(excludes))
     }
 
     fn warn_of_unused(&self, flag: &str, patterns: &Patterns, outcome: &str) {
@@ -251,6 +271,19 @@ impl Contents<'_> {
             (self.plan.observe)(Event::Warning { text });
         }
     }
+}
+
+/// What a root says it is (os-release(5)); the second place is for programs that find the first one gone.
+fn os_release(tree: &Tree) -> Result<Option<Vec<u8>>, PackError> {
+    for path in ["etc/os-release", "usr/lib/os-release"] {
+        let error = |source| PackError::Read { path: path.into(), source };
+        // no device, and no file that fills the memory
+        let found = tree.file(Path::new(path)).map_err(error)?;
+        if let Some((path, _)) = found.filter(|(_, meta)| meta.len() <= LONGEST_RELEASE) {
+            return tree.read(&path).map_err(error);
+        }
+    }
+    Ok(None)
 }
 
 fn has_modules(root: &Path, release: &str) -> bool {

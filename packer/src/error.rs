@@ -290,14 +290,16 @@ pub enum PackError {
         /// Each of them.
         findings: Vec<Finding>,
     },
-    /// The source did not stay as it was.
+    /// The source or an overlay did not stay as it was.
     #[error(
-        "the source {path} was changed while it was packed, {count} files of it:\n{list}\nNothing \
+        "the {what} {path} was changed while it was packed, {count} files of it:\n{list}\nNothing \
          was stored. Stop what writes to it, pack a snapshot or copy, or leave those files out with \
          --exclude"
     )]
     Changed {
-        /// The source.
+        /// "source" or "overlay".
+        what: &'static str,
+        /// Where it is.
         path: PathBuf,
         /// How many files.
         count: usize,

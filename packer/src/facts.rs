@@ -23,6 +23,12 @@ pub(crate) const MOTD: &str = "etc/motd.d/beeswarm";
 
 const COMMIT: &str = "BEE_GIT_COMMIT";
 
+/// The distribution's name for itself, for people.
+const DISTRIBUTION: &str = "BEE_DISTRIBUTION";
+
+/// Facts about the root, which the manifest has in no other place.
+const OF_ROOT: [&str; 3] = [COMMIT, DISTRIBUTION, "BEE_DISTRIBUTION_ID"];
+
 /// `--build-fact KEY=VALUE`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fact {
@@ -63,11 +69,13 @@ pub struct FactOptions {
 pub(crate) struct Facts(BTreeMap<String, String>);
 
 impl Facts {
-    /// Collects them; the commit is that of the first of `sources` that is in git.
+    /// Collects them; the commit is that of the first of `sources` that is in git. `os_release` is the
+    /// root's, if it has one.
     pub(crate) fn collect<'a>(
         options: &FactOptions,
         name: &str,
         kernel: Option<&str>,
+        os_release: Option<&[u8]>,
         sources: impl IntoIterator<Item = &'a Path>,
     ) -> Self {
         let mut facts = BTreeMap::new();
@@ -79,6 +87,15 @@ impl Facts {
         }
         if let Some(time) = options.time {
             put("BEE_BUILD_TIME", time.to_string());
+        }
+        if let Some(release) = os_release.map(OsRelease::parse) {
+            let id = release.id();
+            if let Some(name) = release.pretty_name.or_else(|| id.clone()) {
+                put(DISTRIBUTION, name);
+            }
+            if let Some(id) = id {
+                put("BEE_DISTRIBUTION_ID", id);
+            }
         }
         if let Some(commit) = sources.into_iter().find_map(commit) {
             put(COMMIT, commit);
@@ -106,7 +123,7 @@ impl Facts {
         Ok(())
     }
 
-    /// Those that the manifest does not have in another place: the commit, and what was given.
+    /// Those that the manifest does not have in another place: commit, distribution, and what was given.
     pub(crate) fn for_manifest(
         &self,
         options: &FactOptions,
@@ -114,7 +131,7 @@ impl Facts {
         let given = |key: &str| options.further.iter().any(|fact| fact.key == key);
         self.0
             .iter()
-            .filter(|(key, _)| *key == COMMIT || given(key))
+            .filter(|(key, _)| OF_ROOT.contains(&key.as_str()) || given(key))
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect::<Vec<_>>()
             .into_iter()
@@ -134,11 +151,11 @@ impl Facts {
 
     fn motd(&self) -> String {
         let fact = |key: &str| self.0.get(key).map(String::as_str).unwrap_or_default();
-        let mut line = format!(
-            "Image {}, packed by bee-packer {}",
-            fact("BEE_IMAGE"),
-            fact("BEE_PACKER_VERSION")
-        );
+        let mut line = format!("Image {}", fact("BEE_IMAGE"));
+        if !fact(DISTRIBUTION).is_empty() {
+            line.push_str(&format!(" ({})", fact(DISTRIBUTION)));
+        }
+        line.push_str(&format!(", packed by bee-packer {}", fact("BEE_PACKER_VERSION")));
         let further =
             [("BEE_KERNEL", ", kernel "), ("BEE_BUILD_TIME", ", of "), (COMMIT, ", commit ")];
         for (key, words) in further {
@@ -152,10 +169,45 @@ impl Facts {
     }
 }
 
+/// What is said here of os-release(5), the file by which a root says of which distribution it is.
+#[derive(Debug, Default)]
+struct OsRelease {
+    pretty_name: Option<String>,
+    name: Option<String>,
+    version: Option<String>,
+}
+
+impl OsRelease {
+    fn parse(bytes: &[u8]) -> Self {
+        let mut this = Self::default();
+        for line in String::from_utf8_lossy(bytes).lines() {
+            let Some((key, value)) = line.trim().split_once('=') else { continue };
+            let field = match key {
+                "PRETTY_NAME" => &mut this.pretty_name,
+                "ID" => &mut this.name,
+                "VERSION_ID" => &mut this.version,
+                _ => continue,
+            };
+            // in quotes where a shell needs them; what is shown at login must not command the terminal
+            let value = value.trim_matches(['"', '\'']).chars();
+            let value: String = value.filter(|c| *c != '\\' && !c.is_control()).collect();
+            *field = Some(value).filter(|value| !value.is_empty());
+        }
+        this
+    }
+
+    /// `debian-12`; `arch`, which has no versions.
+    fn id(&self) -> Option<String> {
+        let name = self.name.as_ref()?;
+        Some(self.version.as_ref().map_or_else(|| name.clone(), |of| format!("{name}-{of}")))
+    }
+}
+
 /// The commit that `path`, a file or directory, was checked out from, with `-dirty` behind it when
-/// it was changed since; `None` when git does not have it, or is not there.
+/// something in it is not as in the commit; `None` when git does not have it, or is not there.
 ///
-/// A tree that merely lies in somebody's checkout, ignored, is not what is in the commit.
+/// A tree that merely lies in somebody's checkout, ignored, is not what is in the commit. Nor are files that git
+/// does not know, or ignores, beside those that it has: they are packed, too.
 fn commit(path: &Path) -> Option<String> {
     let (dir, name) = if path.is_dir() {
         (path, Path::new("."))
@@ -181,8 +233,9 @@ fn commit(path: &Path) -> Option<String> {
     if head.is_empty() {
         return None;
     }
-    let mut same = git(&["diff-index", "--quiet", "HEAD", "--"]);
-    let same = same.arg(name).stdout(Stdio::null()).status().ok()?.success();
+    let mut status = git(&["status", "--porcelain", "--untracked-files=normal", "--ignored", "--"]);
+    let status = status.arg(name).output().ok()?;
+    let same = status.status.success() && status.stdout.is_empty();
     Some(if same { head } else { head + "-dirty" })
 }
 
@@ -195,7 +248,8 @@ mod tests {
     fn facts(further: &[&str]) -> Facts {
         let further = further.iter().map(|text| text.parse().unwrap()).collect();
         let options = FactOptions { further, time: Some(UnixTime(1_700_000_000)) };
-        Facts::collect(&options, "debian", Some("6.1.0"), None)
+        let os_release = b"ID=debian\nVERSION_ID=\"12\"\nPRETTY_NAME='Debian \\$ \x1b[31m12'\n";
+        Facts::collect(&options, "debian", Some("6.1.0"), Some(os_release), None)
     }
 
     #[test]
@@ -207,6 +261,28 @@ mod tests {
         let output = Command::new("sh").args(["-c", &script]).output().unwrap();
         let expected = format!("debian|2023-11-14T22:13:20Z|42|{odd}|");
         assert_eq!(String::from_utf8(output.stdout).unwrap(), expected);
+    }
+
+    #[test]
+    fn the_distribution_is_what_the_root_says() {
+        let facts = facts(&[]);
+        assert_eq!(facts.0["BEE_DISTRIBUTION"], "Debian $ [31m12");
+        assert_eq!(facts.0["BEE_DISTRIBUTION_ID"], "debian-12");
+        assert!(facts.motd().starts_with("Image debian (Debian $ [31m12), packed by "));
+        for (text, name, id) in [
+            ("ID=arch", Some("arch"), Some("arch")),
+            ("# ID=x\nVERSION_ID=3", None, None),
+            ("NAME=x\nPRETTY_NAME=\"\"\nID=\"\"", None, None),
+        ] {
+            let options = FactOptions::default();
+            let found = Facts::collect(&options, "x", None, Some(text.as_bytes()), None);
+            let fact = |key: &str| found.0.get(key).map(String::as_str);
+            assert_eq!(
+                (fact("BEE_DISTRIBUTION"), fact("BEE_DISTRIBUTION_ID")),
+                (name, id),
+                "{text}"
+            );
+        }
     }
 
     #[test]
@@ -242,7 +318,20 @@ mod tests {
         assert!(found.len() >= 40 && !found.contains("dirty"), "{found}");
         assert_eq!(commit(&inside.join("file")), Some(found.clone()));
         assert_eq!(commit(&ignored), None);
+        let dirty = Some(found.clone() + "-dirty");
         fs::write(inside.join("file"), "2").unwrap();
-        assert_eq!(commit(&inside), Some(found + "-dirty"));
+        assert_eq!(commit(&inside), dirty);
+        fs::write(inside.join("file"), "1").unwrap();
+        assert_eq!(commit(&inside), Some(found.clone()));
+        // a file that git does not know, and one that it is told to ignore, are packed all the same
+        fs::write(inside.join("new"), "1").unwrap();
+        assert_eq!(commit(&inside), dirty);
+        assert_eq!(commit(&inside.join("file")), Some(found.clone()), "of another file");
+        git(&["config", "status.showUntrackedFiles", "no"]);
+        assert_eq!(commit(&inside), dirty, "whatever is configured");
+        fs::write(dir.path().join(".git/info/exclude"), "new\n").unwrap();
+        assert_eq!(commit(&inside), dirty);
+        fs::remove_file(inside.join("new")).unwrap();
+        assert_eq!(commit(&inside), Some(found));
     }
 }

@@ -159,6 +159,7 @@ pub(crate) fn make(
             let job = squashfs::Job {
                 root,
                 image: &name,
+                is_watched: written.watched.is_some(),
                 written: &length,
                 format,
                 emptied: &EMPTIED,

@@ -63,6 +63,7 @@ mod snapshot;
 mod source;
 mod squashfs;
 mod steps;
+mod terminal;
 mod tool;
 mod torrent;
 mod tree;

@@ -30,55 +30,71 @@ pub(crate) fn warn(text: &str) {
     let _ = writeln!(io::stderr().lock(), "bee-packer: {text}");
 }
 
-/// Shows events as they come.
+/// Shows events as they come: as lines of JSON, and to a person at a terminal as a bar.
 pub(crate) struct Progress {
-    json: bool,
-    /// A line that is rewritten makes sense on a terminal only.
-    terminal: bool,
+    to: To,
+}
+
+/// Where events go.
+#[derive(Clone, Copy)]
+enum To {
+    /// stdout, as JSON, between the results: `--json`.
+    Results,
+    /// stderr, as a line that is rewritten, which makes sense on a terminal only.
+    Bar,
+    /// stderr, as JSON: whoever reads it is a program, or looks at it later.
+    Log,
 }
 
 impl Progress {
     pub(crate) fn new(json: bool) -> Self {
-        let terminal = io::stderr().is_terminal();
-        Self { json, terminal }
+        let to = match (json, io::stderr().is_terminal()) {
+            (true, _) => To::Results,
+            (false, true) => To::Bar,
+            (false, false) => To::Log,
+        };
+        Self { to }
     }
 
     pub(crate) fn event(&self, event: &Event) {
-        if self.json {
-            return json(event);
+        match self.to {
+            To::Results => json(event),
+            To::Bar => show(event),
+            // as in `json`, it cannot fail
+            To::Log => {
+                let text = serde_json::to_string(event).unwrap_or_default();
+                let _ = writeln!(io::stderr().lock(), "{text}");
+            }
         }
-        let mut err = io::stderr().lock();
-        let clear = if self.terminal { "\r\x1b[K" } else { "" };
-        let _ = match event {
-            Event::Stage { stage } => {
-                if self.terminal {
-                    write!(err, "{}", stage.describe())
-                } else {
-                    writeln!(err, "{} ...", stage.describe())
-                }
-            }
-            Event::Progress { stage, percent, written, rate, remaining_s, .. } if self.terminal => {
-                let written =
-                    written.map_or_else(String::new, |w| format!(", {} written", ByteSize(w)));
-                let left = remaining_s.map_or_else(String::new, |s| format!(", {} left", time(s)));
-                let (stage, bar, rate) = (stage.describe(), bar(*percent), ByteSize(*rate));
-                write!(err, "{clear}{stage} {bar} {percent} %, {rate}/s{written}{left}")
-            }
-            Event::Progress { .. } => Ok(()),
-            Event::Done { stage, elapsed_ms } => {
-                let (seconds, tenths) = (elapsed_ms / 1000, elapsed_ms % 1000 / 100);
-                writeln!(err, "{clear}{}: {seconds}.{tenths} s", stage.describe())
-            }
-            // the error names them
-            Event::Secret { allowed: false, .. } => Ok(()),
-            Event::Secret { finding, .. } => {
-                let (path, kind) = (&finding.path, finding.kind.describe());
-                writeln!(err, "{clear}warning: {path} is packed: {kind} (--allow-secret)")
-            }
-            Event::Warning { text } => writeln!(err, "{clear}warning: {text}"),
-        };
-        let _ = err.flush();
     }
+}
+
+/// Writes over the line that the last event left.
+fn show(event: &Event) {
+    const CLEAR: &str = "\r\x1b[K";
+    let mut err = io::stderr().lock();
+    let _ = match event {
+        Event::Stage { stage } => write!(err, "{}", stage.describe()),
+        Event::Progress { stage, percent, written, rate, remaining_s, .. } => {
+            let written =
+                written.map_or_else(String::new, |w| format!(", {} written", ByteSize(w)));
+            let left = remaining_s.map_or_else(String::new, |s| format!(", {} left", time(s)));
+            let (stage, bar, rate) = (stage.describe(), bar(*percent), ByteSize(*rate));
+            write!(err, "{CLEAR}{stage} {bar} {percent} %, {rate}/s{written}{left}")
+        }
+        Event::Done { stage, elapsed_ms } => {
+            let (seconds, tenths) = (elapsed_ms / 1000, elapsed_ms % 1000 / 100);
+            writeln!(err, "{CLEAR}{}: {seconds}.{tenths} s", stage.describe())
+        }
+        // the error names them
+        Event::Secret { allowed: false, .. } => Ok(()),
+        Event::Secret { finding, .. } => {
+            let (path, kind) = (&finding.path, finding.kind.describe());
+            writeln!(err, "{CLEAR}warning: {path} is packed: {kind} (--allow-secret)")
+        }
+        Event::Warning { text } => writeln!(err, "{CLEAR}warning: {text}"),
+    };
+    let _ = err.flush();
 }
 
 /// A tenth of the way is one mark.

@@ -32,6 +32,11 @@ pub enum Owner {
     Root,
 }
 
+/// Whether a path of an overlay is the history of a checkout, which is no part of it.
+pub(crate) fn is_history(path: &Path) -> bool {
+    path.starts_with(".git")
+}
+
 /// Lays `from` over the tree, all but what `skip` names (relative paths).
 ///
 /// # Errors

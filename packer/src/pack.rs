@@ -69,7 +69,7 @@ pub fn pack(options: &Options, observe: Observer<'_>) -> Result<Packed, PackErro
     if options.order.is_some() && options.image.filesystem() == Filesystem::Erofs {
         return Err(PackError::Format { source: FormatError::NoOrder });
     }
-    let plan = Plan::new(&options.contents, observe)?;
+    let plan = Plan::new(&options.contents, options.image.filesystem(), observe)?;
     // before the store is made: a wrong path must not leave one behind
     let wanted = source::examine(&options.source, &options.platform)?;
     let store = Store::init(&options.store).map_err(PackError::Store)?;

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use proto::hash::Sha256Digest;
 
-use crate::archive::{Kind, Layout, Member, Role, Tree};
+use crate::archive::{self, Kind, Layout, Member, Role, Tree};
 use crate::error::PackError;
 use crate::event::{Event, Observer};
 use crate::tool::{Place, Tool};
@@ -204,7 +204,7 @@ fn member(file: &FileEntry, mode: u32, length: u64) -> Result<Member, RecipeErro
         mode: file.permissions()?.unwrap_or(mode),
         owner: (file.uid, file.gid),
         // when a checkout put it there is no fact about the image
-        modified: 0,
+        modified: archive::BEGIN,
         attributes: Vec::new(),
         has_acl: false,
     })

@@ -10,6 +10,7 @@
 
 mod content;
 mod login;
+mod openpgp;
 mod paths;
 mod pem;
 mod scan;

@@ -14,14 +14,24 @@ use std::path::{Path, PathBuf};
 
 use crate::error::PackError;
 use crate::image::EMPTIED;
+use crate::overlay;
 use crate::pattern::Patterns;
 
 /// Changed paths that an error names.
 const NAMED: usize = 8;
 
+/// What a tree is to the packing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Source,
+    Overlay,
+}
+
 /// What a tree looked like.
 #[derive(Debug)]
 pub(crate) struct Snapshot {
+    root: PathBuf,
+    role: Role,
     entries: HashMap<PathBuf, Stamp>,
     obstacle: Option<Obstacle>,
 }
@@ -68,12 +78,30 @@ impl Snapshot {
         excludes: &mut Patterns,
         marks: bool,
     ) -> Result<Self, PackError> {
+        Self::look(root, Role::Source, excludes, marks)
+    }
+
+    /// Looks at everything of an overlay that is laid over a root.
+    ///
+    /// # Errors
+    /// As [`Self::take`].
+    pub(crate) fn of_overlay(root: &Path, excludes: &mut Patterns) -> Result<Self, PackError> {
+        Self::look(root, Role::Overlay, excludes, false)
+    }
+
+    fn look(
+        root: &Path,
+        role: Role,
+        excludes: &mut Patterns,
+        marks: bool,
+    ) -> Result<Self, PackError> {
         let meta = fs::metadata(root)
             .map_err(|source| PackError::Source { path: root.to_owned(), source })?;
         let device = meta.dev();
         let obstacle_of_root =
             marks.then(|| obstacle(root, Path::new(""), &meta, device)).flatten();
-        let mut this = Self { entries: HashMap::new(), obstacle: obstacle_of_root };
+        let entries = HashMap::new();
+        let mut this = Self { root: root.to_owned(), role, entries, obstacle: obstacle_of_root };
         let mut left = vec![PathBuf::new()];
         while let Some(dir) = left.pop() {
             let absolute = root.join(&dir);
@@ -91,7 +119,8 @@ impl Snapshot {
                     Err(e) => return Err(error(e)),
                 };
                 let path = dir.join(entry.file_name());
-                if excludes.matches(path.as_os_str().as_bytes(), meta.is_dir()) {
+                let is_skipped = role == Role::Overlay && overlay::is_history(&path);
+                if is_skipped || excludes.matches(path.as_os_str().as_bytes(), meta.is_dir()) {
                     continue;
                 }
                 let emptied = EMPTIED.iter().any(|d| path == Path::new(d));
@@ -116,8 +145,8 @@ impl Snapshot {
     ///
     /// # Errors
     /// [`PackError::Changed`] with some of the paths, those of [`Self::take`].
-    pub(crate) fn compare(&self, root: &Path, excludes: &mut Patterns) -> Result<(), PackError> {
-        let now = Self::take(root, excludes, false)?;
+    pub(crate) fn compare(&self, excludes: &mut Patterns) -> Result<(), PackError> {
+        let now = Self::look(&self.root, self.role, excludes, false)?;
         let mut changed: Vec<&Path> = Vec::new();
         for (path, stamp) in &self.entries {
             if now.entries.get(path) != Some(stamp) {
@@ -136,7 +165,11 @@ impl Snapshot {
             more => format!("\n    and {more} more"),
         };
         Err(PackError::Changed {
-            path: root.to_owned(),
+            what: match self.role {
+                Role::Source => "source",
+                Role::Overlay => "overlay",
+            },
+            path: self.root.clone(),
             count: changed.len(),
             list: named.join("\n") + &more,
         })
@@ -203,13 +236,13 @@ mod tests {
         for (path, change) in changes {
             fs::write(root.join("etc/file"), "first").unwrap();
             let before = Snapshot::take(root, &mut excludes, true).unwrap();
-            before.compare(root, &mut excludes).unwrap();
+            before.compare(&mut excludes).unwrap();
             // what is not packed may change
             fs::write(root.join("tmp/other"), "x").unwrap();
             fs::write(root.join("var/log/other"), "x").unwrap();
-            before.compare(root, &mut excludes).unwrap();
+            before.compare(&mut excludes).unwrap();
             change();
-            let error = before.compare(root, &mut excludes).unwrap_err().to_string();
+            let error = before.compare(&mut excludes).unwrap_err().to_string();
             assert!(error.contains(&format!("    {path}\n")), "{error}");
         }
     }

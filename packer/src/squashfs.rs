@@ -8,7 +8,7 @@ use crate::event::{Event, Observer};
 use crate::format::{Compression, ImageFormat};
 use crate::image::Named;
 use crate::meter::Meter;
-use crate::tool::{MKSQUASHFS, Place};
+use crate::tool::{Look, MKSQUASHFS, Place};
 
 /// Before the name of an attribute that is left out.
 const UNKNOWN: &str = "Unrecognised xattr prefix ";
@@ -17,6 +17,8 @@ const UNKNOWN: &str = "Unrecognised xattr prefix ";
 pub(crate) struct Job<'a> {
     pub(crate) root: &'a Path,
     pub(crate) image: &'a Named<'a>,
+    /// It writes through us, and cannot when this process is gone.
+    pub(crate) is_watched: bool,
     /// Bytes of the image that are written.
     pub(crate) written: &'a dyn Fn() -> u64,
     pub(crate) format: ImageFormat,
@@ -64,12 +66,17 @@ pub(crate) fn make(
         .args(job.emptied.iter().map(|dir| format!("{dir}/*")))
         .args(job.emptied.iter().map(|dir| format!("{dir}/.*")));
     let mut done = 0;
-    let output = MKSQUASHFS.follow(command, |look| {
+    let watch = |look: Look<'_>| {
         if let Some((count, all)) = last_count(look.output) {
             done = meter.share(count, all);
         }
         meter.image(done, (job.written)());
-    })?;
+    };
+    let output = match job.is_watched {
+        true => MKSQUASHFS.follow_on_terminal(command, watch),
+        // it would not notice that we are gone
+        false => MKSQUASHFS.follow(command, watch),
+    }?;
     if !output.status.success() {
         let remedy = "Everything in the source must be readable, and stay as it is while packing";
         return Err(MKSQUASHFS.failed(&output, place, remedy));
@@ -125,10 +132,12 @@ fn knows(option: &str) -> Result<bool, PackError> {
 /// Blocks that are done and blocks in all, of the last line in a piece of mksquashfs's progress bar.
 fn last_count(bytes: &[u8]) -> Option<(u64, u64)> {
     let text = std::str::from_utf8(bytes).ok()?;
-    let before = &text[..text.rfind('%')?];
-    let count = before.rsplit(' ').filter(|word| !word.is_empty()).nth(1)?;
-    let (done, all) = count.split_once('/')?;
-    Some((done.parse().ok()?, all.parse().ok()?)).filter(|(done, all)| done <= all)
+    // what it says in the end has percents of its own, and may come with the last bar
+    text.split(['\r', '\n']).rev().find_map(|line| {
+        let mut words = line.trim_end().strip_suffix('%')?.split_whitespace().rev();
+        let (done, all) = words.nth(1)?.split_once('/')?;
+        Some((done.parse().ok()?, all.parse().ok()?)).filter(|(done, all)| done <= all)
+    })
 }
 
 #[cfg(test)]
@@ -140,6 +149,9 @@ mod tests {
         let bar = b"\r[=/                 ]   200/11091   1%\r[==\\        ]  300/1100  27%";
         assert_eq!(last_count(bar), Some((300, 1100)));
         assert_eq!(last_count(b"\r[====] 11091/11091 100%\n"), Some((11091, 11091)));
+        let end =
+            b"\r[===/] 384/384 100%\n\nExportable\n\t99.80% of uncompressed filesystem size\n";
+        assert_eq!(last_count(end), Some((384, 384)));
         for other in
             [&b"Creating 4.0 filesystem"[..], b"%", b"x%", b"9/8 112%", b"1/x 5%", b"\xff 1/2 5%"]
         {

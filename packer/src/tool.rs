@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
 
@@ -11,7 +11,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::pipe2;
 
 use crate::error::PackError;
-use crate::log_tail;
+use crate::{log_tail, terminal};
 
 /// A program of the host.
 #[derive(Debug, Clone, Copy)]
@@ -128,16 +128,36 @@ impl Tool {
     /// As [`Tool::run`]; `watch` sees it twice a second also when it prints nothing.
     pub(crate) fn follow(
         self,
+        command: Command,
+        watch: impl FnMut(Look<'_>),
+    ) -> Result<Output, PackError> {
+        let ends = pipe2(OFlag::O_CLOEXEC).map_err(|errno| self.missing(errno.into()))?;
+        self.follow_at((File::from(ends.0), ends.1), command, watch)
+    }
+
+    /// As [`Tool::follow`], but the program prints to a terminal where there can be one. It is then not killed
+    /// with this process, but must find out by what it writes.
+    pub(crate) fn follow_on_terminal(
+        self,
+        command: Command,
+        watch: impl FnMut(Look<'_>),
+    ) -> Result<Output, PackError> {
+        match terminal::open() {
+            Ok(ends) => self.follow_at(ends, command, watch),
+            Err(_) => self.follow(command, watch),
+        }
+    }
+
+    fn follow_at(
+        self,
+        (mut reader, writer): (File, OwnedFd),
         mut command: Command,
         mut watch: impl FnMut(Look<'_>),
     ) -> Result<Output, PackError> {
         let missing = |source| self.missing(source);
-        let (reader, writer) =
-            pipe2(OFlag::O_CLOEXEC).map_err(|errno| missing(io::Error::from(errno)))?;
-        let mut reader = File::from(reader);
         let both = writer.try_clone().map_err(missing)?;
         let mut child = command.stdout(both).stderr(writer).spawn().map_err(missing)?;
-        // the parent's ends of the pipe are in the command
+        // the parent's ends are in the command
         drop(command);
         let mut text = Vec::new();
         let mut buffer = [0; 4096];

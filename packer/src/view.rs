@@ -10,6 +10,7 @@ use std::error::Error as _;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use nix::sys::stat::{Mode, SFlag, mknod};
 use sys::mount::MountError;
@@ -45,6 +46,50 @@ impl View {
         Self { path: root.to_owned(), layers: None }
     }
 
+    /// A view of `root` of which only the topmost directory's time is to be changed: not worth a copy, nor an
+    /// error.
+    ///
+    /// # Errors
+    /// [`PackError::Write`], [`PackError::DiskFull`].
+    pub(crate) fn of_time(
+        root: &Path,
+        obstacle: Option<&Obstacle>,
+        work: &Path,
+        place: Place<'_>,
+    ) -> Result<Self, PackError> {
+        if !sys::privileges::is_root() {
+            return Ok(Self::of(root));
+        }
+        Ok(Self::mounted(root, obstacle, work, place)?.unwrap_or_else(|_| Self::of(root)))
+    }
+
+    /// An overlayfs mount over `root`, made in `work`, or why there can be none.
+    fn mounted(
+        root: &Path,
+        obstacle: Option<&Obstacle>,
+        work: &Path,
+        place: Place<'_>,
+    ) -> Result<Result<Self, String>, PackError> {
+        let path = work.join("root");
+        let layers = Layers {
+            lower: root.to_owned(),
+            upper: work.join("upper"),
+            scratch: work.join("scratch"),
+        };
+        for dir in [&path, &layers.upper, &layers.scratch] {
+            fs::create_dir(dir).map_err(|e| place.write_error(dir.clone(), e))?;
+        }
+        Ok(match obstacle {
+            Some(Obstacle::Layers(path)) => {
+                Err(format!("/{} is part of an overlay", path.display()))
+            }
+            Some(Obstacle::Mount(path)) => {
+                Err(format!("/{} is another file system", path.display()))
+            }
+            None => layers.begin(&path).map(|()| Self { path, layers: Some(layers) }),
+        })
+    }
+
     /// A changeable view of `root`, made in `work`.
     ///
     /// # Errors
@@ -59,23 +104,11 @@ impl View {
         if !sys::privileges::is_root() {
             return Err(PackError::NeedsRoot);
         }
+        let reason = match Self::mounted(root, obstacle, work, place)? {
+            Ok(view) => return Ok(view),
+            Err(reason) => reason,
+        };
         let path = work.join("root");
-        let layers = Layers {
-            lower: root.to_owned(),
-            upper: work.join("upper"),
-            scratch: work.join("scratch"),
-        };
-        for dir in [&path, &layers.upper, &layers.scratch] {
-            fs::create_dir(dir).map_err(|e| place.write_error(dir.clone(), e))?;
-        }
-        let reason = match obstacle {
-            Some(Obstacle::Layers(path)) => format!("/{} is part of an overlay", path.display()),
-            Some(Obstacle::Mount(path)) => format!("/{} is another file system", path.display()),
-            None => match layers.begin(&path) {
-                Ok(()) => return Ok(Self { path, layers: Some(layers) }),
-                Err(reason) => reason,
-            },
-        };
         let text = format!("the source is copied, which takes time and room: {reason}");
         observe(Event::Warning { text });
         let emptied = |path: &Path| {
@@ -88,6 +121,15 @@ impl View {
     /// Where it is.
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Gives the topmost directory the time that it has in every image: when it was made, and what was laid
+    /// beside it, is no part of the content.
+    ///
+    /// # Errors
+    /// Those of utimensat(2).
+    pub(crate) fn settle_time(&self) -> io::Result<()> {
+        Dir::open(&self.path)?.set_modified(SystemTime::UNIX_EPOCH)
     }
 
     /// Takes paths out, a directory with all that is in it.

@@ -9,7 +9,7 @@ use proto::manifest::ArtefactKind;
 use proto::node_id::NodeId;
 use serde::{Deserialize, Serialize};
 
-use crate::durable;
+use crate::durable::Prepared;
 use crate::error::StoreError;
 use crate::history::{Action, HistoryEntry};
 use crate::layout::{self, ASSIGNMENTS, TMP};
@@ -91,14 +91,17 @@ impl Store {
             return Err(StoreError::NotBootable { reference: reference.clone() });
         }
         let mut assignments = self.assignments()?;
+        assignments.0.extend(nodes.iter().map(|node| (*node, reference.clone())));
+        let prepared = self.prepare_assignments(&assignments)?;
+        let nodes = Some(nodes.len());
+        let entry = HistoryEntry { nodes, ..HistoryEntry::now(Action::Assign, Some(reference)) };
+        let history = self.prepare_record(&[entry])?;
         // seeded first: the tracker must never send a node to what is not served
         if !layout::published(self.root(), reference).is_symlink() {
             self.seed(reference)?;
         }
-        assignments.0.extend(nodes.iter().map(|node| (*node, reference.clone())));
-        self.write_assignments(&assignments)?;
-        let nodes = Some(nodes.len());
-        self.record(&[HistoryEntry { nodes, ..HistoryEntry::now(Action::Assign, Some(reference)) }])
+        prepared.adopt()?;
+        history.adopt()
     }
 
     /// Lets these nodes (`None`: all) follow their channel again; returns those that did not.
@@ -114,23 +117,22 @@ impl Store {
             return Ok(freed);
         }
         assignments.0.retain(|node, _| !meant(node));
-        self.write_assignments(&assignments)?;
+        let prepared = self.prepare_assignments(&assignments)?;
         let nodes = Some(freed.len());
-        self.record(&[HistoryEntry { nodes, ..HistoryEntry::now(Action::Unassign, None) }])?;
+        let entry = HistoryEntry { nodes, ..HistoryEntry::now(Action::Unassign, None) };
+        let history = self.prepare_record(&[entry])?;
+        prepared.adopt()?;
+        history.adopt()?;
         Ok(freed)
     }
 
-    /// Replaces the file as a whole. The caller holds the lock.
-    fn write_assignments(&self, assignments: &Assignments) -> Result<(), StoreError> {
+    /// Writes what is to replace the file as a whole. The caller holds the lock.
+    fn prepare_assignments(&self, assignments: &Assignments) -> Result<Prepared, StoreError> {
         let path = self.root().join(ASSIGNMENTS);
         let nodes = assignments.iter().map(|(node, r)| (node, r.to_string())).collect();
         let mut bytes = serde_json::to_vec_pretty(&Document { version: VERSION, nodes })
             .map_err(|e| StoreError::Write { path: path.clone(), source: e.into() })?;
         bytes.push(b'\n');
-        let scratch = self.root().join(TMP).join(ASSIGNMENTS);
-        // of a packer that was killed here
-        durable::remove_tree(&scratch)?;
-        durable::create_file(&scratch, &bytes)?;
-        durable::rename(&scratch, &path)
+        Prepared::new(&bytes, self.root().join(TMP).join(ASSIGNMENTS), path)
     }
 }

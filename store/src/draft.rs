@@ -9,7 +9,7 @@ use proto::manifest::{MANIFEST_FILE, Manifest};
 use proto::signature::SIGNATURE_FILE;
 
 use crate::crash;
-use crate::durable;
+use crate::durable::{self, Prepared};
 use crate::error::StoreError;
 use crate::layout::{self, LOCK, REVISIONS, TMP};
 use crate::name::{RevisionId, RevisionName, RevisionRef};
@@ -143,10 +143,7 @@ impl Store {
         let revision = self.revision(reference)?;
         revision.manifest()?;
         let scratch = self.root().join(TMP).join(SIGNATURE_FILE);
-        // of a packer that was killed here
-        durable::remove_tree(&scratch)?;
-        durable::create_file(&scratch, bytes)?;
-        durable::rename(&scratch, &revision.signature_path())
+        Prepared::new(bytes, scratch, revision.signature_path())?.adopt()
     }
 
     /// Removes everything under `tmp/` that no living packer holds. The caller holds the lock, so

@@ -5,14 +5,14 @@
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::fcntl::{AT_FDCWD, Flock, FlockArg};
 use nix::sys::stat::{UtimensatFlags, utimensat};
 use nix::sys::time::TimeSpec;
 
-use crate::crash::step;
+use crate::crash::{dead, step};
 use crate::error::StoreError;
 
 /// Files are for everybody to read: the seeder and tracker run as users of their own.
@@ -112,6 +112,44 @@ pub(crate) fn replace_link(
     utimensat(AT_FDCWD, scratch, &time, &time, UtimensatFlags::NoFollowSymlink)
         .map_err(|errno| write_error(scratch)(errno.into()))?;
     rename(scratch, link)
+}
+
+/// A file that is on disk, whole, but not in its place yet. So whoever lacks the room for it learns that before
+/// anything of the store changes. Dropping it removes it.
+#[derive(Debug)]
+#[must_use = "it is not in its place"]
+pub(crate) struct Prepared {
+    scratch: PathBuf,
+    to: PathBuf,
+    is_adopted: bool,
+}
+
+impl Prepared {
+    /// Writes what is to become `to`. `scratch` is a path on the same file system that nobody else uses now.
+    pub(crate) fn new(bytes: &[u8], scratch: PathBuf, to: PathBuf) -> Result<Self, StoreError> {
+        // of a packer that was killed here
+        remove_tree(&scratch)?;
+        // first, so that what is written in part goes away as well
+        let this = Self { scratch, to, is_adopted: false };
+        create_file(&this.scratch, bytes)?;
+        Ok(this)
+    }
+
+    /// Puts it in its place.
+    pub(crate) fn adopt(mut self) -> Result<(), StoreError> {
+        rename(&self.scratch, &self.to)?;
+        self.is_adopted = true;
+        Ok(())
+    }
+}
+
+impl Drop for Prepared {
+    fn drop(&mut self) {
+        if !self.is_adopted && !dead() {
+            // what cannot be removed now is removed by the next packer
+            let _ = fs::remove_file(&self.scratch);
+        }
+    }
 }
 
 /// Removes a file or link that may be absent; its parent is on disk afterwards.

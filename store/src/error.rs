@@ -124,7 +124,7 @@ pub enum StoreError {
     /// A revision is what a node was told to boot.
     #[error(
         "{reference} is what node {node} was told to boot: let it follow its channel again \
-         (`bee-packer unassign {node}`), or reimage it with another revision, first"
+         (`bee-packer unassign --nodes {node}`), or reimage it with another revision, first"
     )]
     Assigned {
         /// The revision.

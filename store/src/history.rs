@@ -1,7 +1,7 @@
 //! What was done to the channels, and when: a line of JSON per change.
 //!
-//! The file is replaced as a whole, so a crash leaves no half line. It is written after the change:
-//! one that a crash kept from being written shows as [`Action::Found`] before the next entry of its
+//! The file is replaced as a whole, so a crash leaves no half line. It is written before the change, which a full
+//! disk must not leave half done, and put in its place after it: one that a crash kept from that shows as [`Action::Found`] before the next entry of its
 //! channel, as do changes made before this file existed.
 
 use std::fs;
@@ -11,7 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use proto::unix_time::UnixTime;
 use serde::{Deserialize, Serialize};
 
-use crate::durable;
+use crate::durable::Prepared;
 use crate::error::StoreError;
 use crate::layout::{HISTORY, TMP};
 use crate::name::{Channel, RevisionId, RevisionName, RevisionRef};
@@ -93,6 +93,11 @@ impl Store {
 
     /// Adds entries. The caller holds the lock.
     pub(crate) fn record(&self, entries: &[HistoryEntry]) -> Result<(), StoreError> {
+        self.prepare_record(entries)?.adopt()
+    }
+
+    /// Writes the history with further entries, for after the change. The caller holds the lock.
+    pub(crate) fn prepare_record(&self, entries: &[HistoryEntry]) -> Result<Prepared, StoreError> {
         let old = self.history_text()?;
         let mut lines: Vec<String> = old.lines().map(str::to_owned).collect();
         // strings, numbers and nothing else: it can be written
@@ -100,20 +105,17 @@ impl Store {
         let from = lines.len().saturating_sub(MOST);
         let text = lines[from..].join("\n") + "\n";
         let scratch = self.root().join(TMP).join(HISTORY);
-        // of a packer that was killed here
-        durable::remove_tree(&scratch)?;
-        durable::create_file(&scratch, text.as_bytes())?;
-        durable::rename(&scratch, &self.root().join(HISTORY))
+        Prepared::new(text.as_bytes(), scratch, self.root().join(HISTORY))
     }
 
-    /// Notes that a channel points to `current`, unless the last entry says so already.
-    pub(crate) fn record_pointer(
+    /// Prepares the note that a channel points to `current`; none when the last entry says so already.
+    pub(crate) fn prepare_pointer(
         &self,
         action: Action,
         channel: &Channel,
         current: &RevisionRef,
         previous: Option<&RevisionRef>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Option<Prepared>, StoreError> {
         let last = self.history()?.into_iter().rev().find(|entry| {
             entry.channel.as_ref() == Some(channel) && entry.name.as_ref() == Some(&current.name)
         });
@@ -132,7 +134,7 @@ impl Store {
                 ..HistoryEntry::now(action, Some(current))
             });
         }
-        if entries.is_empty() { Ok(()) } else { self.record(&entries) }
+        if entries.is_empty() { Ok(None) } else { self.prepare_record(&entries).map(Some) }
     }
 
     fn history_text(&self) -> Result<String, StoreError> {

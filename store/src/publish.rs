@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::durable;
+use crate::durable::{self, Prepared};
 use crate::error::StoreError;
 use crate::history::{Action, HistoryEntry};
 use crate::layout::{self, TMP};
@@ -16,6 +16,13 @@ pub struct Published {
     pub current: RevisionRef,
     /// What it booted before.
     pub previous: Option<RevisionRef>,
+}
+
+/// A pointer that is about to be replaced.
+struct Change {
+    published: Published,
+    /// The history that says so; none when it does already.
+    history: Option<Prepared>,
 }
 
 impl Store {
@@ -33,8 +40,9 @@ impl Store {
     ) -> Result<Published, StoreError> {
         let _lock = self.lock()?;
         self.revision(reference)?.manifest()?;
+        let change = self.prepare(Action::Publish, reference, channel)?;
         self.seed(reference)?;
-        self.point(Action::Publish, reference, channel)
+        self.point(change, channel)
     }
 
     /// Makes the link that lets a revision be seeded, served and tracked, or makes it the newest. The
@@ -81,7 +89,7 @@ impl Store {
                 name: name.clone(),
                 channel: channel.clone(),
             })?;
-        self.point(Action::Rollback, &older, channel)
+        self.point(self.prepare(Action::Rollback, &older, channel)?, channel)
     }
 
     /// Stops seeding and serving a revision; its files stay.
@@ -102,26 +110,35 @@ impl Store {
         if let Some(node) = self.assignments()?.holder(reference) {
             return Err(StoreError::Assigned { reference: reference.clone(), node });
         }
+        let history =
+            self.prepare_record(&[HistoryEntry::now(Action::Unpublish, Some(reference))])?;
         durable::remove_file(&layout::published(self.root(), reference))?;
-        self.record(&[HistoryEntry::now(Action::Unpublish, Some(reference))])
+        history.adopt()
     }
 
-    /// Replaces a channel's pointer.
-    fn point(
+    /// Looks at a channel's pointer, and writes down that it is replaced.
+    fn prepare(
         &self,
         action: Action,
         reference: &RevisionRef,
         channel: &Channel,
-    ) -> Result<Published, StoreError> {
+    ) -> Result<Change, StoreError> {
         let previous = self
             .current(channel, &reference.name)
             // a pointer to nowhere is what this repairs
             .unwrap_or_default()
             .map(|dir| dir.reference().clone());
-        let link = layout::channel(self.root(), channel, &reference.name);
-        self.link(reference, &link, SystemTime::now())?;
-        self.record_pointer(action, channel, reference, previous.as_ref())?;
-        Ok(Published { current: reference.clone(), previous })
+        let history = self.prepare_pointer(action, channel, reference, previous.as_ref())?;
+        Ok(Change { published: Published { current: reference.clone(), previous }, history })
+    }
+
+    /// Replaces a channel's pointer.
+    fn point(&self, change: Change, channel: &Channel) -> Result<Published, StoreError> {
+        let Change { published, history } = change;
+        let link = layout::channel(self.root(), channel, &published.current.name);
+        self.link(&published.current, &link, SystemTime::now())?;
+        history.map_or(Ok(()), Prepared::adopt)?;
+        Ok(published)
     }
 
     /// Makes or replaces one link. The caller holds the lock.

@@ -9,7 +9,7 @@ use nix::fcntl::Flock;
 use proto::manifest::MANIFEST_FILE;
 use serde::{Deserialize, Serialize};
 
-use crate::durable;
+use crate::durable::{self, Prepared};
 use crate::error::StoreError;
 use crate::layout::{self, CHANNELS, LOCK, PUBLISHED, REVISIONS, STORE_JSON, TMP};
 use crate::name::{Channel, RevisionId, RevisionName, RevisionRef};
@@ -89,10 +89,8 @@ impl Store {
         let path = store.root.join(STORE_JSON);
         if !path.exists() {
             let scratch = store.root.join(TMP).join(STORE_JSON);
-            durable::remove_tree(&scratch)?;
             let line = format!("{{\"format\":{FORMAT}}}\n");
-            durable::create_file(&scratch, line.as_bytes())?;
-            durable::rename(&scratch, &path)?;
+            Prepared::new(line.as_bytes(), scratch, path)?.adopt()?;
         }
         Self::open(store.root.clone())
     }

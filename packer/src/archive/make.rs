@@ -97,11 +97,14 @@ fn owner(member: &Member) -> (Option<Uid>, Option<Gid>) {
     (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
 }
 
-/// Modified at `seconds` since 1970; when it was read last is of no interest.
-pub(super) fn times(seconds: i64) -> Timestamps {
+/// 1970: the time of what no archive mentions.
+pub(crate) const BEGIN: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
+
+/// When it was modified; when it was read last is of no interest.
+pub(super) fn times(modified: Timespec) -> Timestamps {
     Timestamps {
         last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
-        last_modification: Timespec { tv_sec: seconds, tv_nsec: 0 },
+        last_modification: modified,
     }
 }
 

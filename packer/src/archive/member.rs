@@ -4,6 +4,7 @@
 
 use std::io::{self, Read, Seek, SeekFrom};
 
+use rustix::fs::Timespec;
 use tar_core::parse::{Limits, ParseEvent, ParsedEntry, Parser};
 use tar_core::{EntryType, HEADER_SIZE, PaxExtensions, SparseEntry};
 
@@ -21,8 +22,8 @@ pub(crate) struct Member {
     /// Permissions, `0o7777` at most.
     pub(crate) mode: u32,
     pub(crate) owner: (u32, u32),
-    /// Seconds since 1970.
-    pub(crate) modified: i64,
+    /// Since 1970.
+    pub(crate) modified: Timespec,
     /// Extended attributes: name and value.
     pub(crate) attributes: Vec<(Vec<u8>, Vec<u8>)>,
     /// It has POSIX ACLs, which no image that we make can hold.
@@ -254,7 +255,10 @@ fn convert(
         kind,
         mode: entry.mode & 0o7777,
         owner: owner.ok_or_else(|| bad("whose owner has more than 32 bits"))?,
-        modified: i64::try_from(entry.mtime).map_err(|_| bad("with a time that is none"))?,
+        modified: Timespec {
+            tv_sec: i64::try_from(entry.mtime).map_err(|_| bad("with a time that is none"))?,
+            tv_nsec: entry.pax.map_or(0, nanoseconds),
+        },
         attributes: attributes.collect(),
         has_acl: entry.pax.is_some_and(has_acl),
     };
@@ -287,6 +291,15 @@ fn is_whole_pax(mut data: &[u8]) -> bool {
         }
     }
     true
+}
+
+/// Of a time in a pax header the part behind the point, which ustar does not have.
+fn nanoseconds(pax: &[u8]) -> i64 {
+    let records = PaxExtensions::new(pax).flatten();
+    let time = records.filter(|record| record.key_bytes() == b"mtime").last();
+    let digits = time.and_then(|record| record.value().ok()?.split_once('.').map(|(_, d)| d));
+    let Some(digits) = digits.filter(|d| d.bytes().all(|b| b.is_ascii_digit())) else { return 0 };
+    format!("{digits:0<9.9}").parse().unwrap_or(0)
 }
 
 /// Whether there is an ACL as text that is not there as an attribute, too (`tar --acls --xattrs` writes both).

@@ -55,7 +55,7 @@ pub(super) fn set_times(
         }
     }
     let inode = rustix::fs::fstat(directory)?.st_ino;
-    let modified = directories.get(&inode).map_or(0, |known| known.modified);
+    let modified = directories.get(&inode).map_or(make::BEGIN, |known| known.modified);
     rustix::fs::futimens(directory, &make::times(modified))
 }
 

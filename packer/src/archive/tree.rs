@@ -13,7 +13,7 @@ use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat, Timespec};
 use rustix::io::Errno;
 
 use super::error::ArchiveError;
@@ -51,9 +51,9 @@ pub(super) type Place = (u64, Vec<u8>);
 pub(super) struct Directory {
     /// Directories between it and the root.
     depth: u16,
-    /// Set at the end, since whatever is put into a directory changes its time; seconds since 1970.
+    /// Set at the end, since whatever is put into a directory changes its time.
     /// 1970 for one that no archive has a word about.
-    pub(super) modified: i64,
+    pub(super) modified: Timespec,
 }
 
 /// A directory that archives are unpacked into.
@@ -77,7 +77,7 @@ impl Tree {
         let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::openat(CWD, path, flags, Mode::empty())?;
         let inode = rustix::fs::fstat(&root)?.st_ino;
-        let directories = HashMap::from([(inode, Directory { depth: 0, modified: 0 })]);
+        let directories = HashMap::from([(inode, Directory { depth: 0, modified: make::BEGIN })]);
         Ok(Self { root, role, directories, fresh: HashSet::new(), acls: false })
     }
 
@@ -239,7 +239,7 @@ impl Tree {
         rustix::fs::chmodat(parent, name, Mode::from_raw_mode(0o755), AtFlags::empty())
             .map_err(cannot("make"))?;
         let stat = lookup(parent, name)?.ok_or(Fault::Refused("make", Errno::NOENT))?;
-        self.directories.insert(stat.st_ino, Directory { depth, modified: 0 });
+        self.directories.insert(stat.st_ino, Directory { depth, modified: make::BEGIN });
         Ok(())
     }
 

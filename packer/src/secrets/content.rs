@@ -4,10 +4,10 @@ use std::sync::LazyLock;
 
 use aho_corasick::{AhoCorasick, MatchKind};
 
-use super::{Kind, pem};
+use super::{Kind, openpgp, pem};
 
 /// Words that begin a secret, and what decides whether it is one.
-const WORDS: [(&str, Check); 12] = [
+const WORDS: [(&str, Check); 13] = [
     ("PRIVATE KEY", pem_key),
     ("AGE-SECRET-KEY-1", age),
     // base64 of the algorithms at the begin of a secret key: Ed Sc B2, Ed 00 B2, Ed BK
@@ -21,6 +21,7 @@ const WORDS: [(&str, Check); 12] = [
     ("\"auth\"", registry),
     ("PrivateKey", wireguard),
     ("PresharedKey", wireguard),
+    ("private-key (", gpg_agent),
 ];
 
 /// Gets the text, and where the word begins and ends in it.
@@ -47,6 +48,11 @@ pub(super) fn in_text(text: &[u8]) -> Option<Kind> {
 pub(super) fn in_binary(head: &[u8]) -> Option<Kind> {
     if head.starts_with(b"SSH PRIVATE KEY FILE FORMAT 1") {
         return Some(Kind::SshKey);
+    }
+    // OpenPGP's own form, and what gpg-agent kept its keys in before 2.3
+    let agent = [&b"(11:private-key("[..], b"(21:protected-private-key("];
+    if openpgp::is_secret_key(head) || agent.iter().any(|begin| head.starts_with(begin)) {
+        return Some(Kind::PgpKey);
     }
     is_der_key(head).then_some(Kind::PrivateKey)
 }
@@ -134,6 +140,16 @@ fn wireguard(text: &[u8], start: usize, end: usize) -> Option<Kind> {
     (alone && length == 44 && value[43] == b'=').then_some(Kind::WireguardKey)
 }
 
+/// The file of a key in gpg-agent's folder: `Key: (protected-private-key (ecc (curve Ed25519)(q #40…#)`.
+fn gpg_agent(text: &[u8], start: usize, end: usize) -> Option<Kind> {
+    let line = memchr::memrchr(b'\n', &text[..start]).map_or(0, |at| at + 1);
+    let is_field = matches!(&text[line..start], b"Key: (" | b"Key: (protected-");
+    let number = &text[end + memchr::memchr(b'#', &text[end..])? + 1..];
+    // in lines that are broken within it
+    let digits = run(number, |b| b.is_ascii_hexdigit() || b.is_ascii_whitespace());
+    (is_field && digits >= 32).then_some(Kind::PgpKey)
+}
+
 /// What comes after `=` or `:`, quotes left out.
 fn value(text: &[u8]) -> Option<&[u8]> {
     let quotes = |b: &u8| matches!(b, b' ' | b'\t' | b'"' | b'\'');
@@ -177,6 +193,13 @@ mod tests {
             ),
             (format!("[Interface]\nPrivateKey = {d43}=\n"), Kind::WireguardKey),
             (format!("[WireGuardPeer]\nPresharedKey={d43}="), Kind::WireguardKey),
+            (
+                format!(
+                    "Created: 1\nKey: (protected-private-key (rsa (n #00{}\n 7F#)",
+                    "A1".repeat(20)
+                ),
+                Kind::PgpKey,
+            ),
         ];
         for (text, kind) in secrets {
             assert_eq!(in_text(text.as_bytes()), Some(kind), "{text}");
@@ -198,6 +221,9 @@ mod tests {
             "{\"auth\": \"dXNlcjpwYXNz\"}".to_owned(),
             "PrivateKey = await importKey(bytes)".to_owned(),
             format!("rsaPrivateKey = {d43}=\n"),
+            "Key: (private-key (rsa (n #00e0ce9...#)".to_owned(),
+            format!("(private-key (rsa (n #{}#)", "A1".repeat(20)),
+            format!("Key: (shadowed-private-key (rsa (n #{}#)", "A1".repeat(20)),
         ] {
             assert_eq!(in_text(mention.as_bytes()), None, "{mention}");
         }

@@ -111,11 +111,11 @@ fn look(
     let placed = rules.iter().find(|(_, check)| check(text)).map(|(kind, _)| *kind);
     let head = &text[..text.len().min(HEAD)];
     Ok(placed.or_else(|| {
-        if memchr::memchr(0, head).is_some() {
-            content::in_binary(head)
-        } else {
-            content::in_text(text)
-        }
+        // a short key need not have a zero in it
+        content::in_binary(head).or_else(|| {
+            let is_text = memchr::memchr(0, head).is_none();
+            is_text.then(|| content::in_text(text)).flatten()
+        })
     }))
 }
 

@@ -2,11 +2,11 @@
 //! half-written stays.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 
 use crate::support::{
-    assert_store_is_clean, pack_image, packer, run, scratch, small_root, stderr, text,
+    SmallDisk, assert_store_is_clean, pack_image, packer, run, scratch, small_root, stderr, text,
 };
 
 fn pack(source: &Path, store: &Path, further: &[&str]) -> Output {
@@ -119,23 +119,6 @@ fn a_source_that_this_user_cannot_read() {
     // what is to be changed of it needs root
     refused(&nobody(&[]), 3, &["/etc/bee-release need root", "--no-build-facts"]);
     assert_store_is_clean(&store);
-}
-
-/// A tmpfs that is unmounted on drop.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    fn new(at: PathBuf, size: &str) -> Self {
-        fs::create_dir(&at).unwrap();
-        run("mount", &["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs", text(&at)]);
-        Self(at)
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        run("umount", &[text(&self.0)]);
-    }
 }
 
 #[test]

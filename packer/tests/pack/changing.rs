@@ -1,4 +1,4 @@
-//! A source that changes while it is packed: refused, with the names of what changed.
+//! A source or an overlay that changes while it is packed: refused, with the names of what changed.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -64,6 +64,37 @@ fn a_source_that_changes_is_refused() {
     // what is not packed may change
     let log = || fs::write(root.join("var/log/messages"), "hello\n").unwrap();
     let (code, errors) = pack_while(&root, &store, &["--exclude", "var/log/*"], log);
+    assert_eq!(code, 0, "{errors}");
+}
+
+#[test]
+fn an_overlay_that_changes_is_refused() {
+    let dir = scratch();
+    let (root, store) = (small_root(dir.path()), dir.path().join("store"));
+    let (first, second) = (dir.path().join("first"), dir.path().join("second"));
+    for overlay in [&first, &second] {
+        fs::create_dir_all(overlay.join("etc")).unwrap();
+        fs::create_dir_all(overlay.join(".git")).unwrap();
+        fs::write(overlay.join("etc/site"), "site\n").unwrap();
+    }
+    let overlays = ["--overlay", text(&first), "--overlay", text(&second)];
+    let further = [&overlays[..], &["--exclude", "etc/left-out"]].concat();
+    for (changed, file) in [(&first, "etc/site"), (&second, "etc/site"), (&second, "etc/new")] {
+        let change = || fs::write(changed.join(file), "other\n").unwrap();
+        let (code, errors) = pack_while(&root, &store, &further, change);
+        assert_eq!(code, 3, "{errors}");
+        let words = format!("the overlay {} was changed while it was packed", changed.display());
+        for word in [&*words, "1 files of it", &format!("    /{file}\n"), "--exclude"] {
+            assert!(errors.contains(word), "{word:?} is not in: {errors}");
+        }
+        assert_store_is_clean(&store);
+    }
+    // what is not packed may change: git itself writes to its folder when it is only asked
+    let other = || {
+        fs::write(second.join(".git/index"), "x").unwrap();
+        fs::write(second.join("etc/left-out"), "x").unwrap();
+    };
+    let (code, errors) = pack_while(&root, &store, &further, other);
     assert_eq!(code, 0, "{errors}");
 }
 

@@ -15,7 +15,7 @@ use crate::support::{
 const RELEASE: &str = "6.1.0-test";
 
 /// A root with a kernel that has no modules worth the name.
-fn bootable_root(dir: &Path) -> PathBuf {
+pub(crate) fn bootable_root(dir: &Path) -> PathBuf {
     let root = small_root(dir);
     fs::create_dir_all(root.join("usr/lib/modules").join(RELEASE).join("kernel")).unwrap();
     std::os::unix::fs::symlink("usr/lib", root.join("lib")).unwrap();
@@ -76,7 +76,7 @@ fn dracut_makes_the_same_initrd_twice() {
 }
 
 /// Our module, as it is installed.
-fn our_module() -> PathBuf {
+pub(crate) fn our_module() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../dracut-module/55beeswarm")
 }
 

@@ -1,28 +1,85 @@
 //! SIGKILL at every system call by which a store is changed: what is there then is the old or the new state, whole,
 //! and the same command works afterwards.
+//!
+//! strace counts each kind of call by itself, and so it does each thread. A first run writes down what is called;
+//! then each call of it has a run in which it is the last one.
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use crate::support::{files, pack_image, packer, run, small_root, stderr, text};
+use crate::support::{complete, files, pack_image, packer, run, small_root, stderr, text};
 
-/// What changes a directory or makes a change last.
-const CALLS: &str = "rename,renameat,renameat2,link,linkat,symlink,symlinkat,unlink,unlinkat,mkdir,mkdirat,\
-                     rmdir,fsync,fdatasync,syncfs,chmod,fchmod,fchmodat,ftruncate,copy_file_range";
+/// What changes a directory, or makes a change last. Each of them is a place to die at.
+const CHANGES: &str = "rename,renameat,renameat2,link,linkat,symlink,symlinkat,unlink,unlinkat,mkdir,mkdirat,\
+                       rmdir,fsync,fdatasync,syncfs,chmod,fchmod,fchmodat,utimensat,copy_file_range";
 
-/// No command takes so many.
-const MOST: u32 = 500;
+/// What fills files, also in mksquashfs, which the packer outlives. Some of each kind are enough: what is
+/// written to is a draft at all of them.
+const CONTENT: &str = "write,writev,pwrite64,ftruncate,openat";
 
-/// Runs `bee-packer`, which gets SIGKILL before its `number`-th change; whether it came that far.
-fn killed_at(number: u32, args: &[&str], log: &Path) -> (bool, Output) {
+/// Of each kind of [`CONTENT`]: the first, the last, and some between them.
+const SOME: usize = 8;
+
+/// A call to die at.
+#[derive(Debug)]
+struct Point {
+    call: String,
+    /// Which one of its kind, from 1.
+    number: usize,
+}
+
+fn traced(further: &[&str], log: &Path, args: &[&str]) -> Output {
     let mut command = Command::new("strace");
-    command.args(["-qq", "-o", text(log), "-e", &format!("trace={CALLS}")]);
-    command.args(["-e", &format!("inject={CALLS}:signal=KILL:when={number}")]);
-    let output = command.arg(env!("CARGO_BIN_EXE_bee-packer")).args(args).output().unwrap();
-    // strace ends as its program did
-    (output.status.signal() == Some(9), output)
+    command.args(["-f", "-qq", "-o", text(log)]).args(further);
+    command.arg(env!("CARGO_BIN_EXE_bee-packer")).args(args).output().unwrap()
+}
+
+/// Runs the command, which must succeed, and says where it could die: at its changes, and at other calls.
+fn points(args: &[&str], log: &Path) -> (Vec<Point>, Vec<Point>) {
+    let output = traced(&["-e", &format!("trace={CHANGES},{CONTENT}")], log, args);
+    assert!(output.status.success(), "{args:?}: {}", stderr(&output));
+    let written = fs::read_to_string(log).unwrap();
+    // thread and call; a call that another thread's came between has two lines
+    let calls: Vec<(&str, &str)> = written
+        .lines()
+        .filter_map(|line| line.split_once(' '))
+        .map(|(thread, call)| (thread, call.trim_start()))
+        .filter(|(_, call)| call.contains('(') && !call.starts_with("<..."))
+        .collect();
+    let named =
+        |call: &str, name: &str| call.strip_prefix(name).is_some_and(|c| c.starts_with('('));
+    let (packer, _) = *calls.first().expect("strace writes down calls");
+    let mut changes = Vec::new();
+    for name in CHANGES.split(',') {
+        let all: Vec<_> = calls.iter().filter(|(_, call)| named(call, name)).collect();
+        // the count would be another thread's
+        assert!(
+            all.iter().all(|(thread, _)| *thread == packer),
+            "{name} is not the packer's: {all:?}"
+        );
+        changes.extend((1..=all.len()).map(|number| Point { call: name.to_owned(), number }));
+    }
+    let mut others = Vec::new();
+    for name in CONTENT.split(',') {
+        let mut numbers = Vec::new();
+        let threads: std::collections::BTreeSet<_> =
+            calls.iter().map(|(thread, _)| thread).collect();
+        for thread in threads {
+            let of_thread = calls.iter().filter(|(t, call)| t == thread && named(call, name));
+            let fills = |call: &str| name != "openat" || call.contains("O_CREAT");
+            numbers
+                .extend((1..).zip(of_thread).filter(|(_, (_, call))| fills(call)).map(|(n, _)| n));
+        }
+        numbers.sort_unstable();
+        numbers.dedup();
+        let Some(last) = numbers.len().checked_sub(1) else { continue };
+        let mut chosen: Vec<usize> = (0..SOME).map(|n| numbers[last * n / (SOME - 1)]).collect();
+        chosen.dedup();
+        others.extend(chosen.into_iter().map(|number| Point { call: name.to_owned(), number }));
+    }
+    (changes, others)
 }
 
 /// Where the links of a store lead.
@@ -40,6 +97,64 @@ fn seen(store: &Path) -> Vec<PathBuf> {
     files(store).into_iter().filter(|path| !hidden(path)).collect()
 }
 
+/// A command, the store before it, and the store that it makes of that.
+struct Case<'a> {
+    args: Vec<&'a str>,
+    before: &'a Path,
+    store: &'a Path,
+    links_before: Vec<(PathBuf, PathBuf)>,
+    links_after: Vec<(PathBuf, PathBuf)>,
+    seen_after: Vec<PathBuf>,
+}
+
+impl Case<'_> {
+    fn fresh(&self) {
+        let _ = fs::remove_dir_all(self.store);
+        run("cp", &["-a", text(self.before), text(self.store)]);
+    }
+
+    /// Whether the command died at this call, or at what it needs. What is there then must be good.
+    fn dies_at(&self, point: &Point, log: &Path) -> bool {
+        self.fresh();
+        let Point { call, number } = point;
+        let (trace, inject) =
+            (format!("trace={call}"), format!("inject={call}:signal=KILL:when={number}"));
+        let output = traced(&["-e", &trace, "-e", &inject], log, &self.args);
+        if output.status.success() {
+            return false;
+        }
+        // strace ends as its program did; one whose mksquashfs was killed says so
+        let is_killed = output.status.signal() == Some(9) || output.status.code() == Some(4);
+        let words = format!("{} at {point:?}", self.args[0]);
+        assert!(is_killed, "{words}: {}", stderr(&output));
+        for (link, target) in links(self.store) {
+            // on its way to its place
+            if link.starts_with("tmp") {
+                continue;
+            }
+            let known = (link.clone(), target.clone());
+            let is_known = self.links_before.contains(&known) || self.links_after.contains(&known);
+            assert!(is_known, "{words}: {link:?} leads to {target:?}");
+            let whole = self.store.join(&link).join("manifest.json").exists();
+            assert!(whole, "{words}: {link:?} leads nowhere");
+        }
+        let output = packer(&["verify", "--store", text(self.store)]);
+        assert!(output.status.success(), "{words}: {}", stderr(&output));
+        let history = fs::read_to_string(self.store.join("history.jsonl")).unwrap();
+        for line in history.lines() {
+            serde_json::from_str::<serde_json::Value>(line).expect(&words);
+        }
+        // going back once more is another thing to do
+        if self.args[0] != "rollback" || links(self.store) != self.links_after {
+            let output = packer(&self.args);
+            assert!(output.status.success(), "{words}: {}", stderr(&output));
+        }
+        assert_eq!(seen(self.store), self.seen_after, "{words}");
+        assert_eq!(links(self.store), self.links_after, "{words}");
+        true
+    }
+}
+
 #[test]
 fn a_packer_killed_at_any_change_leaves_old_or_new() {
     // in memory: hundreds of changes are each brought to disk
@@ -47,58 +162,39 @@ fn a_packer_killed_at_any_change_leaves_old_or_new() {
     let (root, before) = (small_root(dir.path()), dir.path().join("before"));
     let first = pack_image(&root, &before, &["--publish"]);
     fs::write(root.join("etc/hostname"), "second\n").unwrap();
-    let second = pack_image(&root, &before, &["--publish"]);
+    pack_image(&root, &before, &["--publish"]);
     fs::write(root.join("etc/hostname"), "third\n").unwrap();
     let old = format!("test@{}", first["revision"].as_str().unwrap());
-    let log = dir.path().join("log");
+    let key = dir.path().join("key");
+    complete(&packer(&["keygen", "--json", "--empty-password", "--sign-key", text(&key)]));
+    let (log, store) = (dir.path().join("log"), dir.path().join("store"));
     let source = ["--name", "test", "--source", text(&root)];
     let plain = ["--image-only", "--no-build-facts", "--compression", "lz4", "--publish"];
     for (command, args) in [
         ("pack", [&source[..], &plain].concat()),
         ("publish", vec![&*old, "--channel", "testing"]),
         ("rollback", vec!["test"]),
+        ("sign", vec![&*old, "--empty-password", "--sign-key", text(&key)]),
         ("prune", vec!["test", "--keep", "0", "--ignore-nodes"]),
     ] {
-        let store = dir.path().join("store");
-        let fresh = || {
-            let _ = fs::remove_dir_all(&store);
-            run("cp", &["-a", text(&before), text(&store)]);
+        let mut case = Case {
+            args: [&[command][..], &args, &["--store", text(&store)]].concat(),
+            before: &before,
+            store: &store,
+            links_before: links(&before),
+            links_after: Vec::new(),
+            seen_after: Vec::new(),
         };
-        let args = [&[command][..], &args, &["--store", text(&store)]].concat();
-        fresh();
-        let output = packer(&args);
-        assert!(output.status.success(), "{command}: {}", stderr(&output));
-        let (after, links_after) = (seen(&store), links(&store));
-        let mut number = 0;
-        loop {
-            number += 1;
-            assert!(number < MOST, "{command} never ends");
-            fresh();
-            let (killed, output) = killed_at(number, &args, &log);
-            if !killed {
-                assert!(output.status.success(), "{command}: {}", stderr(&output));
-                break;
-            }
-            for (link, target) in links(&store) {
-                let known = links(&before).contains(&(link.clone(), target.clone()))
-                    || links_after.contains(&(link.clone(), target.clone()))
-                    // on its way to its place
-                    || link.starts_with("tmp");
-                assert!(known, "{command}, change {number}: {link:?} leads to {target:?}");
-                let whole =
-                    link.starts_with("tmp") || store.join(&link).join("manifest.json").exists();
-                assert!(whole, "{command}, change {number}: {link:?} leads nowhere");
-            }
-            let output = packer(&["verify", "--store", text(&store)]);
-            assert!(output.status.success(), "{command}, {number}: {}", stderr(&output));
-            // going back once more is another thing to do
-            if command != "rollback" || links(&store) != links_after {
-                let output = packer(&args);
-                assert!(output.status.success(), "{command}, {number}: {}", stderr(&output));
-            }
-            assert_eq!((seen(&store), links(&store)), (after.clone(), links_after.clone()));
+        case.fresh();
+        let (changes, others) = points(&case.args, &log);
+        (case.seen_after, case.links_after) = (seen(&store), links(&store));
+        for point in &changes {
+            assert!(case.dies_at(point, &log), "{command} outlives {point:?}");
         }
-        assert!(number > 3, "{command} was killed {number} times only");
+        let is_rename = |point: &Point| point.call.starts_with("rename");
+        assert!(changes.iter().any(is_rename), "{command} renames nothing: {changes:?}");
+        assert!(changes.len() >= 4, "{command}: {changes:?}");
+        let deadly = others.iter().filter(|point| case.dies_at(point, &log)).count();
+        assert!(deadly > 0, "{command} outlives all of {others:?}");
     }
-    assert!(second["new"] == true);
 }

@@ -280,60 +280,6 @@ fn two_packers_at_once_each_leave_a_whole_revision() {
 }
 
 #[test]
-fn a_difference_names_packages_files_and_shared_pieces() {
-    let dir = scratch();
-    let (root, store) = (small_root(dir.path()), dir.path().join("store"));
-    let status = root.join("var/lib/dpkg");
-    std::fs::create_dir_all(&status).unwrap();
-    let packages = |text: &str| std::fs::write(status.join("status"), text).unwrap();
-    // what no compressor makes smaller, so that there is more than one piece
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let noise: Vec<u8> = std::iter::repeat_with(|| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()[3]
-    })
-    .take(400_000)
-    .collect();
-    std::fs::write(root.join("etc/noise"), &noise).unwrap();
-    packages("Package: bash\nVersion: 1\n\nPackage: old\nVersion: 7\n");
-    let older = pack_image(&root, &store, &[]);
-    packages("Package: bash\nVersion: 2\n\nPackage: new\nVersion: 8\n");
-    std::fs::write(root.join("usr/bin/tool"), "smaller").unwrap();
-    std::fs::remove_file(root.join("etc/hostname")).unwrap();
-    let erofs = pack_image(&root, &store, &["--format", "erofs"]);
-    let newer = pack_image(&root, &store, &[]);
-    let name =
-        |packed: &serde_json::Value| format!("test@{}", packed["revision"].as_str().unwrap());
-    let (older, newer, erofs) = (name(&older), name(&newer), name(&erofs));
-    let output = packer(&["diff", &older, &newer, "--json", "--store", text(&store)]);
-    assert!(output.status.success(), "{}", stderr(&output));
-    let found = events(&output).pop().unwrap();
-    assert_eq!(found["packages"]["added"][0]["name"], "new");
-    assert_eq!(found["packages"]["removed"][0]["before"], "7");
-    assert_eq!(found["packages"]["changed"][0]["after"], "2");
-    assert_eq!(found["files"]["removed"][0]["path"], "etc/hostname");
-    let changed: Vec<_> =
-        found["files"]["changed"].as_array().unwrap().iter().map(|c| &c["path"]).collect();
-    assert_eq!(changed, ["usr/bin/tool", "var/lib/dpkg/status"]);
-    assert_eq!(found["files"]["changed"][0]["before"], 100_000);
-    let (shared, pieces) = (found["pieces"]["shared"].as_u64(), found["pieces"]["pieces"].as_u64());
-    assert!(shared > Some(0) && shared < pieces, "{found}");
-
-    let same = packer(&["diff", &newer, &erofs, "--files", "--store", text(&store)]);
-    let same = said(&same);
-    assert!(same.contains("files      0 added, 0 removed, 0 changed"), "{same}");
-    assert!(same.contains("packages   0 added, 0 removed, 0 changed"), "{same}");
-    let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
-    assert!(!mounts.contains("/older") && !mounts.contains("/newer"), "{mounts}");
-    let text = said(&packer(&["diff", &older, &newer, "--files", "--store", text(&store)]));
-    for line in ["~ bash 1 → 2", "+ new 8", "- old 7", "- /etc/hostname", "~ /usr/bin/tool"] {
-        assert!(text.contains(line), "{line:?} is not in {text}");
-    }
-}
-
-#[test]
 fn batches_are_ordered_from_the_tracker_which_says_how_they_ended() {
     let dir = scratch();
     let token = dir.path().join("token");

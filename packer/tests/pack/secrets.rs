@@ -115,6 +115,61 @@ fn keys_as_their_programs_make_them() {
     assert!(Path::new(packed["path"].as_str().unwrap()).is_dir());
 }
 
+/// Keys in the form that `gpg --export-secret-keys` writes without `--armor`, under names that say nothing.
+#[test]
+fn openpgp_keys_as_gpg_exports_them() {
+    let dir = scratch();
+    let (root, store) = (small_root(dir.path()), dir.path().join("store"));
+    // the name of a socket in it must be short
+    let home = tempfile::tempdir_in("/tmp").unwrap();
+    let gpg = |args: &[&str]| {
+        let mut command = Command::new("gpg");
+        command.args(["--batch", "--quiet", "--homedir", text(home.path())]);
+        let output = command.args(args).output().expect("gpg is needed for this test");
+        assert!(output.status.success(), "{args:?}: {}", stderr(&output));
+        output.stdout
+    };
+    fs::create_dir_all(root.join("srv")).unwrap();
+    let mut expected = Vec::new();
+    for (algorithm, password) in [
+        ("ed25519", ""),
+        ("ed25519", "geheim"),
+        ("future-default", ""),
+        ("rsa1024", ""),
+        ("rsa3072", "geheim"),
+        ("dsa2048", ""),
+        ("nistp256", ""),
+        ("brainpoolP512r1", "geheim"),
+    ] {
+        let user = format!("{algorithm}{password}@example.org");
+        let pass = ["--pinentry-mode", "loopback", "--passphrase", password];
+        gpg(&[&pass[..], &["--quick-gen-key", &user, algorithm]].concat());
+        let secret = gpg(&[&pass[..], &["--export-secret-keys", &user]].concat());
+        assert!(!secret.is_empty() && !secret.starts_with(b"-----"));
+        let name = format!("{algorithm}{password}.dat");
+        fs::write(root.join("srv").join(&name), secret).unwrap();
+        expected.push((format!("/srv/{name}"), "pgp-key".to_owned()));
+        // what everybody may have
+        fs::write(root.join("srv").join(name + ".public"), gpg(&["--export", &user])).unwrap();
+    }
+    let subkeys = ["--pinentry-mode", "loopback", "--passphrase", "", "--export-secret-subkeys"];
+    fs::write(root.join("srv/subkeys"), gpg(&[&subkeys[..], &["future-default"]].concat()))
+        .unwrap();
+    expected.push(("/srv/subkeys".to_owned(), "pgp-key".to_owned()));
+    run("gpgconf", &["--homedir", text(home.path()), "--kill", "all"]);
+    // where gpg-agent has them
+    for entry in fs::read_dir(home.path().join("private-keys-v1.d")).unwrap() {
+        let entry = entry.unwrap();
+        let name = format!("{}.bak", entry.file_name().to_str().unwrap());
+        fs::copy(entry.path(), root.join("srv").join(&name)).unwrap();
+        expected.push((format!("/srv/{name}"), "pgp-key".to_owned()));
+    }
+    expected.sort();
+    let output = pack(&root, &store, &[]);
+    assert_eq!(output.status.code(), Some(8), "{}", stderr(&output));
+    assert_eq!(refused(&output), expected);
+}
+
 #[test]
 fn no_way_into_the_image_leads_past_the_gate() {
     let dir = scratch();

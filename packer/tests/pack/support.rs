@@ -104,6 +104,24 @@ impl Drop for Mounted {
     }
 }
 
+/// A tmpfs that is unmounted on drop.
+#[derive(Debug)]
+pub(crate) struct SmallDisk(pub(crate) PathBuf);
+
+impl SmallDisk {
+    pub(crate) fn new(at: PathBuf, size: &str) -> Self {
+        fs::create_dir(&at).unwrap();
+        run("mount", &["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs", text(&at)]);
+        Self(at)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        run("umount", &[text(&self.0)]);
+    }
+}
+
 /// Files below `dir`, relative, in order.
 pub(crate) fn files(dir: &Path) -> Vec<PathBuf> {
     fn walk(dir: &Path, base: &Path, found: &mut Vec<PathBuf>) {
