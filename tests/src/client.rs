@@ -18,7 +18,7 @@ mod aria2;
 mod ctorrent;
 mod done;
 mod launch;
-mod libtorrent;
+pub mod libtorrent;
 mod nginx;
 mod opentracker;
 pub mod rqbit;

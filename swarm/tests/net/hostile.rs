@@ -3,8 +3,9 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use proto::event::StallCause;
 use proto::geometry::Block;
 use proto::hash::{InfoHash, PeerId, PeerRole};
 use proto::metainfo::Metainfo;
@@ -20,6 +21,10 @@ enum Manner {
     Lies,
     /// Answers the first request and never another one.
     Stops,
+    /// Answers no request.
+    Hoards,
+    /// Lets nobody ask.
+    Chokes,
 }
 
 /// A hand-made peer that says it has everything and unchokes everybody.
@@ -72,7 +77,9 @@ async fn talk(
     stream.write_all(&handshake(metainfo.info_hash, 7)).await?;
     let mut out = Vec::new();
     Message::HaveAll.encode(&mut out);
-    Message::Unchoke.encode(&mut out);
+    if manner != Manner::Chokes {
+        Message::Unchoke.encode(&mut out);
+    }
     stream.write_all(&out).await?;
     let mut buffer = Vec::new();
     loop {
@@ -84,7 +91,7 @@ async fn talk(
         while let Ok(Some((message, length))) = Message::parse(&buffer[used..]) {
             if let Message::Request(block) = message {
                 let number = served.fetch_add(1, Ordering::SeqCst);
-                if manner == Manner::Lies || number == 0 {
+                if manner == Manner::Lies || manner == Manner::Stops && number == 0 {
                     answer(metainfo, image, block, manner, &mut out);
                 }
             }
@@ -150,6 +157,49 @@ async fn a_peer_that_stops_in_the_middle_of_a_piece_holds_nobody_up() {
     assert!(victim.storage.to_vec() == image);
     victim.session.shutdown().await;
     seeder.session.shutdown().await;
+}
+
+#[tokio::test]
+async fn peers_that_send_nothing_are_named_as_the_cause() {
+    let image = image(1_000_000, 7);
+    let metainfo = torrent_of(&image, 64 * 1024, &[], &[]);
+    let others = leecher(&metainfo).await;
+    for (manner, wanted) in [
+        (Some(Manner::Hoards), "1 peers are connected, none sends for "),
+        (Some(Manner::Chokes), "1 peers are connected, none sends for "),
+        (None, "1 peers are connected, none has a piece that is missing here for "),
+    ] {
+        let fake = match manner {
+            Some(manner) => Some(Fake::start(metainfo.clone(), image.clone(), manner).await),
+            None => None,
+        };
+        let address = fake.as_ref().map_or(others.session.local_addr(), |fake| fake.address);
+        let victim = leecher(&metainfo).await;
+        victim.torrent.add_peer(address);
+        let began = Instant::now();
+        let of_this = |p: &swarm::Progress| {
+            p.stall.as_ref().is_some_and(|stall| stall.cause == StallCause::NoData)
+        };
+        let progress = victim.until("a stall", of_this).await;
+        let waited = began.elapsed();
+        // after 5 s without a block, at the next look
+        assert!((4..10).contains(&waited.as_secs()), "{manner:?}: {waited:?}");
+        let stall = progress.stall.unwrap();
+        assert!(stall.detail.starts_with(wanted), "{manner:?}: {}", stall.detail);
+        assert_eq!((progress.peers_connected, progress.bytes_verified), (1, 0));
+        if let Some(fake) = &fake {
+            let asked = fake.served.load(Ordering::SeqCst);
+            assert_eq!(asked > 0, manner == Some(Manner::Hoards), "{manner:?}: {asked}");
+        }
+        // over as soon as somebody sends
+        let seeder = seeder(&metainfo, &image, false).await;
+        victim.torrent.add_peer(seeder.session.local_addr());
+        victim.complete().await;
+        assert_eq!(victim.torrent.progress().borrow().stall, None);
+        victim.session.shutdown().await;
+        seeder.session.shutdown().await;
+    }
+    others.session.shutdown().await;
 }
 
 #[tokio::test]

@@ -4,7 +4,9 @@ Usage: libtorrent.py TORRENT FOLDER PORT leech|seed [PIPE]
 
 Fetches to FOLDER and prints "complete" once, or seeds what is there; then seeds until it is ended.
 With PIPE it starts when somebody opens that for writing. With LSD=1 in the environment it looks for
-peers by multicast; peers tell it of others unless the torrent is private.
+peers by multicast; peers tell it of others unless the torrent is private. With CHECK=1 a seeder reads
+what it has before it starts. With PEER=ADDRESS:PORT it fetches from there, and knows of the torrent no more
+than its info dictionary: it has to ask for the hashes of BEP 52.
 """
 
 import os
@@ -54,22 +56,37 @@ def settings(port):
     return chosen
 
 
+def without_layers(torrent):
+    """The torrent as a magnet link leads to it: the hashes beside `info` are missing."""
+    with open(torrent, "rb") as file:
+        info = libtorrent.bdecode(file.read())[b"info"]
+    return libtorrent.torrent_info({b"info": info})
+
+
 def main():
     torrent, folder, port, mode = sys.argv[1:5]
     if len(sys.argv) > 5:
         open(sys.argv[5]).close()
     seeds = mode == "seed"
-    session = libtorrent.session(settings(int(port)))
+    peer = os.environ.get("PEER")
+    chosen = settings(int(port))
+    if peer:
+        # says why it leaves a peer
+        chosen["alert_mask"] |= ALERTS.peer
+    session = libtorrent.session(chosen)
     parameters = libtorrent.add_torrent_params()
-    parameters.ti = libtorrent.torrent_info(torrent)
+    parameters.ti = without_layers(torrent) if peer else libtorrent.torrent_info(torrent)
     parameters.save_path = folder
     flags = libtorrent.torrent_flags
     # started now, not when a queue of torrents has room for it
     parameters.flags &= ~(flags.paused | flags.auto_managed)
-    if seeds:
-        # the file is complete: no check before the start
+    if seeds and os.environ.get("CHECK") != "1":
+        # the file is complete: no check before the start. It then has no hashes of blocks to tell
         parameters.flags |= flags.seed_mode
     handle = session.add_torrent(parameters)
+    if peer:
+        address, _, port = peer.rpartition(":")
+        handle.connect_peer((address, int(port)))
     announced = time.monotonic()
     while True:
         session.wait_for_alert(ANNOUNCE * 1000)

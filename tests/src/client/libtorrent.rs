@@ -1,5 +1,6 @@
 //! libtorrent-rasterbar, by its Python binding: the library has no client of its own.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -45,6 +46,30 @@ pub(super) fn leecher(
 
 pub(super) fn seeder(node: &Node, offer: &Offer, folder: &Path) -> Result<Cmd, LabError> {
     Ok(base(node, offer, folder)?.arg("seed"))
+}
+
+/// A seeder that reads what it has before it starts, and so can tell the hashes of blocks (BEP 52). One
+/// that does not refuses to.
+///
+/// # Errors
+/// As [`Foreign::seeder`](super::Foreign::seeder).
+pub fn checked_seeder(node: &Node, offer: &Offer, folder: &Path) -> Result<Cmd, LabError> {
+    Ok(seeder(node, offer, folder)?.env("CHECK", "1"))
+}
+
+/// A client that fetches from this peer and knows of the torrent no more than its info dictionary: it
+/// asks the peer for the hashes of BEP 52, and says on standard error when they are wrong.
+///
+/// # Errors
+/// As [`Foreign::leecher`](super::Foreign::leecher).
+pub fn leecher_without_layers(
+    node: &Node,
+    offer: &Offer,
+    peer: SocketAddr,
+) -> Result<Launch, LabError> {
+    let mut launch = leecher(node, offer, Discovery::Trackers)?;
+    launch.command = launch.command.env("PEER", peer.to_string());
+    Ok(launch)
 }
 
 fn base(node: &Node, offer: &Offer, folder: &Path) -> Result<Cmd, LabError> {

@@ -8,6 +8,7 @@
 mod crowd;
 mod discovery;
 mod fixture;
+mod hashes;
 mod interop;
 mod kills;
 mod meeting;
