@@ -2,6 +2,7 @@
 //!
 //! Speaking is best effort. A closed pipe, a full kernel log or a dead tracker never stops a boot.
 
+mod console;
 pub mod text;
 
 use std::fmt::Debug;
@@ -21,6 +22,7 @@ use sys::memory::ProcessMemory;
 use crate::exit::Exit;
 use crate::network;
 use crate::retry::Complaints;
+use console::Tail;
 
 /// Progress goes to people and to the tracker this often.
 const HUMAN_INTERVAL: Duration = Duration::from_millis(1900);
@@ -55,6 +57,8 @@ pub struct Narrator {
     /// What happened before it was known where to report to.
     backlog: Vec<EventKind>,
     complaints: Complaints,
+    /// What was said last.
+    tail: Tail,
     /// Where the state of the cards is read from when something is wrong.
     net: Option<PathBuf>,
     started: Instant,
@@ -80,6 +84,7 @@ impl Narrator {
             reporter: None,
             backlog: Vec::new(),
             complaints: Complaints::default(),
+            tail: Tail::new(),
             net: None,
             started: Instant::now(),
             last_human: None,
@@ -92,6 +97,7 @@ impl Narrator {
     /// written there a second time.
     pub fn use_kernel_log(&mut self) {
         self.kmsg = Some(KernelLog::open());
+        self.tail.kernel = Some("/dev/kmsg".into());
     }
 
     /// Asks the cards below `net` (`/sys/class/net`) from now on before anybody else is blamed.
@@ -120,6 +126,9 @@ impl Narrator {
                 object[name] = value;
             }
         }
+        if !matches!(kind, EventKind::Stalled(_)) {
+            self.tail.moves();
+        }
         self.line(kind.stage(), object, level, &text);
         self.report(kind);
     }
@@ -142,6 +151,9 @@ impl Narrator {
         if !is_normal && self.complaints.is_due(&stall, Instant::now()) {
             self.tell(EventKind::Stalled(stall));
         }
+        if self.tail.is_due(Instant::now()) {
+            self.report_console();
+        }
         cause
     }
 
@@ -152,6 +164,7 @@ impl Narrator {
             self.stall(stall.clone());
         } else if progress.down_rate > 0 {
             self.complaints.clear();
+            self.tail.moves();
         }
         let event = FetchProgress {
             bytes: progress.bytes_verified,
@@ -172,6 +185,7 @@ impl Narrator {
         }
         if is_due(&mut self.last_human, HUMAN_INTERVAL) {
             let text = text::progress(progress);
+            self.tail.push(&text);
             let is_logged = is_due(&mut self.last_kmsg, KMSG_INTERVAL)
                 && self.kmsg.as_ref().is_some_and(|kmsg| kmsg.line(Level::Info, &text));
             if self.style == Style::Human && !is_logged {
@@ -258,12 +272,21 @@ impl Narrator {
         }
         self.line("failed", object, Level::Error, &format!("FAILED: {message}"));
         self.report(EventKind::Failed { message: message.to_owned(), refused, cause });
+        self.report_console();
     }
 
     /// Gives the last events a chance to arrive; waits no longer than `limit`.
     pub async fn flush(&mut self, limit: Duration) {
         if let Some(reporter) = &self.reporter {
             reporter.flush(limit).await;
+        }
+    }
+
+    /// Sends the last lines of the console.
+    fn report_console(&mut self) {
+        // before there is somebody to report to nobody would be sent the newest
+        if let Some(reporter) = &self.reporter {
+            reporter.send(EventKind::Console(self.tail.console()));
         }
     }
 
@@ -276,6 +299,7 @@ impl Narrator {
     }
 
     fn line(&mut self, event: &str, object: Value, level: Level, text: &str) {
+        self.tail.push(text);
         let is_shown = self.kmsg.as_ref().is_some_and(|kmsg| kmsg.line(level, text));
         match self.style {
             Style::Human if is_shown => {}

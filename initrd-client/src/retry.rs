@@ -76,10 +76,14 @@ impl Complaints {
 }
 
 fn same(a: &Stall, b: &Stall) -> bool {
-    let text = |stall: &Stall| -> String {
-        stall.detail.chars().filter(|c| !c.is_ascii_digit()).collect()
-    };
-    a.cause == b.cause && text(a) == text(b)
+    a.cause == b.cause && same_words(&a.detail, &b.detail)
+}
+
+/// Whether two texts differ in their numbers only.
+#[must_use]
+pub fn same_words(a: &str, b: &str) -> bool {
+    let is_word = |byte: &u8| !byte.is_ascii_digit();
+    a.bytes().filter(is_word).eq(b.bytes().filter(is_word))
 }
 
 #[cfg(test)]

@@ -7,8 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::node_id::NodeId;
 
+pub mod audit;
+pub mod console;
 pub mod exchange;
 
+use audit::Audit;
+use console::Console;
 use exchange::Exchange;
 
 /// Version of the batch format.
@@ -75,6 +79,10 @@ pub enum EventKind {
     Fetch(FetchProgress),
     /// What it got from whom, and what it has: a report, no stage of the boot.
     Exchange(Exchange),
+    /// What its console showed last: a report, no stage of the boot.
+    Console(Console),
+    /// Whether its hardware is sound: a report, no stage of the boot.
+    Audit(Audit),
     /// Every piece is verified.
     Verify {
         /// Bytes of the image.
@@ -142,6 +150,8 @@ impl EventKind {
             Self::Discover { .. } => "discover",
             Self::Fetch(_) => "fetch",
             Self::Exchange(_) => "exchange",
+            Self::Console(_) => "console",
+            Self::Audit(_) => "audit",
             Self::Verify { .. } => "verify",
             Self::Attach { .. } => "attach",
             Self::Mount { .. } => "mount",
@@ -151,6 +161,12 @@ impl EventKind {
             Self::Failed { .. } => "failed",
             Self::Unknown => "unknown",
         }
+    }
+
+    /// Whether it is a report and no stage of the boot: the newest of a kind says all that is kept of it.
+    #[must_use]
+    pub fn is_report(&self) -> bool {
+        matches!(self, Self::Exchange(_) | Self::Console(_) | Self::Audit(_))
     }
 }
 
@@ -359,17 +375,19 @@ impl EventBatch {
                 EventKind::Discover { source: text }
                 | EventKind::Attach { device: text }
                 | EventKind::Mount { root: text, verity: None }
-                | EventKind::Failed { message: text, .. } => cut(text),
+                | EventKind::Failed { message: text, .. } => cut(text, MAX_TEXT_LEN),
                 EventKind::Mount { root, verity: Some(verity) } => {
-                    cut(root);
                     let (VerityUse::Active(text) | VerityUse::Inactive(text)) = verity;
-                    cut(text);
+                    cut(root, MAX_TEXT_LEN);
+                    cut(text, MAX_TEXT_LEN);
                 }
-                EventKind::Stalled(stall) => cut(&mut stall.detail),
+                EventKind::Stalled(stall) => cut(&mut stall.detail, MAX_TEXT_LEN),
                 EventKind::Exchange(exchange) => exchange.bound(),
+                EventKind::Console(console) => console.bound(),
+                EventKind::Audit(audit) => audit.bound(),
                 EventKind::Seeding { device, user, .. } => {
-                    cut(device);
-                    cut(user);
+                    cut(device, MAX_TEXT_LEN);
+                    cut(user, MAX_TEXT_LEN);
                 }
                 _ => {}
             }
@@ -390,140 +408,12 @@ fn uuid(text: &str) -> Option<String> {
     (is_uuid && says_something).then_some(text)
 }
 
-fn cut(text: &mut String) {
-    if let Some((at, _)) = text.char_indices().nth(MAX_TEXT_LEN) {
+fn cut(text: &mut String, most: usize) {
+    if let Some((at, _)) = text.char_indices().nth(most) {
         text.truncate(at);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_kind_round_trips() {
-        let kinds = vec![
-            EventKind::Discover { source: "http://admin/".into() },
-            EventKind::Fetch(FetchProgress {
-                bytes: 1,
-                total: 4,
-                rate: 3,
-                upload_rate: 9,
-                uploaded: 5,
-                peers: 2,
-                sources: Sources { admin: 1, peers: 2, web: 3 },
-            }),
-            EventKind::Exchange(Exchange {
-                from: vec![exchange::Gift { from: [10, 0, 0, 7].into(), bytes: 9 }],
-                others: 3,
-                holding: Some(exchange::Holding { pieces: 6, bits: "fc".into() }),
-            }),
-            EventKind::Verify {
-                bytes: 4,
-                seconds: 1.5,
-                sources: Sources::default(),
-                hash_failures: 1,
-            },
-            EventKind::Attach { device: "/dev/loop3".into() },
-            EventKind::Mount { root: "/sysroot".into(), verity: None },
-            EventKind::Mount {
-                root: "/sysroot".into(),
-                verity: Some(VerityUse::Active("/dev/dm-0".into())),
-            },
-            EventKind::Mount {
-                root: "/sysroot".into(),
-                verity: Some(VerityUse::Inactive("no".into())),
-            },
-            EventKind::Handover { peak_memory: 5 },
-            EventKind::Seeding {
-                device: "/dev/loop3".into(),
-                user: "beeswarm-node".into(),
-                uploaded: 6,
-                http: Some(8080),
-            },
-            EventKind::Stalled(Stall { cause: StallCause::NoPeers, detail: "none".into() }),
-            EventKind::Failed { message: "m".into(), refused: None, cause: None },
-            EventKind::Failed {
-                message: "m".into(),
-                refused: Some(Refusal::WrongKey),
-                cause: Some(StallCause::Mount),
-            },
-        ];
-        let events =
-            (1..).zip(kinds).map(|(seq, kind)| Event { seq, uptime_ms: seq * 10, kind }).collect();
-        let batch = EventBatch {
-            version: EVENT_VERSION,
-            boot_id: "b".into(),
-            token: Some("t".into()),
-            macs: vec![NodeId([1; 6])],
-            uuid: Some("03000200-0400-0500-0006-000700080009".into()),
-            events,
-        };
-        let json = serde_json::to_vec(&batch).unwrap();
-        assert_eq!(EventBatch::parse(&json).unwrap(), batch);
-        for event in &batch.events {
-            let value = serde_json::to_value(event).unwrap();
-            assert_eq!(value["stage"], event.kind.stage());
-        }
-    }
-
-    #[test]
-    fn tolerates_what_is_newer() {
-        let text = br#"{"version":1,"boot_id":"b","new":1,"events":[
-            {"seq":1,"uptime_ms":2,"stage":"polishing","shine":3},
-            {"seq":2,"uptime_ms":2,"stage":"stalled","cause":"gremlins","detail":"x"},
-            {"seq":3,"uptime_ms":2,"stage":"failed","message":"x","refused":"ugly"},
-            {"seq":4,"uptime_ms":2,"stage":"failed","message":"x"}]}"#;
-        let batch = EventBatch::parse(text).unwrap();
-        assert_eq!(batch.events[0].kind, EventKind::Unknown);
-        assert!(
-            matches!(&batch.events[1].kind, EventKind::Stalled(s) if s.cause == StallCause::Unknown)
-        );
-        for (event, expected) in [(2, Some(Refusal::Unknown)), (3, None)] {
-            let kind = &batch.events[event].kind;
-            assert!(matches!(kind, EventKind::Failed { refused, .. } if *refused == expected));
-        }
-    }
-
-    #[test]
-    fn only_what_can_be_an_identity_is_kept() {
-        let token = "t".repeat(MAX_TOKEN_LEN + 1);
-        let macs = vec!["\"52:54:00:00:00:01\""; MAX_MACS + 1].join(",");
-        for (uuid, kept) in [
-            ("4C4C4544-0042-3510-8052-B4C04F4A3332\\n", true),
-            ("00000000-0000-0000-0000-000000000000", false),
-            ("FFFFFFFF-FFFF-FFFF-FFFF-FFFFFFFFFFFF", false),
-            ("4C4C4544-0042-3510-8052-B4C04F4A333", false),
-            ("Not Settable", false),
-        ] {
-            let text = format!(
-                r#"{{"version":1,"boot_id":"b","token":"{token}","macs":[{macs}],"uuid":"{uuid}","events":[]}}"#
-            );
-            let batch = EventBatch::parse(text.as_bytes()).unwrap();
-            assert_eq!((batch.token, batch.macs.len()), (None, MAX_MACS));
-            assert_eq!(batch.uuid.is_some(), kept, "{uuid}");
-        }
-    }
-
-    #[test]
-    fn refuses_what_is_wrong() {
-        assert!(matches!(EventBatch::parse(b"{}"), Err(EventError::Json(_))));
-        assert_eq!(
-            EventBatch::parse(br#"{"version":7,"boot_id":"b","events":[]}"#),
-            Err(EventError::Version(7))
-        );
-        assert_eq!(
-            EventBatch::parse(br#"{"version":1,"boot_id":"","events":[]}"#),
-            Err(EventError::BootId)
-        );
-        assert_eq!(EventBatch::parse(&vec![b' '; MAX_BATCH_LEN + 1]), Err(EventError::TooLarge));
-        let long = format!(
-            r#"{{"version":1,"boot_id":"b","events":[{{"seq":1,"uptime_ms":1,"stage":"failed","message":"{}"}}]}}"#,
-            "é".repeat(900)
-        );
-        let batch = EventBatch::parse(long.as_bytes()).unwrap();
-        assert!(
-            matches!(&batch.events[0].kind, EventKind::Failed { message, .. } if message.chars().count() == MAX_TEXT_LEN)
-        );
-    }
-}
+#[path = "event/tests.rs"]
+mod tests;

@@ -177,9 +177,9 @@ impl App {
         let rates = Rates::new(limits.requests_per_second);
         let power = config.reimage.clone().map(|settings| Arc::new(Power::new(settings)));
         Self {
-            config,
             torrents: Torrents::new(torrents),
-            nodes: Mutex::new(Nodes::new(nodes)),
+            nodes: Mutex::new(Nodes::new(nodes).patient(config.seeder_patience)),
+            config,
             assignments: Mutex::default(),
             rollouts: Mutex::default(),
             power,

@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use proto::hash::{InfoHash, Sha256Digest};
+use proto::hash::{InfoHash, InfoHashV2, Sha256Digest};
 use proto::manifest::ArtefactKind;
 use proto::signature::KeyId;
 use proto::unix_time::UnixTime;
@@ -21,6 +21,8 @@ pub struct Image {
     pub revision: RevisionRef,
     /// Its torrent.
     pub info_hash: InfoHash,
+    /// The same of BEP 52, when the torrent is hybrid.
+    pub info_hash_v2: Option<InfoHashV2>,
     /// Bytes of the root image.
     pub length: u64,
     /// Kernel release, when the packer recorded one.
@@ -114,6 +116,7 @@ impl Catalog {
         Ok(Image {
             revision: revision.clone(),
             info_hash: manifest.info_hash,
+            info_hash_v2: manifest.v2.map(|v2| v2.info_hash),
             signed: Signed::of(dir.signature()?.as_deref()),
             length: manifest.artefact(ArtefactKind::Image).map_or(0, |a| a.length),
             bootable: has(ArtefactKind::Kernel) && has(ArtefactKind::Initrd),

@@ -2,6 +2,7 @@
 
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use proto::units::ByteRate;
 use serde::Deserialize;
@@ -10,6 +11,7 @@ use store::{Channel, RevisionName};
 use crate::boot::values::{BaseUrl, KernelArgs};
 use crate::cli::Cli;
 use crate::error::ConfigError;
+use crate::nodes::node::SEEDER_PATIENCE;
 use crate::power;
 use crate::tls::Tls;
 
@@ -52,6 +54,8 @@ pub struct Config {
     pub events_without_token: EventsWithoutToken,
     /// What the admin host's link carries, for the status page.
     pub admin_link: Option<ByteRate>,
+    /// Time from the end of a node's initrd until its re-seeder must have reported.
+    pub seeder_patience: Duration,
     /// HTTPS beside plain HTTP, if at all.
     pub tls: Option<Tls>,
     /// How nodes are rebooted, if at all.
@@ -119,6 +123,9 @@ struct File {
     /// Speed of the admin host's link for the status page, text, for example `"10Gbit"`. Default: that of the
     /// fastest network card with a carrier, as the kernel tells it.
     admin_link: Option<String>,
+    /// Seconds that a system takes from the end of its initrd until its re-seeder reports; who takes longer is shown
+    /// as stuck. Default 120.
+    seeder_patience_secs: Option<u64>,
     /// HTTPS beside plain HTTP. Default: none.
     tls: Option<Tls>,
     /// How `bee-packer reimage` reboots nodes. Default: it does not, but for `--at-next-boot`.
@@ -142,7 +149,8 @@ pub struct Limits {
     pub nodes: usize,
     /// Boot events remembered per node, about 150 bytes each. Default 100.
     pub events_per_node: usize,
-    /// Boots that are over, remembered per node on disk, about 500 bytes each. Default 20.
+    /// Boots that are over, remembered per node on disk, about 500 bytes each, with the end of its console (6 KB at
+    /// most) where one ended in trouble. Default 20.
     pub past_boots: usize,
     /// Changes of channels remembered on disk. Default 5000.
     pub history: usize,
@@ -191,6 +199,7 @@ impl Default for Config {
             ipxe: None,
             events_without_token: EventsWithoutToken::default(),
             admin_link: None,
+            seeder_patience: SEEDER_PATIENCE,
             tls: None,
             reimage: None,
             limits: Limits::default(),
@@ -231,6 +240,12 @@ impl Config {
                 .or(file.events_without_token)
                 .unwrap_or_default(),
             admin_link: value("admin_link", cli.admin_link.or(file.admin_link), |s| s.parse())?,
+            seeder_patience: match file.seeder_patience_secs {
+                Some(0) => {
+                    return Err(ConfigError::Setting("seeder_patience_secs cannot be 0".into()));
+                }
+                seconds => seconds.map_or(SEEDER_PATIENCE, Duration::from_secs),
+            },
             tls: file.tls,
             reimage: file.reimage.map(power::File::check).transpose()?,
             limits,
@@ -325,6 +340,7 @@ mod tests {
             ("nothing_to_boot = 'reboot'", "nothing_to_boot"),
             ("admin_link = 'fast'", "admin_link"),
             ("events_without_token = 1", "events_without_token"),
+            ("seeder_patience_secs = 0", "seeder_patience_secs"),
             ("[limits]\nnodes = 0", "limits.nodes"),
             ("[limits]\nnode = 1", "node"),
         ] {

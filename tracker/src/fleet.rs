@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use proto::event::Sources;
+use proto::event::audit::Verdict;
 use proto::node_id::NodeId;
 
 use crate::app::{App, lock};
@@ -137,13 +138,19 @@ pub(crate) struct Stalled {
 
 /// When the last node will have its image.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Completion {
-    /// Nobody fetches.
-    Idle,
+pub(crate) struct Completion {
+    pub(crate) last: Last,
+    /// Nodes that fetch and get nothing at the moment: nobody knows how long they will take.
+    pub(crate) stuck: usize,
+}
+
+/// Of the nodes that get something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Last {
+    /// There are none.
+    Nobody,
     /// At its present rate, this one is the last.
     In(Duration, String),
-    /// This one fetches nothing at the moment.
-    Unknown(String),
 }
 
 /// Everything.
@@ -161,6 +168,8 @@ pub(crate) struct Fleet {
     /// What they gave to others.
     pub(crate) sent: u64,
     pub(crate) completion: Completion,
+    /// Nodes whose hardware audit has passed, and has failed.
+    pub(crate) audited: (usize, usize),
     /// Those longest silent come first.
     pub(crate) stalled: Vec<Stalled>,
 }
@@ -184,7 +193,8 @@ impl Fleet {
             rate: 0,
             sources: Sources::default(),
             sent: 0,
-            completion: Completion::Idle,
+            completion: Completion { last: Last::Nobody, stuck: 0 },
+            audited: (0, 0),
             stalled: Vec::new(),
         };
         let mut groups: BTreeMap<(bool, String), Vec<(String, Cell)>> = BTreeMap::new();
@@ -195,13 +205,16 @@ impl Fleet {
             };
             groups.entry(key).or_default().push((rack.unwrap_or(otherwise), cell));
         };
-        let mut last = None;
+        let (mut last, mut stuck) = (None, 0);
         for node in &all {
             fleet.count(node, now);
             let entry = inventory.of(node.id);
             let name = inventory.name(node.id);
             if node.stage == "fetch" {
-                last = last.max(Some((left(node, now), name.clone())));
+                match left(node, now) {
+                    Some(time) => last = last.max(Some((time, name.clone()))),
+                    None => stuck += 1,
+                }
             }
             let trouble = node.trouble(now).or_else(|| not_asked::by(node, told));
             let cell = cell(node, name.clone(), trouble.as_ref(), now);
@@ -229,11 +242,8 @@ impl Fleet {
                 put(entry.rack_title(), "not heard yet".to_owned(), cell);
             }
         }
-        fleet.completion = match last {
-            None => Completion::Idle,
-            Some((Duration::MAX, name)) => Completion::Unknown(name),
-            Some((time, name)) => Completion::In(time, name),
-        };
+        let last = last.map_or(Last::Nobody, |(time, name)| Last::In(time, name));
+        fleet.completion = Completion { last, stuck };
         fleet.stalled.extend(not_asked::by_nobody(told, &heard, inventory));
         fleet.stalled.sort_by_key(|stalled| std::cmp::Reverse(stalled.heard));
         fleet.groups = groups
@@ -255,6 +265,11 @@ impl Fleet {
         self.rate = self.rate.saturating_add(node.rate(now));
         self.sources += node.sources;
         self.sent = self.sent.saturating_add(node.sent());
+        match node.audit.as_ref().map(|audit| audit.verdict) {
+            Some(Verdict::Pass) => self.audited.0 += 1,
+            Some(Verdict::Fail) => self.audited.1 += 1,
+            None => {}
+        }
     }
 
     /// Nodes that stand on their image.
@@ -278,19 +293,19 @@ fn cell(node: &Node, name: String, trouble: Option<&Trouble>, now: Instant) -> C
     if let Some(trouble) = trouble {
         title.push_str(&format!(", {}", trouble.cause.title()));
     }
+    if node.audit.as_ref().is_some_and(|audit| audit.verdict == Verdict::Pass) {
+        title.push_str(", audit passed");
+    }
     if mark == Mark::Old {
         title.push_str(", no longer reports");
     }
     Cell { id: node.id, name, stage: node.stage, percent, mark, title }
 }
 
-/// Time that a node needs at its rate; [`Duration::MAX`] when it has none.
-fn left(node: &Node, now: Instant) -> Duration {
+/// Time that a node needs at its rate; `None` when it has none.
+fn left(node: &Node, now: Instant) -> Option<Duration> {
     let bytes = node.progress.total.saturating_sub(node.progress.bytes);
-    match bytes.checked_div(node.rate(now)) {
-        Some(seconds) => Duration::from_secs(seconds),
-        None => Duration::MAX,
-    }
+    bytes.checked_div(node.rate(now)).map(Duration::from_secs)
 }
 
 /// Where an address is, for people; the parts are those of [`crate::torrents::subnet`].

@@ -7,11 +7,12 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use proto::event::EventBatch;
 use proto::node_id::NodeId;
 
+mod asked;
 mod identity;
 pub(crate) mod log;
 pub mod mirror;
@@ -44,6 +45,8 @@ pub struct Nodes {
     /// Every MAC address of every node, and the node's id.
     homes: HashMap<NodeId, NodeId>,
     inventory: Arc<Inventory>,
+    /// Time from the end of an initrd until the re-seeder must have reported.
+    seeder_patience: Duration,
     /// How often a mirror was named.
     named: u64,
     pub(crate) log: Log,
@@ -82,9 +85,17 @@ impl Nodes {
             table: HashMap::new(),
             homes: HashMap::new(),
             inventory: Arc::default(),
+            seeder_patience: node::SEEDER_PATIENCE,
             named: 0,
             log: Log::default(),
         }
+    }
+
+    /// With another patience for re-seeders than [`node::SEEDER_PATIENCE`].
+    #[must_use]
+    pub fn patient(mut self, seeder_patience: Duration) -> Self {
+        self.seeder_patience = seeder_patience;
+        self
     }
 
     /// Takes a batch; sent twice it changes nothing the second time.

@@ -16,7 +16,7 @@ use proto::node_id::NodeId;
 
 use crate::inventory::Bmc;
 use program::Program;
-use settings::Method;
+use settings::{Audit, Method};
 pub use settings::{File, Settings};
 
 /// A power action is tried so often.
@@ -35,6 +35,17 @@ pub(crate) struct Subject {
     pub(crate) bmc: Option<Bmc>,
 }
 
+/// Who says that a node that came up is sound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Auditor {
+    /// Nobody is asked.
+    Nobody,
+    /// A program on this host.
+    Program,
+    /// The node itself, by an event, within this time.
+    Event(Duration),
+}
+
 /// Reboots and audits.
 #[derive(Debug)]
 pub(crate) struct Power(Settings);
@@ -49,9 +60,13 @@ impl Power {
         self.0.at_once
     }
 
-    /// Whether there is an audit.
-    pub(crate) fn audits(&self) -> bool {
-        self.0.audit.is_some()
+    /// Who audits.
+    pub(crate) fn auditor(&self) -> Auditor {
+        match self.0.audit {
+            Audit::Nobody => Auditor::Nobody,
+            Audit::Program(_) => Auditor::Program,
+            Audit::Event => Auditor::Event(self.0.audit_timeout),
+        }
     }
 
     /// Restarts a node; switches it on when it is off.
@@ -82,9 +97,9 @@ impl Power {
         Err(last)
     }
 
-    /// Whether a node that came up is sound.
+    /// Whether a node that came up is sound, as the program says.
     pub(crate) async fn audit(&self, subject: &Subject) -> Result<(), String> {
-        let Some(words) = &self.0.audit else { return Ok(()) };
+        let Audit::Program(words) = &self.0.audit else { return Ok(()) };
         let words = template::fill_all(words, subject)?;
         Program::new(&words)?.run(self.0.audit_timeout).await.map(drop)
     }

@@ -26,6 +26,10 @@ mod machines;
 mod page;
 #[path = "http/reimage.rs"]
 mod reimage;
+#[path = "http/reports.rs"]
+mod reports;
+#[path = "http/shown.rs"]
+mod shown;
 #[path = "http/store.rs"]
 mod store_follow;
 #[path = "http/udp.rs"]

@@ -38,7 +38,7 @@ impl Machine {
     }
 
     /// Runs a shell script with $root, $run and $boot in a mount namespace.
-    fn script(&self, extra: &[&str], script: &str) -> Process {
+    pub(crate) fn script(&self, extra: &[&str], script: &str) -> Process {
         let mut boot = format!(
             "{} boot --json --cmdline {} --root {} --run {}",
             program().display(),

@@ -13,5 +13,6 @@ mod peers;
 mod process;
 mod server;
 mod signed;
+mod told;
 mod trouble;
 mod verity;

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use proto::announce::{
     AnnounceEvent, AnnouncePeers, AnnounceRequest, AnnounceResponse, PeerEntry, encode_scrape,
 };
+use proto::event::audit::{Audit, Finding, Verdict};
+use proto::event::console::Console;
 use proto::event::{Event, EventBatch, EventKind, FetchProgress, Stall, StallCause};
 use proto::extension::ExtendedHandshake;
 use proto::geometry::{Block, Geometry, PieceIndex};
@@ -252,6 +254,16 @@ fn events() -> Vec<u8> {
         },
         EventKind::Stalled(Stall { cause: StallCause::NoPeers, detail: "none".into() }),
         EventKind::Failed { message: "m".into(), refused: None, cause: None },
+        EventKind::Console(Console { lines: vec!["[    1.000] beeswarm: x".into(); 2] }),
+        EventKind::Audit(Audit {
+            verdict: Verdict::Fail,
+            text: "a disk is missing".into(),
+            findings: vec![Finding {
+                name: "sda".into(),
+                verdict: Verdict::Fail,
+                detail: "d".into(),
+            }],
+        }),
     ];
     let events = (1..).zip(kinds).map(|(seq, kind)| Event { seq, uptime_ms: seq, kind }).collect();
     let batch = EventBatch {

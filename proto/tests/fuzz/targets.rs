@@ -12,7 +12,7 @@ use proto::announce::{
 use proto::bencode::{Value, raw_value};
 use proto::bitfield::Bitfield;
 use proto::boot_record::BootRecord;
-use proto::event::{EventBatch, MAX_BATCH_LEN};
+use proto::event::{EventBatch, EventKind, MAX_BATCH_LEN, MAX_TEXT_LEN, audit, console};
 use proto::extension::ExtendedHandshake;
 use proto::geometry::{BLOCK_LEN, Geometry, PieceIndex};
 use proto::hash::{InfoHash, Sha256Digest};
@@ -364,7 +364,7 @@ pub(crate) fn usage(data: &[u8]) -> bool {
     true
 }
 
-/// A batch of boot events.
+/// Names of nodes with ranges.
 pub(crate) fn host_list(data: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(data) else { return false };
     let Ok(hosts) = host_list::expand(text) else { return false };
@@ -376,6 +376,7 @@ pub(crate) fn host_list(data: &[u8]) -> bool {
     true
 }
 
+/// An order to reimage nodes.
 pub(crate) fn rollout_order(data: &[u8]) -> bool {
     let Ok(order) = serde_json::from_slice::<RolloutOrder>(data) else { return false };
     for share in [order.batch, order.max_failed] {
@@ -386,6 +387,7 @@ pub(crate) fn rollout_order(data: &[u8]) -> bool {
     true
 }
 
+/// A batch of boot events.
 pub(crate) fn event_batch(data: &[u8]) -> bool {
     let Ok(batch) = EventBatch::parse(data) else { return false };
     let bytes = serde_json::to_vec(&batch).expect("what was read can be written");
@@ -396,9 +398,36 @@ pub(crate) fn event_batch(data: &[u8]) -> bool {
         for (a, b) in again.events.iter().zip(&batch.events) {
             assert_eq!((a.seq, a.uptime_ms), (b.seq, b.uptime_ms));
             assert_eq!(a.kind.stage(), b.kind.stage());
+            bounded(&a.kind);
+            if a.kind.is_report() {
+                assert_eq!(a.kind, b.kind, "own output");
+            }
         }
     }
     true
+}
+
+/// What is kept of an event, and shown, has a length.
+fn bounded(kind: &EventKind) {
+    let short = |text: &str, most: usize| assert!(text.chars().count() <= most, "{text}");
+    match kind {
+        EventKind::Console(console) => {
+            assert!(console.lines.len() <= console::MAX_LINES);
+            for line in &console.lines {
+                short(line, console::MAX_LINE_LEN);
+                assert!(!line.contains(char::is_control), "{line:?} is no line");
+            }
+        }
+        EventKind::Audit(audit) => {
+            short(&audit.text, MAX_TEXT_LEN);
+            assert!(audit.findings.len() <= audit::MAX_FINDINGS);
+            for finding in &audit.findings {
+                short(&finding.name, audit::MAX_NAME_LEN);
+                short(&finding.detail, audit::MAX_DETAIL_LEN);
+            }
+        }
+        _ => {}
+    }
 }
 
 /// `/run/beeswarm/boot.json`.

@@ -53,18 +53,48 @@ fn racks_come_before_subnets_and_names_are_in_the_order_of_people() {
 #[test]
 fn the_last_node_decides_when_it_is_over() {
     let now = Instant::now();
-    assert_eq!(gather(&[], "mac,name\n", now).completion, Completion::Idle);
+    let fetching = |fleet: &Fleet| (fleet.completion.last.clone(), fleet.completion.stuck);
+    assert_eq!(fetching(&gather(&[], "mac,name\n", now)), (Last::Nobody, 0));
     let mut nodes = vec![node(1, "fetch", 900, 10, now), node(2, "fetch", 0, 50, now)];
     let fleet = gather(&nodes, "mac,name\n02:00:00:00:00:02,slow\n", now);
-    assert_eq!(fleet.completion, Completion::In(Duration::from_secs(20), "slow".into()));
+    assert_eq!(fetching(&fleet), (Last::In(Duration::from_secs(20), "slow".into()), 0));
     assert_eq!(fleet.rate, 60);
+    // who is stuck does not hide when the others are done
     nodes[0].stall = Some(Stall { cause: StallCause::NoPeers, detail: "none".into() });
-    let fleet = gather(&nodes, "mac,name\n", now);
-    assert_eq!(fleet.completion, Completion::Unknown("02:00:00:00:00:01".into()));
+    let fleet = gather(&nodes, "mac,name\n02:00:00:00:00:02,slow\n", now);
+    assert_eq!(fetching(&fleet), (Last::In(Duration::from_secs(20), "slow".into()), 1));
     assert_eq!(fleet.stalled.len(), 1);
     let cell = &fleet.groups[0].cells[0];
     assert_eq!((cell.mark, cell.title.as_str()), (Mark::Trouble, "fetch 90 %, no peers"));
     assert_eq!(letter(cell.stage, cell.mark), "!");
+    nodes[1].progress.rate = 0;
+    assert_eq!(fetching(&gather(&nodes, "mac,name\n", now)), (Last::Nobody, 2));
+}
+
+#[test]
+fn an_audit_is_told_and_a_failed_one_is_trouble() {
+    let now = Instant::now();
+    let mut nodes = [1, 2, 3].map(|n| node(n, "seeding", 1000, 0, now));
+    for (node, verdict) in nodes.iter_mut().zip([Verdict::Pass, Verdict::Fail]) {
+        let text = "3 of 4 modules".to_owned();
+        node.audit = Some(proto::event::audit::Audit { verdict, text, findings: Vec::new() });
+    }
+    let fleet = gather(&nodes, "mac,name\n", now);
+    let cells = &fleet.groups[0].cells;
+    let shown: Vec<_> = cells.iter().map(|cell| (cell.mark, cell.title.as_str())).collect();
+    assert_eq!(
+        shown,
+        [
+            (Mark::None, "seeding, audit passed"),
+            (Mark::Trouble, "seeding, hardware audit failed"),
+            (Mark::None, "seeding"),
+        ]
+    );
+    assert_eq!(fleet.audited, (1, 1));
+    assert_eq!(
+        (fleet.stalled.len(), fleet.stalled[0].trouble.detail.as_str()),
+        (1, "3 of 4 modules")
+    );
 }
 
 #[test]

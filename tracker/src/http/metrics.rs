@@ -110,6 +110,10 @@ fn nodes(app: &App, out: &mut Exposition) {
     gauge(out, "nodes_troubled", "", "Nodes that need somebody's eye.", &troubled);
     let help = "Nodes that need somebody's eye, by cause.";
     gauge(out, "nodes_troubled_by_cause", "", help, &labelled("cause", causes));
+    let audited = [("pass", fleet.audited.0), ("fail", fleet.audited.1)];
+    let audited = audited.map(|(word, count)| (format!("verdict=\"{word}\""), size(count)));
+    let help = "Nodes by the verdict of their hardware audit.";
+    gauge(out, "nodes_audited", "", help, &audited);
     let unit = "bytes_per_second";
     let help = "Sum of the rates at which nodes say that they fetch.";
     gauge(out, "fetch_bytes_per_second", unit, help, &plain(float(fleet.rate)));

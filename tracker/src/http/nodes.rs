@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use proto::event::audit::{Finding, Verdict};
 use proto::event::{Event, Sources, Stall};
 use proto::node_id::NodeId;
 use serde::Serialize;
@@ -41,6 +42,8 @@ struct NodeView<'a> {
     failed: Option<&'a str>,
     /// Which of these it is, or what its silence means; null when it gets on.
     trouble: Option<TroubleView>,
+    /// What its hardware audit came to; null when none was heard in this boot.
+    audit: Option<AuditView<'a>>,
     image: Option<&'a str>,
     revision: Option<&'a str>,
     boots: u32,
@@ -55,6 +58,12 @@ struct TroubleView {
     cause: Cause,
     detail: String,
     remedy: &'static str,
+}
+
+#[derive(Serialize)]
+struct AuditView<'a> {
+    verdict: Verdict,
+    text: &'a str,
 }
 
 impl From<Trouble> for TroubleView {
@@ -74,9 +83,21 @@ struct StageTime {
 struct TimelineView<'a> {
     #[serde(flatten)]
     node: NodeView<'a>,
+    /// What the audit looked at.
+    audit_findings: &'a [Finding],
+    /// What its console showed last; null when it did not say so in this boot.
+    console: Option<ConsoleView<'a>>,
     events: Vec<EventView<'a>>,
     /// Newest first; empty without a state directory.
     past_boots: Vec<EndedBoot>,
+}
+
+#[derive(Serialize)]
+struct ConsoleView<'a> {
+    /// Oldest first.
+    lines: &'a [String],
+    uptime_ms: u64,
+    received_ms_ago: u64,
 }
 
 #[derive(Serialize)]
@@ -116,6 +137,7 @@ fn view<'a>(node: &'a Node, inventory: &'a Inventory, now: Instant) -> NodeView<
         waits: node.waits.as_deref(),
         failed: node.failed.as_ref().map(|failed| failed.detail.as_str()),
         trouble: node.trouble(now).map(TroubleView::from),
+        audit: node.audit.as_ref().map(|a| AuditView { verdict: a.verdict, text: &a.text }),
         image: revision.map(|r| r.name.as_str()),
         revision: revision.map(|r| r.id.as_str()),
         boots: node.boots,
@@ -169,8 +191,18 @@ pub(super) async fn one(State(app): State<Arc<App>>, Path(id): Path<String>) -> 
         event: &entry.event,
         received_ms_ago: milliseconds(now.saturating_duration_since(entry.received)),
     });
-    let node = view(node, &inventory, now);
-    json(&TimelineView { node, events: events.collect(), past_boots })
+    let console = node.timeline.console().map(|(console, entry)| ConsoleView {
+        lines: &console.lines,
+        uptime_ms: entry.event.uptime_ms,
+        received_ms_ago: milliseconds(now.saturating_duration_since(entry.received)),
+    });
+    json(&TimelineView {
+        audit_findings: node.audit.as_ref().map(|a| a.findings.as_slice()).unwrap_or_default(),
+        console,
+        events: events.collect(),
+        node: view(node, &inventory, now),
+        past_boots,
+    })
 }
 
 /// A node that needs somebody's eye.

@@ -90,6 +90,7 @@ impl Nodes {
         }
         // `home` is in the table: it was found by an address, or made
         let node = self.table.entry(home).or_insert_with(|| Node::new(home, addr, now));
+        node.seeder_patience = self.seeder_patience;
         let uuid = claim.and_then(|claim| claim.uuid.as_ref()).or(node.uuid.as_ref()).cloned();
         let grown = macs.iter().any(|mac| !node.macs.contains(mac)) || node.uuid != uuid;
         macs.extend(&node.macs);

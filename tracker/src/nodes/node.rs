@@ -3,11 +3,13 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use proto::event::audit::{Audit, Verdict};
 use proto::event::exchange::Exchange;
 use proto::event::{EventBatch, EventKind, FetchProgress, Sources, Stall};
 use proto::node_id::NodeId;
 use store::RevisionRef;
 
+pub use super::asked::{Asked, Told};
 use super::log::Log;
 use super::mirror::Mirror;
 use super::timeline::{Entry, Inserted, Timeline};
@@ -33,56 +35,8 @@ const FORMER_BOOTS: usize = 4;
 /// A seeder that was not heard for this long may be gone.
 const OLD_SEEDER: Duration = Duration::from_secs(100);
 
-/// How a boot began.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Asked {
-    /// With an event: the firmware asked nobody, or another tracker.
-    #[default]
-    No,
-    /// With a question of the firmware, which got an image or was told to wait.
-    Netboot,
-    /// With a question of the firmware, which was sent on to the disk.
-    Disk,
-}
-
-impl Asked {
-    /// As it is stored.
-    pub(crate) fn number(self) -> u8 {
-        match self {
-            Self::No => 0,
-            Self::Netboot => 1,
-            Self::Disk => 2,
-        }
-    }
-
-    pub(crate) fn of_number(number: u8) -> Self {
-        match number {
-            1 => Self::Netboot,
-            2 => Self::Disk,
-            _ => Self::No,
-        }
-    }
-
-    /// The stage that it leaves a node in.
-    pub(super) fn stage(self) -> &'static str {
-        match self {
-            Self::No => "unknown",
-            Self::Netboot => NETBOOT,
-            Self::Disk => DISK,
-        }
-    }
-}
-
-/// What a node's firmware was told.
-#[derive(Debug, Clone, Copy)]
-pub enum Told<'a> {
-    /// To boot this.
-    Boot(&'a RevisionRef),
-    /// To ask again, for this reason.
-    Wait(&'a str),
-    /// To go on to its disk.
-    Disk,
-}
+/// A system takes no longer from the end of its initrd until its re-seeder reports, unless the settings say so.
+pub const SEEDER_PATIENCE: Duration = Duration::from_secs(120);
 
 /// A node, as its last event left it.
 #[derive(Debug)]
@@ -107,6 +61,8 @@ pub struct Node {
     pub sources: Sources,
     /// From whom its image came, and which pieces it has, as it said last.
     pub exchange: Option<Exchange>,
+    /// Whether its hardware is sound, as it said last.
+    pub audit: Option<Audit>,
     /// Bytes that its re-seeder gave to others.
     pub seeded: u64,
     /// Whether it serves kernel and initrd to others.
@@ -134,6 +90,8 @@ pub struct Node {
     /// Number of the newest token that it used.
     pub(crate) bound: Option<u64>,
     pub(crate) former: Vec<String>,
+    /// How long its re-seeder may take.
+    pub(crate) seeder_patience: Duration,
 }
 
 impl Node {
@@ -151,6 +109,7 @@ impl Node {
             progress: FetchProgress::default(),
             sources: Sources::default(),
             exchange: None,
+            audit: None,
             seeded: 0,
             mirror: None,
             stall: None,
@@ -165,6 +124,7 @@ impl Node {
             asked: Asked::No,
             bound: None,
             former: Vec::new(),
+            seeder_patience: SEEDER_PATIENCE,
         }
     }
 
@@ -172,15 +132,15 @@ impl Node {
     /// fetched a report is due every two seconds; the firmware and the system's own start say nothing.
     #[must_use]
     pub fn silent(&self, now: Instant) -> Option<Duration> {
-        let seconds = match self.stage {
-            "discover" | "fetch" => 15,
-            "verify" | "attach" | "mount" => 60,
-            "handover" => 120,
-            NETBOOT => 300,
+        let patience = match self.stage {
+            "discover" | "fetch" => Duration::from_secs(15),
+            "verify" | "attach" | "mount" => Duration::from_secs(60),
+            "handover" => self.seeder_patience,
+            NETBOOT => Duration::from_secs(300),
             _ => return None,
         };
         let silence = now.saturating_duration_since(self.heard);
-        (silence > Duration::from_secs(seconds)).then_some(silence)
+        (silence > patience).then_some(silence)
     }
 
     /// Whether what is known of it is old, though nothing is wrong: a seeder reports every 30 s, and one that
@@ -202,7 +162,14 @@ impl Node {
         self.stall.is_some()
             || self.waits.is_some()
             || self.failed.is_some()
+            || self.unsound().is_some()
             || self.silent(now).is_some()
+    }
+
+    /// What its audit found, when that is bad.
+    #[must_use]
+    pub fn unsound(&self) -> Option<&Audit> {
+        self.audit.as_ref().filter(|audit| audit.verdict == Verdict::Fail)
     }
 
     /// Bytes per second that it fetches now; a finished, stalled or silent node fetches nothing.
@@ -227,6 +194,7 @@ impl Node {
         self.progress = FetchProgress::default();
         self.sources = Sources::default();
         self.exchange = None;
+        self.audit = None;
         self.seeded = 0;
         self.mirror = None;
         (self.stall, self.waits, self.failed) = (None, None, None);
@@ -246,12 +214,17 @@ impl Node {
         let failed = self.failed.as_ref().map(|failed| failed.detail.clone());
         let stall = self.stall.as_ref().map(|stall| stall.detail.clone());
         let times = self.timeline.stage_times();
+        let trouble = failed.or(stall).or_else(|| self.waits.clone());
+        // of a boot that ended well nobody reads it
+        let console = self.timeline.console().filter(|_| trouble.is_some());
         PastBoot {
             boot_id: self.boot_id.clone(),
             stage: self.stage.to_owned(),
             percent: self.percent,
             revision: self.revision.clone(),
-            trouble: failed.or(stall).or_else(|| self.waits.clone()),
+            trouble,
+            audit: self.audit.as_ref().map(|audit| audit.verdict),
+            console: console.map(|(console, _)| console.lines.clone()).unwrap_or_default(),
             authenticated: self.trust == Trust::Token,
             stage_times: times
                 .into_iter()
@@ -333,7 +306,10 @@ impl Node {
         let current = self.timeline.last_uptime_ms().is_none_or(|last| at >= last);
         let kind = entry.event.kind.clone();
         let inserted = self.timeline.insert(entry, limit);
-        if current && inserted != Inserted::Known {
+        if matches!(kind, EventKind::Audit(_)) {
+            // who audits is another program than who seeds: neither waits for the other's events
+            self.audit = self.timeline.audit().cloned();
+        } else if current && inserted != Inserted::Known {
             self.apply(kind);
         }
         inserted
@@ -341,8 +317,13 @@ impl Node {
 
     fn apply(&mut self, kind: EventKind) {
         let stage = kind.stage();
-        if !matches!(kind, EventKind::Stalled(_) | EventKind::Exchange(_) | EventKind::Unknown) {
-            self.stall = None;
+        if !kind.is_report() && !matches!(kind, EventKind::Stalled(_) | EventKind::Unknown) {
+            // a client that is stuck goes on to report its progress, and that is none
+            let stuck = matches!(&kind, EventKind::Fetch(progress)
+                if self.stage == "fetch" && progress.bytes <= self.progress.bytes);
+            if !stuck {
+                self.stall = None;
+            }
             self.failed = None;
             self.stage = stage;
         }

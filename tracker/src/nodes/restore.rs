@@ -21,7 +21,9 @@ impl Nodes {
         self.log.keep(past_boots, last_row);
         for (row, heard) in nodes {
             self.homes.extend(row.macs.iter().map(|mac| (*mac, row.id)));
-            self.table.insert(row.id, row.into_node(heard));
+            let mut node = row.into_node(heard);
+            node.seeder_patience = self.seeder_patience;
+            self.table.insert(node.id, node);
         }
         let limit = self.limits.events_per_node;
         for LoadedEvent { row, node, boot, received, event } in events {

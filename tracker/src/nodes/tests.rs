@@ -102,10 +102,13 @@ fn a_stall_lasts_until_the_next_progress() {
     let node = table.get(id(1)).unwrap();
     assert_eq!((node.stage, node.troubled(now), node.rate(now)), ("fetch", true, 0));
     assert_eq!(node.stall.as_ref().map(|s| s.cause), Some(StallCause::NoPeers));
-    table.take(id(1), ADDR, batch("b", vec![(2, 30, fetch(200))]), now);
+    // clients report how far they are also when they are not getting on
+    table.take(id(1), ADDR, batch("b", vec![(2, 25, fetch(100))]), now);
+    assert!(table.get(id(1)).unwrap().troubled(now), "nothing came since");
+    table.take(id(1), ADDR, batch("b", vec![(3, 30, fetch(200))]), now);
     assert!(!table.get(id(1)).unwrap().troubled(now));
     let failed = EventKind::Failed { message: "no memory".into(), refused: None, cause: None };
-    table.take(id(1), ADDR, batch("b", vec![(3, 40, failed)]), now);
+    table.take(id(1), ADDR, batch("b", vec![(4, 40, failed)]), now);
     let node = table.get(id(1)).unwrap();
     let trouble = node.trouble(now).unwrap();
     assert_eq!(

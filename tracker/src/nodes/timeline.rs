@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use proto::event::audit::Audit;
+use proto::event::console::Console;
 use proto::event::{Event, EventKind};
 
 /// One event and when it arrived.
@@ -38,10 +40,6 @@ fn place(event: &Event) -> (u64, u64) {
     (event.uptime_ms, event.seq)
 }
 
-fn is_exchange(entry: &Entry) -> bool {
-    matches!(entry.event.kind, EventKind::Exchange(_))
-}
-
 impl Timeline {
     /// Whether an event is there.
     #[must_use]
@@ -58,12 +56,13 @@ impl Timeline {
     /// is reported again later: the last one of each stage says what the node does.
     pub fn insert(&mut self, entry: Entry, limit: usize) -> Inserted {
         let Err(at) = self.find(&entry.event) else { return Inserted::Known };
-        let is_exchange = is_exchange(&entry);
+        let (report, stage) = (entry.event.kind.is_report(), entry.event.kind.stage());
         self.0.insert(at, entry);
-        if is_exchange {
+        if report {
             // each says all that the one before said
-            let first = self.0.iter().position(self::is_exchange);
-            let last = self.0.iter().rposition(self::is_exchange);
+            let same = |entry: &Entry| entry.event.kind.stage() == stage;
+            let first = self.0.iter().position(same);
+            let last = self.0.iter().rposition(same);
             if let (Some(first), true) = (first, first != last) {
                 return Inserted::Instead(self.0.remove(first).row);
             }
@@ -99,6 +98,24 @@ impl Timeline {
         &self.0
     }
 
+    /// What the console showed last, and when that came.
+    #[must_use]
+    pub fn console(&self) -> Option<(&Console, &Entry)> {
+        self.0.iter().rev().find_map(|entry| match &entry.event.kind {
+            EventKind::Console(console) => Some((console, entry)),
+            _ => None,
+        })
+    }
+
+    /// The last verdict about the hardware.
+    #[must_use]
+    pub fn audit(&self) -> Option<&Audit> {
+        self.0.iter().rev().find_map(|entry| match &entry.event.kind {
+            EventKind::Audit(audit) => Some(audit),
+            _ => None,
+        })
+    }
+
     /// The rows of all events.
     pub(crate) fn rows(&self) -> impl Iterator<Item = i64> {
         self.0.iter().map(|entry| entry.row)
@@ -114,7 +131,7 @@ impl Timeline {
     #[must_use]
     pub fn stage_times(&self) -> Vec<(&'static str, u64)> {
         let mut times: Vec<(&'static str, u64)> = Vec::new();
-        for Entry { event, .. } in self.0.iter().filter(|entry| !is_exchange(entry)) {
+        for Entry { event, .. } in self.0.iter().filter(|entry| !entry.event.kind.is_report()) {
             let stage = event.kind.stage();
             if !times.iter().any(|(known, _)| *known == stage) {
                 times.push((stage, event.uptime_ms));

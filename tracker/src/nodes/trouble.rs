@@ -27,6 +27,8 @@ pub enum Cause {
     SeederNotStarted,
     /// It reported until a moment ago, in the middle of its boot.
     Silent,
+    /// It runs, and its hardware is not what it should be.
+    Unsound,
 }
 
 /// Something is wrong with a node.
@@ -40,7 +42,7 @@ pub struct Trouble {
 
 impl Cause {
     /// Every cause, for lists and tests.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::Told(StallCause::NoCarrier),
         Self::Told(StallCause::NoAddress),
         Self::Told(StallCause::NoRoute),
@@ -71,6 +73,7 @@ impl Cause {
         Self::NotStarted,
         Self::SeederNotStarted,
         Self::Silent,
+        Self::Unsound,
     ];
 
     /// Its name in the API and on the page, fixed.
@@ -108,6 +111,7 @@ impl Cause {
             Self::NotStarted => "not-started",
             Self::SeederNotStarted => "seeder-not-started",
             Self::Silent => "silent",
+            Self::Unsound => "audit-failed",
         }
     }
 
@@ -137,6 +141,7 @@ impl Cause {
             Self::NotStarted => "not started",
             Self::SeederNotStarted => "seeder not started",
             Self::Silent => "silent",
+            Self::Unsound => "hardware audit failed",
         }
     }
 
@@ -146,7 +151,7 @@ impl Cause {
         match self {
             Self::Told(cause) => told(cause),
             Self::Refused(refusal) => refused(refusal),
-            Self::GaveUp => "read the message; the node's console has what came before it",
+            Self::GaveUp => "read the message; the node's page has the end of its console",
             Self::NothingToBoot => "publish an image in the node's channel, or assign one to it",
             Self::NotAsked => {
                 "switch it on, and check that it boots from the network first, in a network whose DHCP names \
@@ -161,6 +166,7 @@ impl Cause {
                  reachable from the booted system?"
             }
             Self::Silent => "switched off, crashed, or cut off from this host: look at its console",
+            Self::Unsound => "its page has the findings: repair it, or take it out of the cluster",
         }
     }
 }
@@ -248,7 +254,9 @@ impl Node {
         if let Some(reason) = &self.waits {
             return some(Cause::NothingToBoot, reason.clone());
         }
-        let silence = self.silent(now)?;
+        let Some(silence) = self.silent(now) else {
+            return self.unsound().and_then(|audit| some(Cause::Unsound, audit.text.clone()));
+        };
         let time = seconds(silence);
         match self.stage {
             NETBOOT => some(

@@ -34,12 +34,20 @@ pub struct File {
     timeout_secs: Option<u64>,
     /// A program and its arguments, which reboots a node.
     command: Option<Vec<Template>>,
-    /// A program and its arguments, which ends with status 0 when a node that came up is sound. Default: none.
-    audit: Option<Vec<Template>>,
+    /// A program and its arguments, which ends with status 0 when a node that came up is sound; or `"event"`:
+    /// the node says so itself, by an event `audit`. Default: none.
+    audit: Option<AuditFile>,
     /// Time for that. Default 600.
     audit_timeout_secs: Option<u64>,
     ipmi: Option<IpmiFile>,
     redfish: Option<RedfishFile>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+enum AuditFile {
+    Word(String),
+    Program(Vec<String>),
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -85,13 +93,22 @@ pub(super) enum Method {
     Redfish(Arc<Redfish>),
 }
 
+/// Who says that a node that came up is sound.
+#[derive(Debug, Clone)]
+pub(super) enum Audit {
+    Nobody,
+    Program(Vec<Template>),
+    /// The node itself.
+    Event,
+}
+
 /// The section, checked.
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub(super) method: Method,
     pub(super) at_once: usize,
     pub(super) timeout: Duration,
-    pub(super) audit: Option<Vec<Template>>,
+    pub(super) audit: Audit,
     pub(super) audit_timeout: Duration,
 }
 
@@ -118,8 +135,24 @@ impl File {
             return Err(ConfigError::Setting("[reimage]: no number in it can be 0".to_owned()));
         }
         let [timeout, audit_timeout] = seconds.map(Duration::from_secs);
-        let audit = self.audit.filter(|words| !words.is_empty());
+        let audit = self.audit.map_or(Ok(Audit::Nobody), AuditFile::check)?;
         Ok(Settings { method, at_once, timeout, audit, audit_timeout })
+    }
+}
+
+impl AuditFile {
+    fn check(self) -> Result<Audit, ConfigError> {
+        match self {
+            Self::Program(words) if words.is_empty() => Ok(Audit::Nobody),
+            Self::Program(words) => {
+                let words = words.iter().map(|word| template(word));
+                words.collect::<Result<_, _>>().map(Audit::Program)
+            }
+            Self::Word(word) if word == "event" => Ok(Audit::Event),
+            Self::Word(word) => Err(ConfigError::Setting(format!(
+                "[reimage] audit is a program, like [\"program\", \"{{name}}\"], or \"event\"; not {word:?}"
+            ))),
+        }
     }
 }
 

@@ -73,7 +73,7 @@ fn look(app: &App, power: &Power) -> Vec<(i64, Action)> {
     for (id, revision, members) in moving {
         let (seen, copies) = see(app, &revision, &members);
         let around =
-            Around { seen: &seen, copies, at_once: power.at_once(), audit: power.audits() };
+            Around { seen: &seen, copies, at_once: power.at_once(), audit: power.auditor() };
         let (actions, _) = app.change_rollouts(|rollouts| {
             let Some(rollout) = rollouts.get_mut(id) else { return (Vec::new(), Vec::new()) };
             let before = rollout.phase;
@@ -122,6 +122,7 @@ fn see(app: &App, revision: &RevisionRef, members: &[Vec<NodeId>]) -> (Vec<Seen>
             runs: runs(node),
             old: node.old(now),
             failed: node.failed.as_ref().map(|failed| failed.detail.clone()),
+            audit: node.audit.as_ref().map(|audit| (audit.verdict, audit.text.clone())),
             trouble: trouble
                 .map(|trouble| format!("{}: {}", trouble.cause.title(), trouble.detail)),
         }

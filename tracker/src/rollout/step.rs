@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use proto::event::audit::Verdict;
 use proto::rollout::{MemberState, Phase};
 
 use super::{Moment, Rollout};
+use crate::power::Auditor;
 use crate::state::Op;
 
 /// Nodes that the reason of a stop names.
@@ -24,6 +26,8 @@ pub(crate) struct Seen {
     pub(crate) old: bool,
     /// Why it has given up.
     pub(crate) failed: Option<String>,
+    /// What it said in this boot of its hardware.
+    pub(crate) audit: Option<(Verdict, String)>,
     /// What else is wrong with it.
     pub(crate) trouble: Option<String>,
 }
@@ -43,8 +47,8 @@ pub(crate) struct Around<'a> {
     pub(crate) copies: usize,
     /// Power actions, and audits, at one time.
     pub(crate) at_once: usize,
-    /// Whether there is an audit.
-    pub(crate) audit: bool,
+    /// Who says that a node that came up is sound.
+    pub(crate) audit: Auditor,
 }
 
 /// What is to be done with a node, by its place.
@@ -119,13 +123,22 @@ impl Rollout {
             MemberState::Due if other_boot && seen.runs => {
                 Some((MemberState::Booting, String::new()))
             }
-            MemberState::Booting | MemberState::Failed if arrived && !around.audit => {
+            MemberState::Booting | MemberState::Failed
+                if arrived && around.audit == Auditor::Nobody =>
+            {
                 Some((MemberState::Up, entry.member.detail.clone()))
             }
             MemberState::Booting | MemberState::Failed if arrived => {
-                let room = self.count(MemberState::Auditing) < around.at_once;
+                // who waits for a word of the node loads nobody
+                let waits = around.audit != Auditor::Program;
+                let room = waits || self.count(MemberState::Auditing) < around.at_once;
                 room.then(|| (MemberState::Auditing, String::new()))
             }
+            MemberState::Auditing => match around.audit {
+                Auditor::Event(within) => audited(seen, waited, within),
+                // its result comes as that of an action
+                Auditor::Program | Auditor::Nobody => None,
+            },
             MemberState::Booting if other_boot && seen.failed.is_some() => {
                 Some((MemberState::Failed, seen.failed.clone().unwrap_or_default()))
             }
@@ -144,7 +157,9 @@ impl Rollout {
         if state == MemberState::Auditing {
             // from now on only a further boot is another one
             self.members[at].before.clone_from(&seen.boot_id);
-            step.actions.push(Action::Audit(at));
+            if around.audit == Auditor::Program {
+                step.actions.push(Action::Audit(at));
+            }
         }
     }
 
@@ -255,6 +270,19 @@ impl Rollout {
         self.set(place, state, detail, now);
         step.places.insert(place);
         step
+    }
+}
+
+/// What becomes of a node that is to say whether it is sound.
+fn audited(seen: &Seen, waited: Duration, within: Duration) -> Option<(MemberState, String)> {
+    match &seen.audit {
+        Some((Verdict::Pass, _)) => Some((MemberState::Up, String::new())),
+        Some((Verdict::Fail, text)) => Some((MemberState::Failed, format!("audit: {text}"))),
+        None if waited > within => {
+            let why = format!("audit: no verdict came within {} s", within.as_secs());
+            Some((MemberState::Failed, why))
+        }
+        None => None,
     }
 }
 

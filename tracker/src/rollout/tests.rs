@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use super::*;
+use crate::power::Auditor;
+use proto::event::audit::Verdict;
 
 const START: i64 = 1_000_000;
 
@@ -11,7 +13,7 @@ struct Bench {
     rollouts: Rollouts,
     seen: Vec<Seen>,
     now: Moment,
-    audit: bool,
+    audit: Auditor,
     at_once: usize,
 }
 
@@ -38,7 +40,7 @@ impl Bench {
         let (_, ops) = rollouts.start(plan, (0..nodes).map(member).collect(), now).unwrap();
         assert_eq!(ops.len(), usize::from(nodes) + 1, "all of it is stored");
         let seen = (0..nodes).map(|_| running("old", false)).collect();
-        Self { rollouts, seen, now, audit: false, at_once: 100 }
+        Self { rollouts, seen, now, audit: Auditor::Nobody, at_once: 100 }
     }
 
     fn rollout(&mut self) -> &mut Rollout {
@@ -252,9 +254,36 @@ fn what_was_begun_before_a_kill_is_done_after_it() {
 }
 
 #[test]
+fn a_node_can_say_itself_that_it_is_sound() {
+    let mut bench = Bench::new(3, 3, 3, 1);
+    // none waits for room: nothing runs here meanwhile
+    (bench.audit, bench.at_once) = (Auditor::Event(Duration::from_secs(60)), 3);
+    assert_eq!(bench.reboot(), [0, 1, 2]);
+    bench.at_once = 1;
+    (0..3).for_each(|place| bench.comes_up(place));
+    // said before it seeded, or later
+    bench.seen[0].audit = Some((Verdict::Pass, "sound".to_owned()));
+    assert_eq!((bench.step(), bench.states()), (vec![], "aaa".to_owned()));
+    bench.seen[1].audit = Some((Verdict::Fail, "3 of 4 modules".to_owned()));
+    assert_eq!((bench.step(), bench.states()), (vec![], "ufa".to_owned()));
+    assert_eq!(bench.rollout().members[1].member.detail, "audit: 3 of 4 modules");
+    bench.wait(60);
+    assert_eq!((bench.step(), bench.states()), (vec![], "ufa".to_owned()));
+    // a kill gives it time anew, and asks for no other boot
+    bench.killed();
+    bench.step();
+    assert_eq!(bench.states(), "ufa");
+    bench.wait(61);
+    bench.step();
+    assert_eq!(bench.states(), "uff");
+    let detail = &bench.rollout().members[2].member.detail;
+    assert_eq!(detail, "audit: no verdict came within 60 s");
+}
+
+#[test]
 fn who_came_up_is_audited() {
     let mut bench = Bench::new(2, 2, 2, 1);
-    (bench.audit, bench.at_once) = (true, 2);
+    (bench.audit, bench.at_once) = (Auditor::Program, 2);
     bench.reboot();
     (0..2).for_each(|place| bench.comes_up(place));
     assert_eq!(bench.step(), [Action::Audit(0), Action::Audit(1)]);

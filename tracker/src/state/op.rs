@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use proto::event::Event;
+use proto::event::audit::Verdict;
 use proto::node_id::NodeId;
 use proto::rollout::Member;
 use rusqlite::{Connection, params};
@@ -46,6 +47,12 @@ pub(crate) struct PastBoot {
     pub(crate) trouble: Option<String>,
     pub(crate) authenticated: bool,
     pub(crate) stage_times: Vec<StageTime>,
+    /// What its hardware audit came to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) audit: Option<Verdict>,
+    /// What its console showed last, when it ended in trouble.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) console: Vec<String>,
 }
 
 /// When a stage of a boot was first reported.

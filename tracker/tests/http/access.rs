@@ -1,6 +1,7 @@
 //! Who may do what: TLS, certificates, rates, headers, and paths that lead nowhere.
 
 use std::fs;
+use std::net::{IpAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -113,6 +114,80 @@ fn over_tls_a_certificate_or_the_token_gives_orders_and_everybody_reads() {
         std::panic::catch_unwind(|| exchange(bed.tls().unwrap(), b"GET / HTTP/1.1\r\n\r\n"));
     assert!(plain.is_err());
     assert_eq!(bed.get("/healthz").status, 200);
+}
+
+/// An address of this machine that is not loopback: who connects to it comes from it.
+fn own_address() -> IpAddr {
+    // connects nothing: it only asks which address would be used to get there
+    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+    socket.connect("192.0.2.1:9").expect("this test needs a network card with an address");
+    let own = socket.local_addr().unwrap().ip();
+    assert!(!own.is_loopback() && !own.is_unspecified(), "{own} is no address of a card");
+    own
+}
+
+#[test]
+fn orders_over_plain_http_come_from_this_host_only_where_that_is_demanded() {
+    let dir = tempfile::tempdir().unwrap();
+    authority(dir.path(), "ca", &["tracker"]);
+    let (_store_dir, store) = empty_store();
+    let revision = add_revision(&store, "debian", InfoHash([1; 20]), true);
+    store.publish(&revision, &stable()).unwrap();
+    let order = json!({ "revision": revision.to_string(), "nodes": ["52:54:00:00:00:01"] });
+    let own = own_address();
+    for orders_only in [true, false] {
+        let state = dir.path().join(format!("state-{orders_only}"));
+        let tls = Tls {
+            listen: "127.0.0.1:0".parse().unwrap(),
+            certificate: dir.path().join("tracker.pem"),
+            key: dir.path().join("tracker.key"),
+            client_ca: None,
+            orders_only,
+        };
+        let bed = Bed::start_on(
+            "[::]:0",
+            Config {
+                tls: Some(tls),
+                state: Some(state.clone()),
+                store: Some(store.root().to_owned()),
+                ..Config::default()
+            },
+        );
+        let token = fs::read_to_string(state.join("admin-token")).unwrap();
+        let send = |from: IpAddr, path: &str, body: &str| {
+            let head = format!(
+                "POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nConnection: close\r\n\
+                 Content-Length: {}\r\n\r\n",
+                token.trim(),
+                body.len()
+            );
+            exchange((from, bed.addr.port()).into(), format!("{head}{body}").as_bytes())
+        };
+        let assigned = || bed.get("/api/v1/assignments").json().as_array().unwrap().len();
+        for (path, body) in [
+            ("/api/v1/assign", order.to_string()),
+            ("/api/v1/unassign", json!({ "nodes": null }).to_string()),
+            ("/api/v1/rollouts", "{}".to_owned()),
+            ("/api/v1/rollouts/last/stop", "{}".to_owned()),
+            ("/api/v1/rollouts/last/resume", "{}".to_owned()),
+        ] {
+            let reply = send(own, path, &body);
+            let refused = reply.status == 403 && reply.text().contains("over TLS only");
+            assert_eq!(refused, orders_only, "{path}: {} {}", reply.status, reply.text());
+        }
+        assert_eq!(assigned(), 0);
+        // the host itself, though it looks like ::ffff:127.0.0.1 to the listener
+        for local in [IpAddr::from([127, 0, 0, 1]), "::1".parse().unwrap()] {
+            assert_eq!(send(local, "/api/v1/assign", &order.to_string()).status, 200, "{local}");
+        }
+        assert_eq!(assigned(), 1);
+        // nodes are not concerned, and everybody reads
+        let events = crate::events::batch("b", json!([{ "seq": 0, "uptime_ms": 1, "stage": "x" }]));
+        let path = "/api/v1/nodes/52:54:00:00:00:01/events";
+        assert_eq!(send(own, path, std::str::from_utf8(&events).unwrap()).status, 204);
+        let read = crate::bed::get((own, bed.addr.port()).into(), "/api/v1/nodes", "");
+        assert_eq!((read.status, &read.json()[0]["address"]), (200, &json!(own.to_string())));
+    }
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! SIGKILL at random moments under load: what was acknowledged is there afterwards.
+//! SIGKILL at random moments, under load and while it starts: what was acknowledged is there afterwards.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -7,14 +7,17 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::bed::{PATIENCE, add_revision, empty_store, get, stable};
+use crate::bed::{PATIENCE, add_revision, empty_store, get, stable, wait_until};
 use crate::events::batch;
 use proto::hash::InfoHash;
 use serde_json::{Value, json};
 
-/// Kills of one run: the whole 200 take a while, and are asked for by `BEESWARM_KILLS=200`.
-const KILLS: usize = 25;
+/// Kills of one run, unless `BEESWARM_KILLS` says otherwise. Those while it starts come on top.
+const KILLS: usize = 200;
 const SENDERS: u8 = 3;
+
+/// A start takes about this long, in microseconds.
+const START: u64 = 25_000;
 
 /// A child that does not outlive its test.
 pub(crate) struct Tracker {
@@ -49,6 +52,32 @@ impl Drop for Tracker {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// A tracker that gets SIGKILL while it starts: opens its state, makes it new, follows the store.
+fn killed_at_start(args: &[&str], after: Duration) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_bee-tracker"))
+        .args(["--listen", "127.0.0.1:0"])
+        .args(args)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(after);
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+/// How the channel moved, newest first, as it is on disk. What each move led away from is what the one before it
+/// led to: none was lost in between.
+fn moves(addr: SocketAddr) -> Vec<Value> {
+    let all = get(addr, "/api/v1/history", "").json();
+    let all = all.as_array().unwrap().clone();
+    for pair in all.windows(2) {
+        assert_eq!(pair[0]["former"], pair[1]["revision"], "{all:?}");
+        assert_ne!(pair[0]["former"], pair[0]["revision"], "{all:?}");
+    }
+    all
 }
 
 /// One request on an open connection; `None` when the server died before the answer was whole.
@@ -140,7 +169,18 @@ fn no_acknowledged_write_is_lost_by_kills() {
     println!("seed {}", random.get_seed());
     let mut senders: Vec<Sender> = (1..=SENDERS).map(Sender::new).collect();
     let (mut told, mut orders) = (None::<usize>, 0);
+    let (mut moved, mut at_start) = (0, 0);
     for round in 0..kills {
+        // `bee-packer publish` and `rollback`: the tracker sees it when it starts, or while it runs
+        let before = random.bool();
+        let publish = || store.publish(&revisions[round % 2], &stable()).map(drop).unwrap();
+        if before {
+            publish();
+        }
+        if random.bool() {
+            at_start += 1;
+            killed_at_start(&args, Duration::from_micros(random.u64(0..START)));
+        }
         let mut tracker = Tracker::start(&args);
         let (addr, stop) = (tracker.addr, AtomicBool::new(false));
         let token = std::fs::read_to_string(state.join("admin-token")).unwrap();
@@ -150,6 +190,12 @@ fn no_acknowledged_write_is_lost_by_kills() {
             Some(which) => assert_eq!(said, json!(revisions[which].to_string()), "round {round}"),
             None => assert_eq!(said, Value::Null, "round {round}"),
         }
+        let seen = moves(addr).len();
+        assert!(
+            seen >= moved,
+            "round {round}: {seen} moves of the channel, and {moved} were there"
+        );
+        moved = seen;
         let pause = Duration::from_micros(random.u64(0..60_000));
         let in_flight = std::thread::scope(|scope| {
             for sender in &mut senders {
@@ -173,6 +219,9 @@ fn no_acknowledged_write_is_lost_by_kills() {
                 }
                 None
             });
+            if !before {
+                publish();
+            }
             std::thread::sleep(pause);
             tracker.child.kill().unwrap();
             tracker.child.wait().unwrap();
@@ -189,12 +238,19 @@ fn no_acknowledged_write_is_lost_by_kills() {
             told = stored;
         }
         if round % 20 == 0 || round + 1 == kills {
-            verify(&Tracker::start(&args), &senders);
+            let tracker = Tracker::start(&args);
+            verify(&tracker, &senders);
+            let current = json!(revisions[round % 2]);
+            wait_until("the channel as it is", || moves(tracker.addr)[0]["revision"] == current);
         }
     }
     let events: usize = senders.iter().map(|sender| sender.acked.len()).sum();
-    println!("{events} events and {orders} orders");
+    println!("{events} events, {orders} orders, {moved} moves, {at_start} kills at the start");
     assert!(events > kills, "there was load: {events}");
+    assert!(
+        kills < 20 || moved > kills / 10 && at_start > kills / 4,
+        "{moved} moves, {at_start} starts"
+    );
 }
 
 fn verify(tracker: &Tracker, senders: &[Sender]) {

@@ -156,7 +156,7 @@ fn orders_that_cannot_be_are_refused() {
 }
 
 /// A revision whose initrd knows tokens.
-fn newer_revision(store: &Store) -> RevisionRef {
+pub(crate) fn newer_revision(store: &Store) -> RevisionRef {
     let plain = add_revision(store, "debian", InfoHash([1; 20]), true);
     let mut manifest = store.revision(&plain).unwrap().manifest().unwrap();
     let fact = (proto::manifest::ARGUMENTS_FACT, proto::manifest::ARGUMENTS_KNOWN);

@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::time::{Duration, Instant};
 
-use crate::bed::{Bed, PATIENCE, add_revision, empty_store, get, stable};
+use crate::bed::{Bed, PATIENCE, add_revision, empty_store, get, stable, wait_until};
 use crate::events::batch;
 use beeswarm_tracker::Config;
 use proto::hash::InfoHash;
@@ -134,6 +134,79 @@ fn a_stuck_node_is_named_with_cause_and_remedy() {
     assert!(
         page.contains(&format!("<dd>{}</dd><dd class=\"more\"><a href=\"#stalled\"", cases.len()))
     );
+}
+
+#[test]
+fn a_node_whose_peers_send_nothing_is_stuck_until_data_come() {
+    let bed = Bed::start(Config::default());
+    let node = "/api/v1/nodes/52:54:00:00:00:01/events";
+    let mut seq = 0;
+    let mut say = |mut event: serde_json::Value| {
+        seq += 1;
+        (event["seq"], event["uptime_ms"]) = (json!(seq), json!(seq * 100));
+        assert_eq!(bed.post(node, &batch("b", json!([event]))).status, 204);
+    };
+    let progress = |bytes: u64, rate: u64| {
+        json!({ "stage": "fetch", "bytes": bytes, "total": 1000, "rate": rate, "upload_rate": 0, "peers": 14,
+            "sources": { "admin": bytes, "peers": 0, "web": 0 } })
+    };
+    let stuck = || bed.get("/").text().contains("<td class=\"why\">peers, but no data</td>");
+    say(progress(250, 9));
+    assert!(!stuck());
+    // as the client does: progress every two seconds, and every ten seconds that there is none
+    for round in 0..3 {
+        let detail = format!("14 peers are connected, none sends for {} s", 5 + round * 10);
+        say(json!({ "stage": "stalled", "cause": "no-data", "detail": detail }));
+        for _ in 0..5 {
+            say(progress(250, 0));
+            assert!(stuck(), "round {round}");
+            std::thread::sleep(Duration::from_millis(30));
+        }
+        let page = bed.get("/nodes/52:54:00:00:00:01");
+        assert!(
+            page.text().contains(&format!("<b>peers, but no data</b>: {detail}")),
+            "{}",
+            page.text()
+        );
+    }
+    assert_eq!(bed.get("/api/v1/stalled").json()[0]["cause"], "no-data");
+    say(progress(500, 9));
+    assert!(!stuck() && bed.get("/api/v1/stalled").json() == json!([]));
+}
+
+#[test]
+fn a_node_whose_seeder_does_not_start_is_stuck_until_it_reports() {
+    let state = tempfile::tempdir().unwrap();
+    let config = || Config {
+        state: Some(state.path().to_owned()),
+        seeder_patience: Duration::from_secs(3),
+        ..Config::default()
+    };
+    let bed = Bed::start(config());
+    let path = "/api/v1/nodes/52:54:00:00:00:01/events";
+    let say =
+        |bed: &Bed, event| assert_eq!(bed.post(path, &batch("b", json!([event]))).status, 204);
+    let cause = |bed: &Bed| bed.get("/api/v1/stalled").json()[0]["cause"].clone();
+    let said = Instant::now();
+    say(&bed, json!({ "seq": 1, "uptime_ms": 1, "stage": "handover", "peak_memory": 9 }));
+    assert_eq!(cause(&bed), json!(null), "the system starts");
+    wait_until("it is stuck", || cause(&bed) == "seeder-not-started");
+    assert!(said.elapsed() > Duration::from_secs(3), "not before its time");
+    let page = bed.get("/");
+    for text in [
+        "<td class=\"why\">seeder not started</td>",
+        "it went over to its root ",
+        "systemctl status beeswarm-node-seeder",
+        "title=\"52:54:00:00:00:01: handover, seeder not started\">!</a>",
+    ] {
+        assert!(page.text().contains(text), "{text} in {}", page.text());
+    }
+    bed.stop();
+    let bed = Bed::start(config());
+    assert_eq!(cause(&bed), "seeder-not-started", "the patience holds for nodes from the disk");
+    let seeding = json!({ "seq": 0, "uptime_ms": 9, "stage": "seeding", "device": "d", "user": "u", "uploaded": 0 });
+    say(&bed, seeding);
+    assert_eq!(cause(&bed), json!(null));
 }
 
 #[test]

@@ -118,6 +118,46 @@ fn a_stop_holds_and_an_audit_decides() {
 }
 
 #[test]
+fn nodes_can_say_themselves_that_they_are_sound() {
+    let settings = format!("{COMMAND}audit = 'event'\naudit_timeout_secs = 4\n");
+    let mut cluster = Cluster::new(4, &settings);
+    cluster.fate("n02", Fate::Unsound);
+    cluster.fate("n03", Fate::Unaudited);
+    assert_eq!(cluster.order(&json!({ "batch": "3", "max_failed": "2" })).status, 200);
+    let mut waited = false;
+    cluster.wait_until("a node has to say something", |cluster| {
+        let states = cluster.states();
+        waited |= states[2] == "auditing";
+        assert!(waited || states[2] != "up", "up without a verdict");
+        states[2] == "failed"
+    });
+    assert!(waited, "it seeded, and was waited for");
+    cluster.wait_for("done");
+    assert_eq!(cluster.states(), ["up", "failed", "failed", "up"]);
+    let detail = |at: usize| cluster.last()["nodes"][at]["detail"].as_str().unwrap().to_owned();
+    assert_eq!(detail(1), "audit: no disk /dev/sdb");
+    assert_eq!(detail(2), "audit: no verdict came within 4 s");
+    assert!(cluster.page().contains("audit: no disk /dev/sdb"));
+}
+
+#[test]
+fn an_audit_that_is_neither_is_refused_at_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = dir.path().join("tracker.toml");
+    for (audit, part) in [("'events'", "or \"event\"; not \"events\""), ("['x', '{nme}']", "{nme}")]
+    {
+        std::fs::write(&settings, format!("[reimage]\n{COMMAND}audit = {audit}\n")).unwrap();
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_bee-tracker"))
+            .args(["--listen", "127.0.0.1:0", "--config", settings.to_str().unwrap()])
+            .output()
+            .unwrap();
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{error}");
+        assert!(error.contains(part), "{error}");
+    }
+}
+
+#[test]
 fn orders_that_cannot_be_are_refused() {
     let cluster = Cluster::new(3, COMMAND);
     let usual = json!({ "batch": "1", "max_failed": "0" });

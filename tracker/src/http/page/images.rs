@@ -71,7 +71,10 @@ pub(super) fn content(app: &App, past: &Past) -> Markup {
                                         }
                                         None => { td.n { "0" } td.n { "0" } }
                                     }
-                                    td { code { (image.info_hash) } }
+                                    td {
+                                        code { (image.info_hash) }
+                                        @if let Some(v2) = &image.info_hash_v2 { small { "v2 " code { (v2) } } }
+                                    }
                                 }
                             }
                         }

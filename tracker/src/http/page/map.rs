@@ -9,7 +9,7 @@ use super::Parts;
 use super::layout::scroll;
 use super::text::{duration, rate, share};
 use crate::fleet::link::Link;
-use crate::fleet::{Cell, Completion, Fleet, Group, Mark, Phase, letter};
+use crate::fleet::{Cell, Completion, Fleet, Group, Last, Mark, Phase, letter};
 
 /// Stuck nodes that are listed; the rest is on the page of nodes.
 const MAX_STALLED: usize = 50;
@@ -47,11 +47,7 @@ pub(super) fn head(fleet: &Fleet, around: &Around<'_>) -> Markup {
                 }
             }, false))
             (tile("last node has its image", completion(&fleet.completion), html! {
-                @match &fleet.completion {
-                    Completion::Idle => "nobody fetches",
-                    Completion::In(_, name) => (name),
-                    Completion::Unknown(name) => { (name) " gets nothing now" }
-                }
+                (after(&fleet.completion))
             }, false))
         }
         ul.legend aria-label="Nodes by stage" {
@@ -72,10 +68,26 @@ pub(super) fn head(fleet: &Fleet, around: &Around<'_>) -> Markup {
 
 fn completion(completion: &Completion) -> Markup {
     html! {
-        @match completion {
-            Completion::Idle => "–",
-            Completion::In(time, _) => { "in " (duration(*time)) }
-            Completion::Unknown(_) => "not known",
+        @match (&completion.last, completion.stuck) {
+            (Last::In(time, _), _) => { "in " (duration(*time)) }
+            (Last::Nobody, 0) => "–",
+            (Last::Nobody, _) => "not known",
+        }
+    }
+}
+
+/// Who is the last, and who is not counted.
+fn after(completion: &Completion) -> Markup {
+    let stuck = match completion.stuck {
+        1 => "1 stuck node".to_owned(),
+        count => format!("{count} stuck nodes"),
+    };
+    html! {
+        @match (&completion.last, completion.stuck) {
+            (Last::In(_, name), 0) => (name),
+            (Last::In(_, name), _) => { (name) ", without " (stuck) }
+            (Last::Nobody, 0) => "nobody fetches",
+            (Last::Nobody, _) => { (stuck) ", nobody else fetches" }
         }
     }
 }

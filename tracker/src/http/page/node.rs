@@ -1,5 +1,7 @@
 //! One node: the boot it is in, and those before.
 
+pub(super) mod reports;
+
 use std::time::Instant;
 
 use maud::{Markup, html};
@@ -52,7 +54,9 @@ pub(super) fn content(
             (timeline(&times))
             @if node.sources.total() > 0 { h3 { "Received from" } (sources(node.sources)) }
         }
+        @if let Some(audit) = &node.audit { (reports::audit(audit)) }
         section { h2 { "Messages" } (messages(node, now)) }
+        (reports::consoles(node, past, now))
         section { h2 { "Boots compared" } (compared(&times, past)) }
     }
 }
@@ -128,10 +132,8 @@ fn seconds(milliseconds: u64) -> String {
 /// What it said, newest first, without the reports of progress.
 fn messages(node: &Node, now: Instant) -> Markup {
     let entries = node.timeline.entries().iter().rev();
-    let told: Vec<_> = entries
-        .filter(|entry| !matches!(entry.event.kind, EventKind::Fetch(_) | EventKind::Exchange(_)))
-        .take(MAX_MESSAGES)
-        .collect();
+    let told: Vec<_> =
+        entries.filter(|entry| !hidden(&entry.event.kind)).take(MAX_MESSAGES).collect();
     html! {
         @if told.is_empty() { p.empty { "None." } } @else {
             (scroll("Messages", &html! {
@@ -154,6 +156,11 @@ fn messages(node: &Node, now: Instant) -> Markup {
             }))
         }
     }
+}
+
+/// What is shown elsewhere on the page.
+fn hidden(kind: &EventKind) -> bool {
+    matches!(kind, EventKind::Fetch(_) | EventKind::Exchange(_) | EventKind::Console(_))
 }
 
 fn message(kind: &EventKind) -> String {
@@ -183,6 +190,7 @@ fn message(kind: &EventKind) -> String {
         }
         EventKind::Stalled(stall) => stall.detail.clone(),
         EventKind::Failed { message, .. } => message.clone(),
+        EventKind::Audit(audit) => format!("{}: {}", reports::passed(audit.verdict), audit.text),
         _ => String::new(),
     }
 }
@@ -207,7 +215,10 @@ fn compared(times: &[(&'static str, u64)], past: &[EndedBoot]) -> Markup {
                         tr {
                             td {
                                 "ended " (moment(ended.ended_ms))
-                                small { "reached " (boot.stage) ", " (percent(boot.percent)) }
+                                small {
+                                    "reached " (boot.stage) ", " (percent(boot.percent))
+                                    @if let Some(verdict) = boot.audit { ", audit " (reports::passed(verdict)) }
+                                }
                             }
                             td { @if let Some(revision) = &boot.revision { (revision) } }
                             (columns(&times))

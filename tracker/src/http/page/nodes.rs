@@ -4,10 +4,12 @@ use std::time::{Duration, Instant};
 
 use maud::{Markup, html};
 use proto::event::Sources;
+use proto::event::audit::Verdict;
 use proto::node_id::NodeId;
 use store::RevisionRef;
 
 use super::layout::scroll;
+use super::node::reports::passed;
 use super::text::{bytes, duration, rate, share};
 use crate::app::{App, lock};
 use crate::fleet::Phase;
@@ -33,6 +35,7 @@ struct Row {
     revision: Option<RevisionRef>,
     heard: Duration,
     trouble: Option<Trouble>,
+    audit: Option<Verdict>,
     quiet: bool,
 }
 
@@ -75,6 +78,7 @@ fn row(node: &Node, inventory: &Inventory, now: Instant) -> Row {
         revision: node.revision.clone(),
         heard: now.saturating_duration_since(node.heard),
         trouble: node.trouble(now),
+        audit: node.audit.as_ref().map(|audit| audit.verdict),
         quiet: node.silent(now).is_some() || node.old(now),
     }
 }
@@ -105,7 +109,10 @@ fn line(row: &Row) -> Markup {
             }
             td {
                 (bar(&[(Phase::of(row.stage).word(), row.percent)]))
-                small { (row.stage) @if matches!(row.stage, "fetch" | "failed") { " " (percent(row.percent)) } }
+                small {
+                    (row.stage) @if matches!(row.stage, "fetch" | "failed") { " " (percent(row.percent)) }
+                    @if let Some(verdict) = row.audit { " · audit " (passed(verdict)) }
+                }
             }
             td { @if let Some(r) = &row.revision { (r.name) small { code { (r.id) } } } }
             td.n { @if fetching { (rate(row.rate)) } }

@@ -31,6 +31,8 @@ pub(crate) enum Fate {
     NoPower,
     /// It comes up, and the audit finds something.
     Unsound,
+    /// It comes up, and says nothing of its hardware.
+    Unaudited,
 }
 
 struct Shared {
@@ -276,8 +278,18 @@ fn boot(shared: &Shared, name: &str, boot_id: &str, fate: Fate) {
     last.as_object_mut()
         .unwrap()
         .extend(json!({ "seq": 1, "uptime_ms": 9000 }).as_object().unwrap().clone());
-    let body = batch(boot_id, json!([discover, last]));
-    ask(shared, &format!("POST /api/v1/nodes/{mac}/events"), &body);
+    let events = format!("POST /api/v1/nodes/{mac}/events");
+    ask(shared, &events, &batch(boot_id, json!([discover, last])));
+    let (verdict, text) = match fate {
+        Fate::ComesUp => ("pass", "all as it was bought"),
+        Fate::Unsound => ("fail", "no disk /dev/sdb"),
+        _ => return,
+    };
+    // another program, which takes its time
+    std::thread::sleep(Duration::from_millis(50));
+    let audit =
+        json!({ "seq": 0, "uptime_ms": 9500, "stage": "audit", "verdict": verdict, "text": text });
+    ask(shared, &events, &batch(boot_id, json!([audit])));
 }
 
 /// Until a tracker answers: nodes do the same.
