@@ -54,14 +54,11 @@ for word in $2; do
     case "$word" in
         nameserver=*) echo "nameserver ${word#*=}" >> /etc/resolv.conf ;;
         ip=*) said="$said ${word#*=}" ;;
-        vlan=* | bond=* | bridge=* | team=* | ifname=* | rd.route=*)
-            echo "beeswarm: $word is not known here; an initrd of --initrd-tool dracut knows it"
-            ;;
+        vlan=* | bond=* | bridge=* | team=*) echo "beeswarm: $word is not known here: --initrd-tool dracut" ;;
     esac
 done
-[ -n "$said" ] && wanted=$said || wanted=dhcp
 set +f
-for word in $wanted; do
+for word in ${said:-dhcp}; do
     case "$word" in
         none | off) ;;
         dhcp | on | any) lease '*' & ;;
