@@ -236,6 +236,24 @@ mod tests {
     }
 
     #[test]
+    fn adjacent_blocks_are_asked_for_together_where_they_are_taken() {
+        let geometry = Geometry::new(3 * 262_144, 262_144).unwrap();
+        for (said, lengths) in [(Some(3 * BLOCK_LEN), 6), (None, 16), (Some(u32::MAX), 2)] {
+            let mut wants = Wants::new(geometry);
+            let mut out = Vec::new();
+            let hello = ExtendedHandshake { run: said, ..ExtendedHandshake::default() };
+            let payload = hello.encode().unwrap();
+            wants.take(Message::Extended { id: 0, payload: &payload }, &mut out);
+            wants.take(Message::Unchoke, &mut out);
+            wants.take(Message::Have(PieceIndex(1)), &mut out);
+            wants.ask(&mut out);
+            let asked = requests(&out);
+            assert_eq!(asked.len(), lengths);
+            assert_eq!(asked.iter().map(|run| run.length).sum::<u32>(), 262_144);
+        }
+    }
+
+    #[test]
     fn it_asks_for_what_is_offered_until_it_has_everything() {
         let geometry = Geometry::new(3 * 32_768 - 100, 32_768).unwrap();
         let mut wants = Wants::new(geometry);

@@ -138,8 +138,18 @@ pub(crate) fn run(args: &PackArgs) -> anyhow::Result<()> {
         format!("cannot make {}: remove what a killed run left there", args.work.display())
     })?;
     let work = Work(args.work.canonicalize()?);
-    let facts = Facts::gather();
     let roots = roots(args, &tar, &work.0)?;
+    let mut facts = Facts::gather();
+    for (packer, root) in PACKERS.into_iter().filter_map(|packer| Some((packer, roots.first()?))) {
+        let command = command(args, &places.programs, &work.0, root, packer);
+        let words = std::iter::once(command.get_program()).chain(command.get_args());
+        let words: Vec<_> = words.map(|word| word.to_string_lossy()).collect();
+        facts.programs.note(packer.name(), &[words.join(" ")], &places.aliases());
+    }
+    // these are found by a shell, and by their names
+    for tool in [MKSQUASHFS, TAR2SQFS] {
+        facts.programs.note(tool.program, &[tool.find()?.display().to_string()], &[]);
+    }
     let mut runs = Vec::new();
     for root in &roots {
         for number in 1..=args.runs {
@@ -179,18 +189,12 @@ fn roots(args: &PackArgs, tar: &Path, work: &Path) -> anyhow::Result<Vec<Root>> 
     Ok(roots)
 }
 
-/// Packs once, and removes the result.
-fn one(
-    args: &PackArgs,
-    programs: &Path,
-    work: &Path,
-    root: &Root,
-    packer: Packer,
-) -> anyhow::Result<PackRun> {
+/// What packs a root.
+fn command(args: &PackArgs, programs: &Path, work: &Path, root: &Root, packer: Packer) -> Command {
     let image = work.join("image");
     let store = work.join("store");
     let level = args.level.to_string();
-    let mut command = match packer {
+    match packer {
         Packer::Mksquashfs => {
             let mut command = Command::new(MKSQUASHFS.program);
             command.arg(&root.path).arg(&image);
@@ -220,7 +224,19 @@ fn one(
             command.arg(&root.path).args([&level, BLOCK]).arg(&image);
             command
         }
-    };
+    }
+}
+
+/// Packs once, and removes the result.
+fn one(
+    args: &PackArgs,
+    programs: &Path,
+    work: &Path,
+    root: &Root,
+    packer: Packer,
+) -> anyhow::Result<PackRun> {
+    let (image, store) = (work.join("image"), work.join("store"));
+    let mut command = command(args, programs, work, root, packer);
     let used = measure::command(&mut command)?;
     let file = match packer {
         Packer::Ours => find_image(&store)?,
