@@ -136,14 +136,15 @@ pub(crate) fn alter(admin: &Node, machine: &Node, key: &Path, verity: &Verity) -
 }
 
 /// The last block of the image. What is written to the file reaches the loop device at once; past the
-/// caches it is read anew each time. Not by O_DIRECT, for which not every dd has an aligned buffer.
+/// caches it is read anew each time. Not by O_DIRECT, for which not every dd has an aligned buffer; and not
+/// without all caches, for dd itself may be in that block.
 fn altering(verity: &Verity) -> String {
     let block = verity.data_blocks() - 1;
     format!(
         "image=/run/beeswarm/image/rootimg.sfs; saved=/run/block; dd='dd bs={VERITY_BLOCK} count=1 status=none'\n\
          mapped=$(sed -n 's/.*\"mapped\"[: ]*\"\\([^\"]*\\)\".*/\\1/p' /run/beeswarm/boot.json)\n\
          look() {{\n\
-         echo 3 > /proc/sys/vm/drop_caches\n\
+         blockdev --flushbufs $mapped\n\
          if words=$($dd if=$mapped of=/dev/null skip={block} 2>&1); then echo $1=read\n\
          else echo $1=$(echo \"$words\" | grep -o 'Input/output error' || echo \"$words\"); fi\n\
          }}\n\
