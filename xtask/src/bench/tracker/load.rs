@@ -154,10 +154,20 @@ impl Line {
         match self {
             Self::KeepAlive { tracker, streams } => {
                 for (stream, request) in streams.iter_mut().zip(requests) {
-                    ask(stream, request, "keep-alive")?;
+                    if ask(stream, request, "keep-alive").is_err() {
+                        *stream = connect(*tracker)?;
+                        ask(stream, request, "keep-alive")?;
+                    }
                 }
-                for stream in streams {
-                    tally.take(answer(stream, false)?)?;
+                for (stream, request) in streams.iter_mut().zip(requests) {
+                    let first = answer(stream, false);
+                    // it may close a connection after the look below
+                    let body = first.or_else(|_| {
+                        *stream = connect(*tracker)?;
+                        ask(stream, request, "keep-alive")?;
+                        answer(stream, false)
+                    })?;
+                    tally.take(body)?;
                     if peek_end(stream) {
                         // it does not keep connections
                         *stream = connect(*tracker)?;
