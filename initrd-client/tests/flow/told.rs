@@ -10,7 +10,7 @@ use crate::boot::{Machine, serve};
 use crate::image::Image;
 use crate::peers::Seeder;
 use crate::process::{Process, fetch_args};
-use crate::server::{Answer, Server};
+use crate::server::Server;
 
 const UUID: &str = "4C4C4544-0042-3510-8052-B4C04F4A3332";
 
@@ -82,8 +82,7 @@ fn a_boot_says_which_machine_it_is() {
 fn who_fails_sends_what_its_console_shows() {
     let server = Server::start();
     let image = Image::noise(300_000, &[server.url("/announce")]);
-    server.put("/rev/manifest.json", Answer::Bytes(image.manifest.clone()));
-    server.put("/rev/rootimg.torrent", Answer::Bytes(image.torrent.clone()));
+    serve(&server, &image);
     let mut args = fetch_args(&server.url("/rev/"), &image.output());
     args.extend(["--report".into(), server.url(""), "--node".into(), "52:54:00:00:00:09".into()]);
     args.extend(["--pin".into(), format!("sha256:{}", "ab".repeat(32))]);

@@ -1,5 +1,6 @@
 //! `fetch` when something is wrong: the cause is named, and it goes on when the cause is gone.
 
+use crate::boot::serve;
 use crate::image::Image;
 use crate::peers::Seeder;
 use crate::process::{Process, fetch_args};
@@ -84,8 +85,7 @@ fn another_tracker_can_be_given() {
 fn a_wrong_pin_ends_it_at_once() {
     let server = Server::start();
     let image = Image::noise(300_000, &[server.url("/announce")]);
-    server.put("/rev/manifest.json", Answer::Bytes(image.manifest.clone()));
-    server.put("/rev/rootimg.torrent", Answer::Bytes(image.torrent.clone()));
+    serve(&server, &image);
     for pin in [format!("sha256:{}", "ab".repeat(32)), format!("btih:{}", "ab".repeat(20))] {
         let mut args = fetch_args(&server.url("/rev/"), &image.output());
         args.extend(["--pin".into(), pin]);

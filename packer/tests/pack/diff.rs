@@ -2,18 +2,12 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::Output;
 
 use proto::units::ByteSize;
 
 use crate::support::{
-    complete, events, noise, pack_image, packer, scratch, small_root, stderr, text,
+    complete, events, noise, pack_image, packer, said, scratch, small_root, stderr, text,
 };
-
-fn said(output: &Output) -> String {
-    assert!(output.status.success(), "{}", stderr(output));
-    String::from_utf8(output.stdout.clone()).unwrap()
-}
 
 #[test]
 fn a_difference_names_packages_files_and_shared_pieces() {

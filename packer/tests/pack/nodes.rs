@@ -3,13 +3,12 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::Output;
 use std::thread;
 
 use proto::usage::{RevisionUse, USAGE_PATH, Usage};
 
 use crate::support::{
-    complete, events, pack_image, packer, run, scratch, small_root, stderr, text,
+    complete, events, pack_image, packer, run, said, scratch, small_root, stderr, text,
 };
 
 /// Answers `usage` to every request until the test ends.
@@ -61,11 +60,6 @@ fn three(dir: &Path) -> (PathBuf, [String; 3]) {
         format!("test@{}", packed["revision"].as_str().unwrap())
     });
     (store, revisions)
-}
-
-fn said(output: &Output) -> String {
-    assert!(output.status.success(), "{}", stderr(output));
-    String::from_utf8(output.stdout.clone()).unwrap()
 }
 
 #[test]

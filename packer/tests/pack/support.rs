@@ -147,3 +147,9 @@ pub(crate) fn assert_store_is_clean(store: &Path) {
         assert_eq!(left, expected);
     }
 }
+
+/// What a program that succeeded printed.
+pub(crate) fn said(output: &Output) -> String {
+    assert!(output.status.success(), "{}", stderr(output));
+    String::from_utf8(output.stdout.clone()).unwrap()
+}

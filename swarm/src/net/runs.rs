@@ -2,15 +2,19 @@
 //!
 //! The core asks for, serves and counts blocks of 16 KiB. On a fast link a message for each of them, there
 //! and back, costs as much as what is in it: requests for adjacent blocks become one request, and adjacent
-//! blocks of one turn one piece message. Both are taken apart again on arrival, so nothing but the wire
-//! knows of it.
+//! blocks of one turn one piece message. Blocks are taken apart again on arrival; requests wait as they came
+//! (`core::requests`) and are told apart when they are sent or refused.
+
+use std::iter::Peekable;
 
 use proto::geometry::{BLOCK_LEN, Block};
+use proto::wire::MAX_REQUEST_LEN;
 
 use crate::core::Control;
 
-/// Longest run that we take. Longer ones would be a longer wait in a receiver's buffer, and more of it.
-pub(super) const LONGEST: u32 = 128 * 1024;
+/// Longest run that we take: no longer request is one. Longer ones would be a longer wait in a receiver's buffer,
+/// and more of it.
+pub(super) const LONGEST: u32 = MAX_REQUEST_LEN;
 
 /// What may be sent to a peer with such a handshake.
 pub(super) fn agreed(theirs: Option<u32>) -> u32 {
@@ -21,12 +25,8 @@ pub(super) fn agreed(theirs: Option<u32>) -> u32 {
 pub(super) fn of_blocks(blocks: &[Block], longest: u32) -> impl Iterator<Item = Block> {
     let mut rest = blocks.iter().copied().peekable();
     std::iter::from_fn(move || {
-        let mut run = rest.next()?;
-        while let Some(joined) = rest.peek().and_then(|next| run.joined(*next, longest)) {
-            run = joined;
-            rest.next();
-        }
-        Some(run)
+        let first = rest.next()?;
+        Some(grown(first, &mut rest, longest, |block| Some(*block)))
     })
 }
 
@@ -36,17 +36,32 @@ pub(super) fn of_requests(
     longest: u32,
 ) -> impl Iterator<Item = Control> {
     let mut rest = messages.peekable();
-    std::iter::from_fn(move || {
-        let &Control::Request(mut run) = rest.peek()? else { return rest.next() };
-        rest.next();
-        while let Some(Control::Request(next)) = rest.peek()
-            && let Some(joined) = run.joined(*next, longest)
-        {
-            run = joined;
-            rest.next();
+    std::iter::from_fn(move || match rest.next()? {
+        Control::Request(first) => {
+            let block = |message: &Control| match message {
+                Control::Request(block) => Some(*block),
+                _ => None,
+            };
+            Some(Control::Request(grown(first, &mut rest, longest, block)))
         }
-        Some(Control::Request(run))
+        other => Some(other),
     })
+}
+
+/// A run with what follows it in `rest`, as far as that are adjacent blocks.
+fn grown<T>(
+    first: Block,
+    rest: &mut Peekable<impl Iterator<Item = T>>,
+    longest: u32,
+    block: impl Fn(&T) -> Option<Block>,
+) -> Block {
+    let mut run = first;
+    while let Some(joined) = rest.peek().and_then(&block).and_then(|next| run.joined(next, longest))
+    {
+        run = joined;
+        rest.next();
+    }
+    run
 }
 
 #[cfg(test)]

@@ -16,13 +16,10 @@ use proto::extension::ExtendedHandshake;
 use proto::geometry::{BLOCK_LEN, Block, Geometry, PieceIndex};
 use proto::hash::{PeerId, PeerRole};
 use proto::metainfo::Metainfo;
-use proto::wire::{Features, HANDSHAKE_LEN, Handshake, Message};
+use proto::wire::{Features, HANDSHAKE_LEN, Handshake, MAX_REQUEST_LEN, Message};
 
 /// Bytes asked for and not come: several times what a link holds, and fewer blocks than our seeder queues.
 const WINDOW: u32 = 3 << 20;
-
-/// Longest run of adjacent blocks in one message, as our nodes take it.
-const RUN: u32 = 128 << 10;
 
 /// How long the other side may say nothing.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -74,7 +71,8 @@ pub(crate) fn run(args: &LeechArgs) -> anyhow::Result<()> {
         // the first message, which it must be where both know it (BEP 6)
         Message::HaveNone.encode(&mut out);
     }
-    let hello = ExtendedHandshake { run: Some(RUN), ..ExtendedHandshake::default() }.encode();
+    let hello =
+        ExtendedHandshake { run: Some(MAX_REQUEST_LEN), ..ExtendedHandshake::default() }.encode();
     let payload = hello.context("cannot write an extension handshake")?;
     Message::Extended { id: 0, payload: &payload }.encode(&mut out);
     Message::Interested.encode(&mut out);
@@ -181,7 +179,7 @@ impl Wants {
             }
             Message::Extended { id: 0, payload } => {
                 let run = ExtendedHandshake::parse(payload).ok().and_then(|hello| hello.run);
-                self.run = run.unwrap_or(0).clamp(BLOCK_LEN, RUN);
+                self.run = run.unwrap_or(0).clamp(BLOCK_LEN, MAX_REQUEST_LEN);
             }
             Message::Piece { piece, data, .. } => {
                 let length = u32::try_from(data.len()).unwrap_or(u32::MAX);

@@ -13,7 +13,7 @@ use proto::manifest::{ArtefactKind, Manifest};
 use proto::verity::Verity;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use store::Store;
+use store::{RevisionRef, Store};
 
 use super::build::Programs;
 use super::cluster::TRACKER;
@@ -39,6 +39,8 @@ pub(crate) struct Image {
     pub(crate) revision: PathBuf,
     /// What it says about itself.
     pub(crate) manifest: Manifest,
+    /// SHA-256 of the image: each node's is compared with it.
+    pub(crate) sha256: String,
     /// The private key for ssh to the nodes.
     pub(crate) ssh_key: PathBuf,
 }
@@ -49,13 +51,6 @@ impl Image {
         self.manifest.artefact(ArtefactKind::Image).map_or(0, |artefact| artefact.length)
     }
 
-    /// SHA-256 of the image.
-    pub(crate) fn sha256(&self) -> Result<String> {
-        let path = self.revision.join(ArtefactKind::Image.file_name());
-        let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        Ok(Sha256Digest::of(&bytes).to_string())
-    }
-
     /// The image's dm-verity tree.
     pub(crate) fn verity(&self) -> Result<Verity> {
         self.manifest.verity.context("the manifest names no dm-verity tree")
@@ -63,10 +58,14 @@ impl Image {
 
     /// The one at `revision`, a folder of the store.
     fn read(store: PathBuf, revision: PathBuf, ssh_key: PathBuf) -> Result<Image> {
+        let read =
+            |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
         let path = revision.join("manifest.json");
-        let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let manifest = Manifest::parse(&bytes).with_context(|| format!("{}", path.display()))?;
-        Ok(Image { store, revision, manifest, ssh_key })
+        let manifest =
+            Manifest::parse(&read(&path)?).with_context(|| format!("{}", path.display()))?;
+        let image = read(&revision.join(ArtefactKind::Image.file_name()))?;
+        let sha256 = Sha256Digest::of(&image).to_string();
+        Ok(Image { store, revision, manifest, sha256, ssh_key })
     }
 }
 
@@ -143,10 +142,8 @@ pub(crate) fn prepare_others(
     let mut others = Vec::new();
     for manner in manners {
         pack(args, programs, *manner, &tree, &image.store, folder)?;
-        let revisions = image.store.join("revisions").join(manner.name);
-        let found = fs::read_dir(&revisions).ok().and_then(|mut entries| entries.next());
-        let entry = found.with_context(|| format!("{} is empty", revisions.display()))?;
-        let path = entry.context("cannot read the store")?.path();
+        let reference = revision(&Store::open(&image.store)?, manner.name)?;
+        let path = image.store.join("revisions").join(manner.name).join(reference.id.as_str());
         let other = Image::read(image.store.clone(), path, image.ssh_key.clone())?;
         describe(&other);
         others.push(other);
@@ -182,6 +179,12 @@ pub(crate) fn assemble(
 ) -> Result<()> {
     let (base, layer, _) = parts(&args.recipe(), programs, folder)?;
     Ok(layer.assemble(&base, tree)?)
+}
+
+/// The revision of an image that has one.
+pub(crate) fn revision(store: &Store, name: &str) -> Result<RevisionRef> {
+    let found = store.revisions()?.into_iter().find(|reference| reference.name.as_str() == name);
+    found.with_context(|| format!("no revision of {name} is in the store"))
 }
 
 fn programs_in_root(programs: &Programs) -> Vec<Program> {

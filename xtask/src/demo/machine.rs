@@ -142,9 +142,7 @@ impl Machine {
         handshake(admin, &node, image.manifest.info_hash)
             .with_context(|| format!("{name} says that it re-seeds, but"))?;
         let inspection = Inspection::of(admin, &node, &image.ssh_key, image.length())?;
-        inspection
-            .judge(&image.sha256()?, &image.verity()?)
-            .with_context(|| format!("on {name}"))?;
+        inspection.judge(&image.sha256, &image.verity()?).with_context(|| format!("on {name}"))?;
         let history = tracker::history(admin, node.mac())?;
         let seeding = history.last("seeding").context("the tracker has no seeding event")?;
         ensure!(

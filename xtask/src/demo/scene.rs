@@ -220,9 +220,9 @@ impl Scene {
 
     /// Reads the image of every process node back. The machines' were read over ssh.
     fn verify(&mut self) -> Result<()> {
-        let sha256 = self.image.sha256()?;
+        let sha256 = &self.image.sha256;
         for joined in &self.joined {
-            joined.verify(&sha256)?;
+            joined.verify(sha256)?;
         }
         let unseen = self.machines.iter().find(|machine| machine.inspection.is_none());
         ensure!(unseen.is_none(), "a machine was not looked into");

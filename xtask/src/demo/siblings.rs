@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use lab::{Node, VmConfig};
-use store::{RevisionRef, Store};
+use store::Store;
 
 use super::Args;
-use super::image::{Image, Manner};
+use super::image::{Image, Manner, revision};
 use super::machine::Machine;
 use super::services::Services;
 use super::steps::note;
@@ -25,12 +25,6 @@ const KINDS: [Manner<'static>; 3] = [
 pub(crate) fn kinds(args: &Args) -> Vec<Manner<'static>> {
     let other = |kind: &Manner<'_>| args.every_initrd && kind.initrd_tool != args.initrd_tool;
     KINDS.into_iter().filter(other).collect()
-}
-
-/// The revision of that name; there is one.
-fn revision(store: &Store, name: &str) -> Result<RevisionRef> {
-    let found = store.revisions()?.into_iter().find(|reference| reference.name.as_str() == name);
-    found.with_context(|| format!("no revision of {name} is in the store"))
 }
 
 /// Lets each machine boot its own image.
