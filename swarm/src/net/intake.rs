@@ -10,6 +10,8 @@ pub(super) struct Intake {
     bytes: Vec<u8>,
     from: usize,
     to: usize,
+    /// Where the room ends that the last read was given.
+    end: usize,
     chunk: usize,
     largest: usize,
 }
@@ -18,7 +20,7 @@ impl Intake {
     /// Reads at most `portion` bytes at a time, however fast they come.
     pub(super) fn new(portion: usize) -> Self {
         let largest = portion.clamp(SMALL, LARGE);
-        Self { bytes: Vec::new(), from: 0, to: 0, chunk: SMALL, largest }
+        Self { bytes: Vec::new(), from: 0, to: 0, end: 0, chunk: SMALL, largest }
     }
 
     /// Most bytes that are read at a time.
@@ -31,24 +33,25 @@ impl Intake {
         self.bytes.get(self.from..self.to).unwrap_or_default()
     }
 
-    /// Room for the next read: for `wanted` bytes at least.
+    /// Room for the next read: for `wanted` bytes at least. No more of the buffer than that is given away,
+    /// however long the messages were that it grew for: under a limit each peer reads a portion in its turn.
     pub(super) fn room(&mut self, wanted: usize) -> &mut [u8] {
         if self.from > 0 {
             // less than a message, and in the cache
             self.bytes.copy_within(self.from..self.to, 0);
             (self.from, self.to) = (0, self.to - self.from);
         }
-        let size = self.chunk.max(self.to + wanted);
-        if self.bytes.len() < size {
-            self.bytes.resize(size, 0);
+        self.end = self.chunk.max(self.to + wanted);
+        if self.bytes.len() < self.end {
+            self.bytes.resize(self.end, 0);
         }
-        self.bytes.get_mut(self.to..).unwrap_or_default()
+        self.bytes.get_mut(self.to..self.end).unwrap_or_default()
     }
 
     /// `count` bytes were read into the room: a peer that fills it all gets more.
     pub(super) fn read(&mut self, count: usize) {
-        self.to = (self.to + count).min(self.bytes.len());
-        if self.to == self.bytes.len() {
+        self.to = (self.to + count).min(self.end);
+        if self.to == self.end {
             self.chunk = (self.chunk * 2).min(self.largest);
         }
     }
@@ -98,5 +101,18 @@ mod tests {
         fill(&mut intake, &[1; 5], 1);
         assert!(intake.room(150_000).len() >= 150_000);
         assert_eq!(intake.filled(), [1; 5]);
+    }
+
+    #[test]
+    fn a_portion_stays_one_after_a_message_of_many() {
+        let portion = 15_000;
+        let mut intake = Intake::new(portion);
+        for _ in 0..10 {
+            assert!(fill(&mut intake, &[1; 200_000], portion) <= portion);
+        }
+        assert_eq!(intake.filled().len(), 10 * portion);
+        intake.consume(10 * portion);
+        assert!(intake.bytes.len() >= 10 * portion);
+        assert!(intake.room(1).len() <= portion);
     }
 }
