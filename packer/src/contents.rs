@@ -2,10 +2,12 @@
 //! and nothing in it that must not leave the admin's host.
 //!
 //! ```text
-//! source ─▶ view ─▶ overlays ─▶ keys ─▶ (kernel, initrd) ─▶ facts ─▶ exclusions ─▶ gate ─▶ (image) ─▶ unchanged?
+//! source ─▶ view ─▶ overlays ─▶ (kernel, initrd) ─▶ facts ─▶ exclusions ─▶ keys ─▶ gate ─▶ (image) ─▶ unchanged?
 //! ```
 //!
-//! Exclusions come last: what they mean is not in the image, wherever it came from.
+//! What is given beside the source has the last word: exclusions take out nothing that an overlay laid there,
+//! and keys that are given are alone where those of the source are excluded. Exclusions are taken out late all the
+//! same, since the kernel and its modules may be among them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,8 +21,8 @@ use crate::facts::Facts;
 pub use crate::facts::{Fact, FactError, FactOptions};
 use crate::format::Filesystem;
 use crate::inside::resolve;
-use crate::overlay;
 pub use crate::overlay::Owner;
+use crate::overlay::{self, Laid};
 use crate::pattern::Patterns;
 use crate::secrets::{self, Finding};
 use crate::snapshot::Snapshot;
@@ -53,8 +55,6 @@ pub(crate) struct Plan<'a> {
     options: &'a ContentOptions,
     excludes: Patterns,
     allow: Patterns,
-    /// No pattern.
-    nothing: Patterns,
     keys: AuthorizedKeys,
     filesystem: Filesystem,
     observe: Observer<'a>,
@@ -66,6 +66,8 @@ pub(crate) struct Contents<'a> {
     /// Of the directories that others may write to.
     before: Vec<Snapshot>,
     view: View,
+    /// Of the overlays.
+    laid: Laid,
     /// The view is no directory of the admin's.
     is_changeable: bool,
 }
@@ -87,7 +89,6 @@ impl<'a> Plan<'a> {
             options,
             excludes: Patterns::new("--exclude", &options.excludes)?,
             allow: Patterns::new("--allow-secret", &options.allow_secrets)?,
-            nothing: Patterns::new("--exclude", &[])?,
             keys: AuthorizedKeys::read(&options.authorized_keys)?,
             filesystem,
             observe,
@@ -133,11 +134,11 @@ impl<'a> Plan<'a> {
             view
         };
         for path in &self.options.overlays {
-            before.push(Snapshot::of_overlay(path, &mut self.excludes)?);
+            before.push(Snapshot::of_overlay(path)?);
         }
         let is_changeable = ours || view.path() != source;
-        let contents = Contents { plan: self, before, view, is_changeable };
-        contents.add(place)?;
+        let mut contents = Contents { plan: self, before, view, laid: Laid::new(), is_changeable };
+        contents.lay_over(place)?;
         Ok(contents)
     }
 }
@@ -161,23 +162,20 @@ impl Contents<'_> {
         Attributes { mode: 0o644, owner: (0, 0), modified }
     }
 
-    fn add(&self, place: Place<'_>) -> Result<(), PackError> {
-        let plan = &self.plan;
-        if plan.options.overlays.is_empty() && plan.keys.is_empty() {
+    fn lay_over(&mut self, place: Place<'_>) -> Result<(), PackError> {
+        let ContentOptions { overlays, overlay_owner, .. } = self.plan.options;
+        if overlays.is_empty() {
             return Ok(());
         }
         let tree = self.tree(place)?;
-        for path in &plan.options.overlays {
-            let owner = plan.options.overlay_owner;
-            overlay::apply(path, &tree, owner, &overlay::is_history, place)?;
-        }
-        if !plan.keys.is_empty() {
-            plan.keys.add(&tree, self.attributes(), place)?;
+        for path in overlays {
+            let laid = Some(&mut self.laid);
+            overlay::apply(path, &tree, *overlay_owner, &overlay::is_history, laid, place)?;
         }
         Ok(())
     }
 
-    /// Adds the facts and takes the exclusions out; returns what the manifest is to say of it.
+    /// Adds facts and keys and takes the exclusions out; returns what the manifest is to say of it.
     /// `origin` is the source as it was given.
     ///
     /// # Errors
@@ -202,12 +200,15 @@ impl Contents<'_> {
         let root = self.view.path().to_owned();
         if !self.plan.excludes.is_empty() {
             let had = kernel.is_some_and(|release| has_modules(&root, release));
-            let gone = exclude::find(&root, &mut self.plan.excludes)?;
+            let gone = exclude::find(&root, &mut self.plan.excludes, &self.laid)?;
             self.view.remove(&gone, place)?;
             if let Some(release) = kernel.filter(|release| had && !has_modules(&root, release)) {
                 return Err(PackError::ExcludedModules { release: release.to_owned() });
             }
             self.warn_of_unused("--exclude", &self.plan.excludes, "nothing is left out by it");
+        }
+        if !self.plan.keys.is_empty() {
+            self.plan.keys.add(&self.tree(place)?, self.attributes(), place)?;
         }
         if self.is_changeable {
             self.view.settle_time().map_err(|e| place.write_error(root, e))?;
@@ -238,10 +239,10 @@ impl Contents<'_> {
     /// # Errors
     /// [`PackError::Secrets`] with all that are not allowed, [`PackError::Read`].
     pub(crate) fn gate(&mut self, initrd: Option<&Path>) -> Result<(), PackError> {
-        let Plan { allow, nothing, .. } = &mut self.plan;
-        let mut report = secrets::scan(self.view.path(), "", allow, nothing)?;
+        let (allow, mut nothing) = (&mut self.plan.allow, Patterns::none());
+        let mut report = secrets::scan(self.view.path(), "", allow, &mut nothing)?;
         if let Some(initrd) = initrd {
-            let of_initrd = secrets::scan(initrd, "initrd:", allow, nothing)?;
+            let of_initrd = secrets::scan(initrd, "initrd:", allow, &mut nothing)?;
             report.refused.extend(of_initrd.refused);
             report.allowed.extend(of_initrd.allowed);
         }

@@ -293,12 +293,13 @@ pub enum PackError {
     /// The source or an overlay did not stay as it was.
     #[error(
         "the {what} {path} was changed while it was packed, {count} files of it:\n{list}\nNothing \
-         was stored. Stop what writes to it, pack a snapshot or copy, or leave those files out with \
-         --exclude"
+         was stored. Stop what writes to it, or pack a snapshot or copy{or}"
     )]
     Changed {
         /// "source" or "overlay".
         what: &'static str,
+        /// What else helps.
+        or: &'static str,
         /// Where it is.
         path: PathBuf,
         /// How many files.

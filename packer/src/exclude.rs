@@ -3,6 +3,7 @@
 //! It is really removed from the tree that is packed: so the gate, the image and everything else see
 //! one and the same.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
@@ -12,24 +13,31 @@ use crate::error::PackError;
 use crate::pattern::Patterns;
 use crate::tree::Dir;
 
-/// What the patterns mean in the tree at `root`: relative paths, of a directory only its own.
+/// What the patterns mean in the tree at `root`: relative paths, of a directory only its own. What is in
+/// `kept`, with the directories above, is not meant.
 ///
 /// # Errors
 /// [`PackError::Read`].
-pub(crate) fn find(root: &Path, patterns: &mut Patterns) -> Result<Vec<PathBuf>, PackError> {
+pub(crate) fn find(
+    root: &Path,
+    patterns: &mut Patterns,
+    kept: &HashSet<PathBuf>,
+) -> Result<Vec<PathBuf>, PackError> {
     let mut found = Vec::new();
-    let mut left = vec![PathBuf::new()];
-    while let Some(dir) = left.pop() {
+    // with whether the directory itself is meant
+    let mut left = vec![(PathBuf::new(), false)];
+    while let Some((dir, meant)) = left.pop() {
         let absolute = root.join(&dir);
         let error = |source| PackError::Read { path: absolute.clone(), source };
         for entry in fs::read_dir(&absolute).map_err(error)? {
             let entry = entry.map_err(error)?;
             let directory = entry.file_type().map_err(error)?.is_dir();
             let path = dir.join(entry.file_name());
-            if patterns.matches(path.as_os_str().as_bytes(), directory) {
+            let meant = patterns.matches(path.as_os_str().as_bytes(), directory) || meant;
+            if meant && !kept.contains(&path) {
                 found.push(path);
             } else if directory {
-                left.push(path);
+                left.push((path, meant));
             }
         }
     }

@@ -5,7 +5,7 @@
 //! `/lib` is, is written to where the link leads. Anything else replaces what is there, with owner,
 //! mode, time, extended attributes and hard links of its own.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, lchown, symlink};
@@ -37,7 +37,10 @@ pub(crate) fn is_history(path: &Path) -> bool {
     path.starts_with(".git")
 }
 
-/// Lays `from` over the tree, all but what `skip` names (relative paths).
+/// Where overlays left something, and the directories above: relative paths without any link.
+pub(crate) type Laid = HashSet<PathBuf>;
+
+/// Lays `from` over the tree, all but what `skip` names (relative paths); adds to `laid`, if it is given.
 ///
 /// # Errors
 /// [`PackError::Read`], [`PackError::OverlayClash`], [`PackError::Write`], [`PackError::DiskFull`].
@@ -46,9 +49,10 @@ pub(crate) fn apply(
     tree: &Tree,
     owner: Owner,
     skip: &dyn Fn(&Path) -> bool,
+    laid: Option<&mut Laid>,
     place: Place<'_>,
 ) -> Result<(), PackError> {
-    let mut merge = Merge { from, tree, owner, skip, place, copied: HashMap::new() };
+    let mut merge = Merge { from, tree, owner, skip, laid, place, copied: HashMap::new() };
     let root = merge.open(Path::new(""))?;
     merge.dir(Path::new(""), &root)
 }
@@ -64,7 +68,7 @@ pub(crate) fn copy(
     place: Place<'_>,
 ) -> Result<(), PackError> {
     let tree = Tree::open(into).map_err(|e| place.write_error(into.to_owned(), e))?;
-    apply(from, &tree, Owner::Kept, skip, place)?;
+    apply(from, &tree, Owner::Kept, skip, None, place)?;
     let meta =
         fs::metadata(from).map_err(|source| PackError::Source { path: from.to_owned(), source })?;
     attributes(from, into, &meta, Owner::Kept).map_err(|e| place.write_error(into.to_owned(), e))
@@ -75,6 +79,7 @@ struct Merge<'a> {
     tree: &'a Tree,
     owner: Owner,
     skip: &'a dyn Fn(&Path) -> bool,
+    laid: Option<&'a mut Laid>,
     place: Place<'a>,
     /// Files with several names: device and inode to the name that was copied.
     copied: HashMap<(u64, u64), PathBuf>,
@@ -95,11 +100,21 @@ impl Merge<'_> {
         let entries =
             fs::read_dir(&path).and_then(Iterator::collect::<io::Result<Vec<_>>>).map_err(error)?;
         let modified = fs::metadata(into.path()).and_then(|meta| meta.modified()).map_err(error)?;
+        let inside = match self.laid {
+            Some(_) => self.tree.relative(into).map_err(error)?,
+            None => PathBuf::new(),
+        };
+        if let Some(laid) = &mut self.laid {
+            laid.extend(inside.ancestors().map(Path::to_owned));
+        }
         for entry in entries {
             let relative = relative.join(entry.file_name());
             if !(self.skip)(&relative) {
                 let meta = entry.metadata().map_err(error)?;
                 self.entry(&relative, &meta, into)?;
+                if let Some(laid) = &mut self.laid {
+                    laid.insert(inside.join(entry.file_name()));
+                }
             }
         }
         into.set_modified(modified).map_err(|e| self.place.write_error(relative.to_owned(), e))

@@ -66,6 +66,11 @@ impl Patterns {
         Ok(Self { set, items })
     }
 
+    /// Those that mean nothing.
+    pub(crate) fn none() -> Self {
+        Self { set: GlobSet::empty(), items: Vec::new() }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.items.is_empty()
     }

@@ -81,12 +81,12 @@ impl Snapshot {
         Self::look(root, Role::Source, excludes, marks)
     }
 
-    /// Looks at everything of an overlay that is laid over a root.
+    /// Looks at everything of an overlay that is laid over a root: nothing of it is excluded.
     ///
     /// # Errors
     /// As [`Self::take`].
-    pub(crate) fn of_overlay(root: &Path, excludes: &mut Patterns) -> Result<Self, PackError> {
-        Self::look(root, Role::Overlay, excludes, false)
+    pub(crate) fn of_overlay(root: &Path) -> Result<Self, PackError> {
+        Self::look(root, Role::Overlay, &mut Patterns::none(), false)
     }
 
     fn look(
@@ -141,12 +141,15 @@ impl Snapshot {
         self.obstacle.as_ref()
     }
 
-    /// Compares with the tree as it is now.
+    /// Compares with the tree as it is now; `excludes` are those of the source.
     ///
     /// # Errors
     /// [`PackError::Changed`] with some of the paths, those of [`Self::take`].
     pub(crate) fn compare(&self, excludes: &mut Patterns) -> Result<(), PackError> {
-        let now = Self::look(&self.root, self.role, excludes, false)?;
+        let now = match self.role {
+            Role::Source => Self::look(&self.root, self.role, excludes, false)?,
+            Role::Overlay => Self::of_overlay(&self.root)?,
+        };
         let mut changed: Vec<&Path> = Vec::new();
         for (path, stamp) in &self.entries {
             if now.entries.get(path) != Some(stamp) {
@@ -164,11 +167,13 @@ impl Snapshot {
             0 => String::new(),
             more => format!("\n    and {more} more"),
         };
+        let (what, or) = match self.role {
+            Role::Source => ("source", ", or leave those files out with --exclude"),
+            Role::Overlay => ("overlay", ""),
+        };
         Err(PackError::Changed {
-            what: match self.role {
-                Role::Source => "source",
-                Role::Overlay => "overlay",
-            },
+            what,
+            or,
             path: self.root.clone(),
             count: changed.len(),
             list: named.join("\n") + &more,

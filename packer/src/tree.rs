@@ -70,9 +70,20 @@ impl Tree {
         if !meta.is_file() {
             return Ok(None);
         }
+        Ok(self.path_of(&file)?.map(|path| (path, meta)))
+    }
+
+    /// Where a directory of the tree is in it, without any link.
+    ///
+    /// # Errors
+    /// Those of readlink(2); [`io::ErrorKind::NotFound`] when it is in the tree no more.
+    pub(crate) fn relative(&self, dir: &Dir) -> io::Result<PathBuf> {
+        self.path_of(&dir.0)?.ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn path_of(&self, file: &File) -> io::Result<Option<PathBuf>> {
         let path = |file: &File| fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()));
-        let inside = path(&file)?.strip_prefix(path(&self.0)?).map(Path::to_owned);
-        Ok(inside.ok().map(|path| (path, meta)))
+        Ok(path(file)?.strip_prefix(path(&self.0)?).map(Path::to_owned).ok())
     }
 
     /// What is in the file at `relative`, links followed; `None` when there is none.

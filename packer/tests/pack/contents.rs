@@ -103,14 +103,23 @@ fn overlays_are_laid_over_the_root_as_if_it_ran() {
 }
 
 #[test]
-fn what_is_excluded_is_not_in_the_image() {
+fn what_is_excluded_of_the_source_is_not_in_the_image() {
     let dir = scratch();
     let (root, store) = (merged_root(dir.path()), dir.path().join("store"));
     let overlay = dir.path().join("overlay");
     fs::create_dir_all(overlay.join("srv/doc")).unwrap();
-    fs::create_dir_all(overlay.join("usr/share/doc/own")).unwrap();
-    fs::write(overlay.join("srv/doc/a.pyc"), "x").unwrap();
-    fs::write(overlay.join("usr/share/doc/own/file"), "x").unwrap();
+    for path in ["usr/share/doc/own", "lib/firmware", "opt/empty"] {
+        fs::create_dir_all(overlay.join(path)).unwrap();
+    }
+    for path in ["srv/doc/a.pyc", "usr/share/doc/own/file", "lib/firmware/nic.bin"] {
+        fs::write(overlay.join(path), "own").unwrap();
+    }
+    // in both
+    fs::create_dir_all(root.join("usr/lib/firmware")).unwrap();
+    fs::create_dir_all(root.join("opt/empty/old")).unwrap();
+    for path in ["usr/lib/firmware/nic.bin", "usr/lib/firmware/old.bin"] {
+        fs::write(root.join(path), "old").unwrap();
+    }
     run("touch", &["-d", "2001-02-03T04:05:06Z", text(&root.join("usr/share/doc"))]);
     let exclude = |patterns: &[&str], store: &Path| {
         let mut args = vec!["pack", "--json", "--image-only", "--name", "test"];
@@ -120,24 +129,31 @@ fn what_is_excluded_is_not_in_the_image() {
         }
         packer(&args)
     };
-    let output = exclude(&["/usr/share/doc/*", "**/*.pyc", "no/such", "etc/motd.d/"], &store);
+    let patterns =
+        ["/usr/share/doc/*", "**/*.pyc", "no/such", "etc/motd.d/", "usr/lib/firmware", "opt"];
+    let output = exclude(&patterns, &store);
     let warnings = String::from_utf8_lossy(&output.stdout).matches("matches nothing").count();
     assert_eq!(warnings, 1, "{output:?}");
     let at = mount(&complete(&output), dir.path().join("at"));
     let left = files(&at.0);
     for gone in [
         "usr/share/doc/pkg",
-        "usr/share/doc/own",
         "usr/share/doc/.hidden",
-        "srv/doc/a.pyc",
         "usr/lib/cache.pyc",
         "etc/motd.d",
+        "usr/lib/firmware/old.bin",
+        "opt/empty/old",
     ] {
         assert!(!left.contains(&PathBuf::from(gone)), "{gone} is in the image");
     }
-    for kept in ["usr/share/doc", "srv/doc", "etc/hostname", "etc/bee-release", "usr/bin/tool"] {
+    for kept in ["usr/share/doc", "etc/hostname", "etc/bee-release", "usr/bin/tool"] {
         assert!(left.contains(&PathBuf::from(kept)), "{kept} is not in the image");
     }
+    // overlays are applied last
+    for own in ["usr/share/doc/own/file", "srv/doc/a.pyc", "usr/lib/firmware/nic.bin"] {
+        assert_eq!(fs::read_to_string(at.0.join(own)).unwrap(), "own", "{own}");
+    }
+    assert!(left.contains(&PathBuf::from("opt/empty")));
     let modified = |path: &Path| fs::metadata(path).unwrap().mtime();
     let doc = "usr/share/doc";
     assert_eq!(modified(&at.0.join(doc)), modified(&root.join(doc)), "the directory's time");
@@ -195,6 +211,12 @@ fn keys_and_facts_are_where_programs_look_for_them() {
     let again = mount(&pack_image(&root, &store, &further), dir.path().join("again"));
     let keys = fs::read_to_string(again.0.join("root/.ssh/authorized_keys")).unwrap();
     assert_eq!(keys, format!("{KEY}\nother\n"));
+    // and where those of the source are left out, what is given is alone
+    let alone = [&further[..], &["--exclude", "root/.ssh"]].concat();
+    let alone = mount(&pack_image(&root, &store, &alone), dir.path().join("alone"));
+    let keys = alone.0.join("root/.ssh/authorized_keys");
+    assert_eq!(fs::read_to_string(&keys).unwrap(), format!("{KEY}\n"));
+    assert_eq!(mode(&keys), (0o600, 0, 0));
 
     // a time only when it is given
     let mut command = Command::new(env!("CARGO_BIN_EXE_bee-packer"));
