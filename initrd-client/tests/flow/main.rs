@@ -9,6 +9,7 @@ mod boot;
 mod ending;
 mod fetch;
 mod image;
+mod key_argument;
 mod peers;
 mod process;
 mod server;

@@ -106,6 +106,11 @@ impl Bed {
         check(&failed, exit, word, parts);
         assert_eq!(process.exit(), exit, "{failed}");
         assert!(!self.image.output().exists(), "something was left");
+        self.heard(word);
+    }
+
+    /// The last failure that the tracker was told of was refused for this reason.
+    pub(crate) fn heard(&self, word: &str) {
         let batches = self.server.events();
         let events = batches.iter().flat_map(|body| EventBatch::parse(body).unwrap().events);
         let mut told = events.filter_map(|event| match event.kind {

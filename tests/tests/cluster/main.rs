@@ -10,6 +10,7 @@ mod discovery;
 mod fixture;
 mod hashes;
 mod interop;
+mod key_override;
 mod kills;
 mod meeting;
 mod mirrors;

@@ -17,13 +17,13 @@ use store::{RevisionRef, Store};
 use super::fixture::{ADMIN, Cluster, LIMIT, wait_complete, wait_for_event};
 
 /// A folder with keys and a root to pack.
-struct Site {
+pub(crate) struct Site {
     dir: tempfile::TempDir,
     store: Store,
 }
 
 impl Site {
-    fn new(store: &Store) -> Site {
+    pub(crate) fn new(store: &Store) -> Site {
         let dir = tempfile::tempdir().unwrap();
         for folder in ["root/etc", "root/usr/bin"] {
             fs::create_dir_all(dir.path().join(folder)).unwrap();
@@ -39,12 +39,12 @@ impl Site {
         site
     }
 
-    fn path(&self, name: &str) -> String {
+    pub(crate) fn path(&self, name: &str) -> String {
         self.dir.path().join(name).to_str().unwrap().to_owned()
     }
 
     /// Runs `bee-packer --json`; its last event.
-    fn packer(&self, args: &[&str]) -> Value {
+    pub(crate) fn packer(&self, args: &[&str]) -> Value {
         let mut command = Command::new(program("bee-packer").unwrap());
         let output = command.arg("--json").args(args).output().unwrap();
         assert!(output.status.success(), "{args:?}: {output:?}");
@@ -60,10 +60,15 @@ impl Site {
 
     /// Packs and publishes another version of the root.
     fn pack(&self, version: &str, further: &[&str]) -> RevisionRef {
+        self.pack_with(version, &[&["--image-only"], further].concat())
+    }
+
+    /// The same, with kernel and initrd.
+    pub(crate) fn pack_with(&self, version: &str, further: &[&str]) -> RevisionRef {
         fs::write(self.path("root/etc/version"), version).unwrap();
         let (root, store) = (self.path("root"), self.store.root().to_str().unwrap());
         let tracker = format!("http://{ADMIN}:6969");
-        let mut args = vec!["pack", "--image-only", "--publish", "--name", "demo"];
+        let mut args = vec!["pack", "--publish", "--name", "demo"];
         args.extend(["--source", &root, "--store", store, "--tracker", &tracker]);
         args.extend(further);
         let packed = self.packer(&args);
@@ -83,13 +88,13 @@ impl Site {
     }
 
     /// The digits of a public key.
-    fn key(&self, name: &str) -> String {
+    pub(crate) fn key(&self, name: &str) -> String {
         let text = fs::read_to_string(self.path(name)).unwrap();
         text.lines().nth(1).unwrap().to_owned()
     }
 
     /// A file of a revision.
-    fn file(&self, revision: &RevisionRef, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, revision: &RevisionRef, name: &str) -> PathBuf {
         self.store.revision(revision).unwrap().file(name).unwrap()
     }
 }
@@ -113,6 +118,11 @@ fn refused(cluster: &Cluster, mut fetch: Proc, exit: i32, word: &str, part: &str
     assert!(message.contains(part), "{part}: {message}");
     assert_eq!(ended(&mut fetch), Some(exit), "{message}");
     assert!(!cluster.outside(&node.scratch().join("image")).exists(), "{word}: an image stayed");
+    told_to_the_tracker(cluster, word, part);
+}
+
+/// The tracker knows these words of a failure.
+pub(crate) fn told_to_the_tracker(cluster: &Cluster, word: &str, part: &str) {
     let tracker = format!("{ADMIN}:6969").parse().unwrap();
     let nodes = http::get(&cluster.admin, tracker, "/api/v1/nodes", LIMIT).unwrap();
     let nodes = String::from_utf8(nodes.body).unwrap();
@@ -120,7 +130,7 @@ fn refused(cluster: &Cluster, mut fetch: Proc, exit: i32, word: &str, part: &str
 }
 
 /// The exit code of a program that is about to end.
-fn ended(proc: &mut Proc) -> Option<i32> {
+pub(crate) fn ended(proc: &mut Proc) -> Option<i32> {
     proc.wait(LIMIT).unwrap().expect("it ends in time").code()
 }
 
@@ -164,7 +174,7 @@ impl<'a> Mirror<'a> {
 }
 
 /// URL of a revision at the admin host.
-fn at(revision: &RevisionRef) -> String {
+pub(crate) fn at(revision: &RevisionRef) -> String {
     format!("http://{ADMIN}:8080/revisions/{}/{}/", revision.name, revision.id)
 }
 
