@@ -98,7 +98,9 @@ impl ArchiveError {
     pub(super) fn syntax(position: u64, error: &ParseError) -> Self {
         let reason = match error {
             ParseError::PathTooLong { len, limit } => {
-                format!("a path of {len} bytes; Linux takes {limit}")
+                format!(
+                    "a path of {len} bytes; Linux takes {limit}. Leave it out when you make the archive"
+                )
             }
             other => other.to_string(),
         };

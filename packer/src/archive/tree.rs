@@ -23,7 +23,9 @@ use super::{make, purge};
 
 /// Directories within directories; more than any system has, fewer than open files are allowed.
 const DEEPEST: u16 = 512;
-const TOO_DEEP: Fault = Fault::Path("which lies more than 512 directories deep");
+const TOO_DEEP: Fault = Fault::Path(
+    "which lies more than 512 directories deep: leave it out when you make the archive",
+);
 
 /// Links to directories that are not there yet, one behind the other.
 const MOST_LINKS: u8 = 40;

@@ -21,11 +21,16 @@ files = lt.file_storage()
 files.add_file("rootimg.sfs", os.path.getsize(os.path.join(folder, "rootimg.sfs")))
 own = lt.create_torrent(files, info.piece_length())
 lt.set_piece_hashes(own, folder)
-own = lt.torrent_info(lt.bdecode(lt.bencode(own.generate())))
+own = lt.bdecode(lt.bencode(own.generate()))
+with open(os.path.join(folder, "rootimg.torrent"), "rb") as file:
+    ours = lt.bdecode(file.read())
 def hashes(info):
     both = info.info_hashes()
     return [str(both.v1), str(both.v2), str(info.files().root(0)), both.has_v1() and both.has_v2()]
-print(json.dumps({"ours": hashes(info), "own": hashes(own), "pieces": info.num_pieces()}))
+same = [ours[b"info"][b"file tree"] == own[b"info"][b"file tree"], ours[b"piece layers"] == own[b"piece layers"]]
+layer = sum(map(len, ours[b"piece layers"].values()))
+own = lt.torrent_info(own)
+print(json.dumps({"ours": hashes(info), "own": hashes(own), "pieces": info.num_pieces(), "same": same, "layer": layer}))
 "#;
 
 fn read(packed: &Value) -> Value {
@@ -44,6 +49,14 @@ fn libtorrent_makes_the_same_torrent() {
         let read = read(&packed);
         assert_eq!(read["ours"], read["own"], "{read}");
         assert_eq!(read["ours"][3], true, "{read}");
+        assert_eq!(
+            read["same"],
+            serde_json::json!([true, true]),
+            "file tree, piece layers: {read}"
+        );
+        // a file of one piece has no layer
+        let layer = if pieces == 1 { 0 } else { read["pieces"].as_u64().unwrap() * 32 };
+        assert_eq!(read["layer"], layer, "{read}");
         assert!(read["pieces"].as_u64() >= Some(pieces), "{read}");
         assert_eq!(read["ours"][0], packed["info_hash"]);
         let manifest = Path::new(packed["path"].as_str().unwrap()).join("manifest.json");

@@ -67,8 +67,22 @@ fn keys_as_their_programs_make_them() {
     run("minisign", &["-G", "-W", "-p", &at("srv/minisign.pub"), "-s", &key]);
     let own = ["keygen", "--empty-password", "--sign-key", &at("srv/own.key")];
     assert!(packer(&own).status.success());
+    run("age-keygen", &["-o", &at("srv/age.txt")]);
+    // as their command lines leave them
+    let aws = "[default]\naws_access_key_id = AKIAIOSFODNN7EXAMPLE\n\
+        aws_secret_access_key = wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY\n";
+    fs::write(at("root/.aws/credentials"), aws).unwrap();
+    let google = "{\"type\": \"authorized_user\", \"refresh_token\": \"1//0abc\"}\n";
+    fs::write(at("root/.config/gcloud/application_default_credentials.json"), google).unwrap();
+    fs::write(at("root/.azure/msal_token_cache.json"), "{\"RefreshToken\": {}}\n").unwrap();
     fs::write(at("etc/shadow"), "root:$y$j9T$abcdefghijkl$0123456789:19000::\n").unwrap();
-    all.insert(0, ("/etc/shadow", "password-hash"));
+    all.extend([
+        ("/etc/shadow", "password-hash"),
+        ("/srv/age.txt", "age-key"),
+        ("/root/.aws/credentials", "aws-credentials"),
+        ("/root/.azure/msal_token_cache.json", "azure-credentials"),
+        ("/root/.config/gcloud/application_default_credentials.json", "gcp-credentials"),
+    ]);
     all.sort();
 
     let output = pack(&root, &store, &[]);
@@ -87,7 +101,9 @@ fn keys_as_their_programs_make_them() {
 
     // by pattern, by exclusion, and by a file of them
     let list = dir.path().join("allowed");
-    fs::write(&list, "# examples\n/srv/keys/**\n/etc/shadow\n/srv/*.key\n").unwrap();
+    let patterns =
+        "# examples\n/srv/keys/**\n/etc/shadow\n/srv/*.key\n/srv/age.txt\n/root/.[ac]*/**\n";
+    fs::write(&list, patterns).unwrap();
     let output = pack(
         &root,
         &store,
@@ -184,6 +200,13 @@ fn no_way_into_the_image_leads_past_the_gate() {
     let tar = dir.path().join("root.tar");
     run("tar", &["-cf", text(&tar), "-C", text(&root), "usr", "etc", "-C", text(&overlay), "opt"]);
     assert_eq!(refused(&pack(&tar, &store, &[])), expected);
+    // a layer of a container image
+    let layout = dir.path().join("layout");
+    let tagged = format!("{}:v1", text(&layout));
+    run("umoci", &["init", "--layout", text(&layout)]);
+    run("umoci", &["new", "--image", &tagged]);
+    run("umoci", &["raw", "add-layer", "--image", &tagged, text(&tar)]);
+    assert_eq!(refused(&pack(Path::new(&format!("oci:{tagged}")), &store, &[])), expected);
     // a copy of the source, and the source as it is
     fs::create_dir(root.join("opt")).unwrap();
     fs::copy(&key, root.join("opt/key")).unwrap();
