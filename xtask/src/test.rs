@@ -50,6 +50,7 @@ const CALLED_BY_TESTS: &[Program] = &[
         "createrepo-c",
         "createrepo_c",
     )),
+    Program::System(Tool::new("age-keygen", "keys that the packer refuses", "age", "age")),
     Program::System(Tool::new("gpg", "keys of packages", "gpg", "gnupg2")),
     Program::System(Tool::new("busybox", "a root that dnf makes", "busybox-static", "busybox")),
     Program::System(Tool::new("podman", "container images as it saves them", "podman", "podman")),
@@ -114,9 +115,9 @@ const BOOT_LIMIT: Duration = Duration::from_secs(25 * 60);
 /// Longest time for the second one: three more machines, one after the other, and a second image.
 const OTHER_BOOT_LIMIT: Duration = Duration::from_secs(45 * 60);
 
-/// A second boot: the kernel for real hardware with a card of that, UEFI, the other tool for the initrd, the
+/// A second boot: the kernel for real hardware with a card of that, UEFI, the other tools for the initrd, the
 /// other image, a record of what is opened, and machines that must refuse.
-pub(crate) const OTHER_BOOT: [&str; 14] = [
+pub(crate) const OTHER_BOOT: [&str; 15] = [
     "--nodes",
     "1",
     "--vms",
@@ -125,6 +126,7 @@ pub(crate) const OTHER_BOOT: [&str; 14] = [
     "initramfs-tools",
     "--format",
     "erofs",
+    "--every-initrd",
     "--record-order",
     "--card",
     "e1000e",
@@ -142,8 +144,8 @@ pub(crate) struct Args {
     /// Leave out the boot test
     #[arg(long)]
     no_boot: bool,
-    /// Boot once more with what is no default: initramfs-tools, EROFS, UEFI, an e1000e card, the recorder,
-    /// refusals of dm-verity
+    /// Boot once more with what is no default: the kernel for real hardware by each kind of initrd, EROFS,
+    /// UEFI, an e1000e card, refusals of dm-verity
     #[arg(long, conflicts_with_all = ["no_boot", "quick"])]
     other_boot: bool,
     /// Open the status page in Chromium as well (`cargo xtask page-test`, in short)
@@ -266,7 +268,7 @@ fn run_tests(args: &Args, programs: &[Executable], steps: &mut Steps) {
     }
     if !args.no_boot {
         let (nodes, vms) = (args.nodes.to_string(), args.vms.to_string());
-        let plain = ["--nodes", &nodes, "--vms", &vms, "--every-initrd"];
+        let plain = ["--nodes", &nodes, "--vms", &vms, "--every-initrd", "--record-order"];
         steps.run("boot test", || boot(&plain, BOOT_LIMIT));
         if args.other_boot {
             steps.run("boot test of what is no default", || boot(&OTHER_BOOT, OTHER_BOOT_LIMIT));

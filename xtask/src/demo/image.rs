@@ -7,7 +7,7 @@ use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
 use lab::contained;
-use lab::root::{Base, Kernel, Layer, Program, Recipe, demo_key};
+use lab::root::{Base, Layer, Program, Recipe, demo_key};
 use proto::hash::Sha256Digest;
 use proto::manifest::{ArtefactKind, Manifest};
 use proto::verity::Verity;
@@ -123,9 +123,7 @@ pub(crate) fn prepare(args: &Args, programs: &Programs, folder: &RunFolder) -> R
     let revision = store.join("revisions").join(NAME).join(revision);
     let image = Image::read(store, revision, ssh_key)?;
     describe(&image);
-    if args.kernel() == Kernel::Generic {
-        initrd::check(args, programs, &image)?;
-    }
+    initrd::check(args.kernel(), programs, &image)?;
     Ok(image)
 }
 
@@ -146,6 +144,7 @@ pub(crate) fn prepare_others(
         let path = image.store.join("revisions").join(manner.name).join(reference.id.as_str());
         let other = Image::read(image.store.clone(), path, image.ssh_key.clone())?;
         describe(&other);
+        initrd::check(args.kernel(), programs, &other)?;
         others.push(other);
     }
     fs::remove_dir_all(&tree).context("cannot remove the unpacked root")?;
