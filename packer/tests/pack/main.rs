@@ -34,5 +34,7 @@ mod reproducible;
 mod secrets;
 mod signed;
 mod support;
+mod synced;
 mod tarball;
+mod trace;
 mod verity;
