@@ -6,7 +6,8 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use crate::support::{
-    SmallDisk, assert_store_is_clean, pack_image, packer, run, scratch, small_root, stderr, text,
+    SmallDisk, assert_store_is_clean, complete, files, pack_image, packer, run, scratch,
+    small_root, stderr, text,
 };
 
 fn pack(source: &Path, store: &Path, further: &[&str]) -> Output {
@@ -209,6 +210,57 @@ fn a_store_that_cannot_be_written() {
     fs::write(&file, "").unwrap();
     let output = pack(&root, &file.join("store"), &["--image-only"]);
     refused(&output, 5, &["/file", "a file is where a directory should be"]);
+}
+
+#[test]
+fn orders_to_a_store_that_cannot_be_written() {
+    let dir = scratch();
+    let root = small_root(dir.path());
+    let disk = SmallDisk::new(dir.path().join("disk"), "16m");
+    let (store, boot, key) =
+        (disk.0.join("store"), dir.path().join("boot"), dir.path().join("key"));
+    fs::write(&boot, "kernel").unwrap();
+    complete(&packer(&["keygen", "--json", "--empty-password", "--sign-key", text(&key)]));
+    let boot = ["--kernel", text(&boot), "--keep-initrd", text(&boot), "--publish", "--json"];
+    let [first, second] = ["1", "2"].map(|version| {
+        fs::write(root.join("etc/version"), version).unwrap();
+        let packed = complete(&pack(&root, &store, &boot));
+        format!("test@{}", packed["revision"].as_str().unwrap())
+    });
+    let order = |args: &[&str]| packer(&[args, &["--store", text(&store)]].concat());
+    let next = ["reimage", "--at-next-boot", &second];
+    let (one, two) = (["--nodes", "52:54:00:00:00:01"], ["--nodes", "52:54:00:00:00:02"]);
+    let told = order(&[&next[..], &one].concat());
+    assert!(told.status.success(), "{}", stderr(&told));
+
+    let state = || {
+        let of = |path: std::path::PathBuf| {
+            let bytes = fs::read(store.join(&path)).unwrap_or_default();
+            let target = fs::read_link(store.join(&path)).unwrap_or_default();
+            (path, bytes, target)
+        };
+        files(&store).into_iter().map(of).collect::<Vec<_>>()
+    };
+    let before = state();
+    run("mount", &["-o", "remount,ro", text(&disk.0)]);
+    let orders = [
+        &["sign", &first, "--empty-password", "--sign-key", text(&key)][..],
+        &[&next[..], &two].concat(),
+        &[&["unassign"][..], &one].concat(),
+        &["unassign", "--all"],
+        &["rollback", "test"],
+        &[&next[..], &["--all"]].concat(),
+        &["unpublish", &first],
+    ];
+    for args in orders {
+        refused(&order(args), 5, &["Read-only file system", "remount it writable"]);
+    }
+    assert!(state() == before, "what was refused has changed the store");
+    run("mount", &["-o", "remount,rw", text(&disk.0)]);
+    for args in orders {
+        let done = order(args);
+        assert!(done.status.success(), "{args:?}: {}", stderr(&done));
+    }
 }
 
 #[test]

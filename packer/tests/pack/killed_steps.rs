@@ -97,6 +97,11 @@ fn seen(store: &Path) -> Vec<PathBuf> {
     files(store).into_iter().filter(|path| !hidden(path)).collect()
 }
 
+/// What nodes are to boot.
+fn assigned(store: &Path) -> Option<Vec<u8>> {
+    fs::read(store.join("assignments.json")).ok()
+}
+
 /// A command, the store before it, and the store that it makes of that.
 struct Case<'a> {
     args: Vec<&'a str>,
@@ -105,6 +110,7 @@ struct Case<'a> {
     links_before: Vec<(PathBuf, PathBuf)>,
     links_after: Vec<(PathBuf, PathBuf)>,
     seen_after: Vec<PathBuf>,
+    assigned_after: Option<Vec<u8>>,
 }
 
 impl Case<'_> {
@@ -138,6 +144,8 @@ impl Case<'_> {
             let whole = self.store.join(&link).join("manifest.json").exists();
             assert!(whole, "{words}: {link:?} leads nowhere");
         }
+        let known = [assigned(self.before), self.assigned_after.clone()];
+        assert!(known.contains(&assigned(self.store)), "{words}: nodes are to boot something else");
         let output = packer(&["verify", "--store", text(self.store)]);
         assert!(output.status.success(), "{words}: {}", stderr(&output));
         let history = fs::read_to_string(self.store.join("history.jsonl")).unwrap();
@@ -151,8 +159,36 @@ impl Case<'_> {
         }
         assert_eq!(seen(self.store), self.seen_after, "{words}");
         assert_eq!(links(self.store), self.links_after, "{words}");
+        assert_eq!(assigned(self.store), self.assigned_after, "{words}");
         true
     }
+}
+
+/// Kills the command at each of its changes, each time with the store as it is `before`.
+fn kill_at_each_change(args: &[&str], before: &Path) {
+    let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+    let (log, store) = (dir.path().join("log"), dir.path().join("store"));
+    let mut case = Case {
+        args: [args, &["--store", text(&store)]].concat(),
+        before,
+        store: &store,
+        links_before: links(before),
+        links_after: Vec::new(),
+        seen_after: Vec::new(),
+        assigned_after: None,
+    };
+    case.fresh();
+    let (changes, others) = points(&case.args, &log);
+    (case.seen_after, case.links_after) = (seen(&store), links(&store));
+    case.assigned_after = assigned(&store);
+    for point in &changes {
+        assert!(case.dies_at(point, &log), "{args:?} outlives {point:?}");
+    }
+    let is_rename = |point: &Point| point.call.starts_with("rename");
+    assert!(changes.iter().any(is_rename), "{args:?} renames nothing: {changes:?}");
+    assert!(changes.len() >= 4, "{args:?}: {changes:?}");
+    let deadly = others.iter().filter(|point| case.dies_at(point, &log)).count();
+    assert!(deadly > 0, "{args:?} outlives all of {others:?}");
 }
 
 #[test]
@@ -167,34 +203,45 @@ fn a_packer_killed_at_any_change_leaves_old_or_new() {
     let old = format!("test@{}", first["revision"].as_str().unwrap());
     let key = dir.path().join("key");
     complete(&packer(&["keygen", "--json", "--empty-password", "--sign-key", text(&key)]));
-    let (log, store) = (dir.path().join("log"), dir.path().join("store"));
     let source = ["--name", "test", "--source", text(&root)];
     let plain = ["--image-only", "--no-build-facts", "--compression", "lz4", "--publish"];
-    for (command, args) in [
-        ("pack", [&source[..], &plain].concat()),
-        ("publish", vec![&*old, "--channel", "testing"]),
-        ("rollback", vec!["test"]),
-        ("sign", vec![&*old, "--empty-password", "--sign-key", text(&key)]),
-        ("prune", vec!["test", "--keep", "0", "--ignore-nodes"]),
+    for args in [
+        &[&["pack"], &source[..], &plain].concat()[..],
+        &["publish", &*old, "--channel", "testing"],
+        &["rollback", "test"],
+        &["sign", &*old, "--empty-password", "--sign-key", text(&key)],
+        &["unpublish", &*old],
+        &["prune", "test", "--keep", "0", "--ignore-nodes"],
     ] {
-        let mut case = Case {
-            args: [&[command][..], &args, &["--store", text(&store)]].concat(),
-            before: &before,
-            store: &store,
-            links_before: links(&before),
-            links_after: Vec::new(),
-            seen_after: Vec::new(),
-        };
-        case.fresh();
-        let (changes, others) = points(&case.args, &log);
-        (case.seen_after, case.links_after) = (seen(&store), links(&store));
-        for point in &changes {
-            assert!(case.dies_at(point, &log), "{command} outlives {point:?}");
-        }
-        let is_rename = |point: &Point| point.call.starts_with("rename");
-        assert!(changes.iter().any(is_rename), "{command} renames nothing: {changes:?}");
-        assert!(changes.len() >= 4, "{command}: {changes:?}");
-        let deadly = others.iter().filter(|point| case.dies_at(point, &log)).count();
-        assert!(deadly > 0, "{command} outlives all of {others:?}");
+        kill_at_each_change(args, &before);
     }
+}
+
+#[test]
+fn what_nodes_are_to_boot_is_told_as_a_whole_or_not_at_all() {
+    let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+    let (root, before) = (small_root(dir.path()), dir.path().join("before"));
+    let boot = dir.path().join("boot");
+    fs::write(&boot, "kernel").unwrap();
+    let at = ["--store", text(&before)];
+    let pack = |version: &str, further: &[&str]| {
+        fs::write(root.join("etc/version"), version).unwrap();
+        let source = ["pack", "--json", "--name", "test", "--source", text(&root)];
+        let boot = ["--kernel", text(&boot), "--keep-initrd", text(&boot)];
+        let packed = complete(&packer(&[&source[..], &boot, &at, further].concat()));
+        format!("test@{}", packed["revision"].as_str().unwrap())
+    };
+    let first = pack("1", &["--publish"]);
+    // seeded from its first node on
+    let second = pack("2", &[]);
+    let next = ["reimage", "--at-next-boot"];
+    let (one, two) = (["--nodes", "52:54:00:00:00:01"], ["--nodes", "52:54:00:00:00:02"]);
+    kill_at_each_change(&[&next[..], &[&second], &one].concat(), &before);
+    for (revision, node) in [(&first, one), (&second, two)] {
+        complete(&packer(&[&next[..], &["--json", revision], &node, &at].concat()));
+    }
+    kill_at_each_change(&[&next[..], &[&second], &one].concat(), &before);
+    kill_at_each_change(&[&["unassign"][..], &one].concat(), &before);
+    kill_at_each_change(&["unassign", "--all"], &before);
+    kill_at_each_change(&[&next[..], &[&second, "--all"]].concat(), &before);
 }
