@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::support::{
     complete, events, noise, pack_image, packer, run, scratch, small_root, stderr, text,
 };
+use crate::trace::{Call, STARTS, own, traced};
 
 /// What is held of an image is a multiple of the longest piece.
 const CHUNK: u64 = 2 << 20;
@@ -91,6 +92,19 @@ fn progress_is_seen_by_what_moves_when_the_program_says_nothing() {
     assert!(told.windows(2).all(|w| w[0].1 <= w[1].1 && w[0].2 <= w[1].2), "{told:?}");
 }
 
+/// A directory with a mksquashfs that gets little memory, and is run by `runner`.
+fn little_memory(programs: &Path, runner: &str) {
+    fs::create_dir(programs).unwrap();
+    let mksquashfs = run("which", &["mksquashfs"]);
+    let script = format!(
+        "#!/bin/sh\nfor word; do shift; [ \"$word\" = 1G ] && word=32M; set -- \"$@\" \"$word\"; done\n\
+         exec {runner} {} \"$@\"\n",
+        mksquashfs.trim(),
+    );
+    fs::write(programs.join("mksquashfs"), script).unwrap();
+    run("chmod", &["0755", text(&programs.join("mksquashfs"))]);
+}
+
 /// With little memory mksquashfs writes a large file before it finds that it has it already, and takes it
 /// back.
 #[test]
@@ -98,16 +112,8 @@ fn what_mksquashfs_takes_back_is_read_by_pieces_only() {
     let dir = scratch();
     let root = root_of_noise(dir.path(), 60);
     let programs = dir.path().join("programs");
-    fs::create_dir(&programs).unwrap();
-    let mksquashfs = run("which", &["mksquashfs"]);
-    let script = format!(
-        "#!/bin/sh\nfor word; do shift; [ \"$word\" = 1G ] && word=32M; set -- \"$@\" \"$word\"; done\n\
-         exec strace -f -qq -e trace=ftruncate -o {} {} \"$@\"\n",
-        text(&dir.path().join("calls")),
-        mksquashfs.trim(),
-    );
-    fs::write(programs.join("mksquashfs"), script).unwrap();
-    run("chmod", &["0755", text(&programs.join("mksquashfs"))]);
+    let calls = format!("strace -f -qq -e trace=ftruncate -o {}", text(&dir.path().join("calls")));
+    little_memory(&programs, &calls);
     let path = format!("{}:{}", text(&programs), std::env::var("PATH").unwrap());
     let store = dir.path().join("store");
     let output = Command::new(env!("CARGO_BIN_EXE_bee-packer"))
@@ -263,4 +269,49 @@ fn revisions_with_a_manifest_of_version_1_are_read_and_verified() {
     let listed = packer(&["list", "--store", text(&store)]);
     let listed = String::from_utf8(listed.stdout).unwrap();
     assert!(listed.contains(&id), "{listed}");
+}
+
+/// All that gets something out of a file.
+const READS: &str = "read,pread64,readv,preadv,preadv2,mmap,copy_file_range,splice,sendfile";
+
+/// Bytes of an image that a call got.
+fn read_of_image(call: &Call) -> u64 {
+    let source = usize::from(call.name == "sendfile");
+    // by its name, or as the file that programs are given in its place
+    let is_image =
+        |path: &std::path::PathBuf| path.ends_with("rootimg.sfs") || path == Path::new("/");
+    if !call.descriptors().get(source).is_some_and(is_image) {
+        return 0;
+    }
+    // what is mapped counts as read, all of it
+    if call.name == "mmap" { call.argument(1).parse().unwrap() } else { call.result }
+}
+
+/// The counter that the other tests go by counts all: seen from outside.
+#[test]
+fn what_the_packer_says_it_has_read_is_all_that_it_reads() {
+    let dir = scratch();
+    let root = root_of_noise(dir.path(), 60);
+    let programs = dir.path().join("programs");
+    little_memory(&programs, "");
+    let little = format!("PATH={}:$PATH", text(&programs));
+    let no_device = "mount --bind /dev/null /dev/fuse";
+    for (number_of, shell) in ["true", &little, no_device].into_iter().enumerate() {
+        let store = dir.path().join(format!("store-{number_of}"));
+        let args = ["pack", "--json", "--image-only", "--name", "test", "--compression", "lz4"];
+        let args = [&args[..], &["--source", text(&root), "--store", text(&store)]].concat();
+        let log = dir.path().join("log");
+        let (output, calls) = traced(shell, &format!("{READS},{STARTS}"), &log, &args);
+        let packed = complete(&output);
+        let all: u64 = calls.iter().map(read_of_image).sum();
+        let ours: u64 = own(&calls).into_iter().map(read_of_image).sum();
+        // mksquashfs compares what it wrote with what it is about to write
+        let theirs = all - ours;
+        assert!(theirs > 0, "mksquashfs's own reading was not seen: {shell}");
+        // and where we answer for its file, we get for it what it asks for
+        let for_it = if shell == no_device { 0 } else { theirs };
+        assert_eq!(ours, for_it + number(&packed, "image_bytes_read_back"), "{shell}: {packed}");
+        let written = number(&packed, "image_bytes");
+        assert!(shell != no_device || ours == written, "read once, for everything: {packed}");
+    }
 }
