@@ -22,6 +22,7 @@ mod killed;
 mod killed_steps;
 mod layout;
 mod manage;
+mod microcode;
 mod nodes;
 mod oci;
 mod onepass;
