@@ -68,12 +68,17 @@ pub enum PackError {
     },
     /// The source is a directory, but not the root of a system.
     #[error(
-        "{path} does not look like the root of a system: it has neither usr/ nor etc/ and bin/. \
-         Give the directory that becomes / on the nodes"
+        "{path} does not look like the root of a system: it has neither usr/ nor etc/ and bin/. {}",
+        match inside {
+            Some(inside) => format!("The directory {} in it does: give that", inside.display()),
+            None => "Give the directory that becomes / on the nodes".to_owned(),
+        }
     )]
     NotARoot {
         /// The directory.
         path: PathBuf,
+        /// The name of a directory in it that does.
+        inside: Option<PathBuf>,
     },
     /// The store lies inside the tree that is to be packed.
     #[error("the store {store} lies inside the source {path}: put it elsewhere")]

@@ -262,13 +262,25 @@ impl Kind {
                 (Root { path: into.clone(), facts: plan.facts() }, into)
             }
         };
-        let has = |name: &str| root.path.join(name).symlink_metadata().is_ok();
-        if has("usr") || (has("etc") && has("bin")) {
-            Ok(root)
-        } else {
-            Err(PackError::NotARoot { path: given })
+        if looks_like_a_root(&root.path) {
+            return Ok(root);
         }
+        Err(PackError::NotARoot { path: given, inside: root_inside(&root.path) })
     }
+}
+
+fn looks_like_a_root(dir: &Path) -> bool {
+    let has = |name: &str| dir.join(name).symlink_metadata().is_ok();
+    has("usr") || (has("etc") && has("bin"))
+}
+
+/// The name of a root in `dir`: live-build has it in `chroot` beside its configuration, and a tar is often made
+/// of the directory instead of what is in it.
+fn root_inside(dir: &Path) -> Option<PathBuf> {
+    let entries = fs::read_dir(dir).ok()?.flatten();
+    let is_directory = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
+    let roots = entries.filter(|entry| is_directory(entry) && looks_like_a_root(&entry.path()));
+    roots.map(|entry| PathBuf::from(entry.file_name())).min()
 }
 
 impl Root {
