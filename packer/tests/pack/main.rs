@@ -23,6 +23,7 @@ mod killed_steps;
 mod layout;
 mod live_build;
 mod manage;
+mod microcode;
 mod nodes;
 mod oci;
 mod onepass;
