@@ -1,5 +1,5 @@
-//! A recipe that dnf follows, from a repository that is made for it: packages of a distribution that is a file,
-//! and of a shell.
+//! Recipes that dnf follows, from a repository that is made for them: a distribution that is a file, a shell with
+//! what adds users and enables units, and a kernel where Fedora keeps it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,9 +7,10 @@ use std::process::Command;
 
 use serde_json::Value;
 
+use crate::initrd::our_module;
 use crate::layout::image;
 use crate::support::{
-    Mounted, assert_store_is_clean, files, pack_image, packer, run, scratch, stderr, text,
+    Mounted, assert_store_is_clean, complete, files, packer, run, scratch, stderr, text,
 };
 
 const RELEASE: &str = "
@@ -24,20 +25,57 @@ echo 'ID=rocky' >%{buildroot}/etc/os-release
 /etc/os-release
 ";
 
-/// With all that the steps of a recipe run in the root.
-const TOOLS: &str = "
+/// With all that the steps of a recipe run in the root: programs of this host, with their libraries.
+const TOOLS: &str = r"
 Name: node-tools
 %description
-A shell.
+A shell, and what adds users and enables units.
 %install
-mkdir -p %{buildroot}/usr/bin
-cp /usr/bin/busybox %{buildroot}/usr/bin/
-for name in sh rm cat; do ln -s busybox %{buildroot}/usr/bin/$name; done
-ln -s usr/bin %{buildroot}/bin
+cd %{buildroot}
+mkdir -p usr/bin usr/sbin usr/lib/systemd/system usr/lib64 etc
+for name in bin sbin lib lib64; do ln -s usr/$name $name; done
+cp /usr/bin/busybox usr/bin/
+for name in sh rm cat; do ln -s busybox usr/bin/$name; done
+for program in $(PATH=$PATH:/usr/sbin command -v useradd) $(command -v systemctl); do
+    for file in $program $(ldd $program | grep -o '/[^ ]*'); do
+        mkdir -p .${file%/*}
+        cp -L $file .$file
+    done
+done
+printf '[Service]\nExecStart=/bin/sh\n[Install]\nWantedBy=multi-user.target\n' \
+    >usr/lib/systemd/system/site.service
+echo 'root:x:0:0:root:/root:/bin/sh' >etc/passwd
+printf 'root:x:0:\nusers:x:100:\n' >etc/group
+echo 'root:*:19000:0:99999:7:::' >etc/shadow
 %files
-/usr/bin
+/usr
 /bin
+/sbin
+/lib
+/lib64
+/etc
 ";
+
+const KERNEL_RELEASE: &str = "6.12.0-9.test";
+
+const KERNEL: &str = r#"
+Name: kernel-core
+%description
+A kernel with one module, as much of it as depmod and dracut read.
+%install
+dir=%{buildroot}/lib/modules/6.12.0-9.test
+mkdir -p $dir/kernel/fs
+echo kernel >$dir/vmlinuz
+cat >overlay.c <<'END'
+const char info[] __attribute__((section(".modinfo"), used)) = "license=GPL\0name=overlay";
+END
+cc -c -o $dir/kernel/fs/overlay.ko overlay.c
+PATH=$PATH:/usr/sbin depmod -b %{buildroot} 6.12.0-9.test 2>/dev/null
+mkdir %{buildroot}/usr
+mv %{buildroot}/lib %{buildroot}/usr/lib
+%files
+/usr/lib/modules
+"#;
 
 /// A folder with a key of its own, and a repository that is signed with it.
 struct Bed {
@@ -76,7 +114,7 @@ impl Bed {
     fn package(&self, spec: &str, signed: bool) {
         const HEAD: &str = "Version: 9\nRelease: 1\nSummary: for a test\nLicense: none\n\
                             AutoReqProv: no\n%define __spec_install_post %{nil}\n\
-                            %define debug_package %{nil}";
+                            %define debug_package %{nil}\n%define _binary_payload w1.gzdio";
         let (file, made) = (self.path("a.spec"), self.path("made"));
         fs::write(&file, format!("{HEAD}{spec}")).unwrap();
         let define = |name: &str, value: &Path| format!("{name} {}", value.display());
@@ -98,26 +136,62 @@ impl Bed {
         }
     }
 
-    /// The recipe, when all packages are there.
-    fn recipe(&self) -> PathBuf {
+    /// Makes the packages, and a repository of them; whether the tools are signed.
+    fn repository(&self, signed: bool) -> PathBuf {
+        self.package(RELEASE, true);
+        self.package(KERNEL, true);
+        self.package(TOOLS, signed);
         let repository = self.path("repository");
         run("createrepo_c", &["--quiet", text(&repository)]);
+        repository
+    }
+
+    /// A recipe of these packages, from mirrors that are its own or from those of the host.
+    fn recipe(&self, mirrors: &str) -> PathBuf {
         let recipe = self.path("node.toml");
-        let base = "base = \"rocky\"\nsuite = \"9\"\nkeyring = \"key\"\n";
-        let rest = "packages = [\"node-tools\"]\ncommands = [\"cat /etc/os-release >/etc/ran\"]\n\
-                    [[files]]\npath = \"/etc/motd\"\ncontent = \"hello\\n\"\n";
-        let mirrors = format!("mirrors = [\"file://{}\"]\n", repository.display());
-        fs::write(&recipe, format!("{base}{mirrors}{rest}")).unwrap();
+        let text = format!("base = \"rocky\"\nsuite = \"9\"\n{mirrors}{RECIPE}");
+        fs::write(&recipe, text).unwrap();
         recipe
     }
+
+    /// One with its own mirror.
+    fn recipe_of(&self, repository: &Path) -> PathBuf {
+        let mirror = format!("mirrors = [\"file://{}\"]\n", repository.display());
+        self.recipe(&format!("keyring = \"key\"\n{mirror}"))
+    }
 }
+
+const RECIPE: &str = r#"
+packages = ["node-tools"]
+kernel = "kernel-core"
+commands = ["cat /etc/os-release >/etc/ran"]
+[services]
+enable = ["site.service"]
+mask = ["other.timer"]
+[[files]]
+path = "/etc/motd"
+content = "hello\n"
+[[users]]
+name = "admin"
+uid = 1500
+groups = ["users"]
+"#;
 
 #[test]
 fn a_recipe_is_followed_by_dnf() {
     let (bed, dir) = (Bed::new(), scratch());
-    bed.package(RELEASE, true);
-    bed.package(TOOLS, true);
-    let packed = pack_image(&bed.recipe(), &dir.path().join("store"), &[]);
+    let recipe = bed.recipe_of(&bed.repository(true));
+    let (module, store) = (our_module(), dir.path().join("store"));
+    let args = ["pack", "--json", "--name", "test", "--client", "/bin/true", "--dracut-module"];
+    let initrd = ["--initrd-tool", "dracut-busybox", "--dracut-arg=--gzip"];
+    let from = ["--source", text(&recipe), "--store", text(&store)];
+    let packed = complete(&packer(&[&args[..], &[text(&module)], &initrd, &from].concat()));
+    assert_eq!(packed["kernel_release"], KERNEL_RELEASE);
+    let kernel = fs::read(image(&packed).with_file_name("vmlinuz")).unwrap();
+    assert_eq!(kernel, b"kernel\n");
+    let list = run("lsinitrd", &[text(&image(&packed).with_file_name("initrd.img"))]);
+    let module = format!("lib/modules/{KERNEL_RELEASE}/kernel/fs/overlay.ko");
+    assert!(list.contains(&module), "{list}");
     let manifest = fs::read(image(&packed).with_file_name("manifest.json")).unwrap();
     let manifest: Value = serde_json::from_slice(&manifest).unwrap();
     assert_eq!(manifest["build"]["source-base"], "rocky 9");
@@ -126,16 +200,43 @@ fn a_recipe_is_followed_by_dnf() {
     assert_eq!(read("etc/ran"), "ID=rocky\n");
     assert_eq!(read("etc/motd"), "hello\n");
     assert_eq!(read("etc/machine-id"), "");
+    assert!(read("etc/passwd").contains("\nadmin:x:1500:"));
+    assert!(read("etc/group").contains("\nusers:x:100:admin\n"));
+    let link = |path: &str| fs::read_link(at.0.join("etc/systemd/system").join(path)).unwrap();
+    let wants = link("multi-user.target.wants/site.service");
+    assert!(wants.ends_with("lib/systemd/system/site.service"), "{}", wants.display());
+    assert_eq!(link("other.timer"), Path::new("/dev/null"));
     let caches = files(&at.0.join("var/cache/dnf"));
     assert!(caches.is_empty(), "{caches:?}");
+}
+
+/// In a mount namespace whose dnf knows one repository, that of the test.
+#[test]
+fn without_mirrors_the_repositories_of_the_host_are_asked() {
+    let (bed, dir) = (Bed::new(), scratch());
+    let (repository, store) = (bed.repository(true), dir.path().join("store"));
+    let (recipe, conf) = (bed.recipe(""), bed.path("dnf.conf"));
+    let site = format!(
+        "[main]\ngpgcheck=1\nreposdir={0}/none\n[site]\nname=site\nbaseurl=file://{1}\n\
+         gpgkey=file://{0}/key\n",
+        bed.dir.path().display(),
+        repository.display()
+    );
+    fs::write(&conf, site).unwrap();
+    let script = "mount --bind \"$0\" /etc/dnf/dnf.conf && exec \"$@\"";
+    let namespace = ["--mount", "--propagation", "private", "sh", "-c", script, text(&conf)];
+    let pack = [env!("CARGO_BIN_EXE_bee-packer"), "pack", "--json", "--image-only"];
+    let from = ["--name", "test", "--source", text(&recipe), "--store", text(&store)];
+    let said = run("unshare", &[&namespace[..], &pack, &from].concat());
+    let packed: Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
+    let at = Mounted::new(&image(&packed), dir.path().join("at"));
+    assert_eq!(fs::read_to_string(at.0.join("etc/ran")).unwrap(), "ID=rocky\n");
 }
 
 #[test]
 fn a_package_without_a_signature_is_refused() {
     let (bed, dir) = (Bed::new(), scratch());
-    bed.package(RELEASE, true);
-    bed.package(TOOLS, false);
-    let (recipe, store) = (bed.recipe(), dir.path().join("store"));
+    let (recipe, store) = (bed.recipe_of(&bed.repository(false)), dir.path().join("store"));
     let args = ["pack", "--image-only", "--name", "test", "--source", text(&recipe)];
     let output = packer(&[&args[..], &["--store", text(&store)]].concat());
     let message = stderr(&output);

@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::initrd::our_module;
+use crate::layout::here;
 use crate::support::{
-    Mounted, assert_store_is_clean, complete, packer, run, scratch, stderr, text,
+    Mounted, assert_store_is_clean, complete, files, packer, run, scratch, stderr, text,
 };
 
 /// Base, suite and mirrors of a recipe: this host's on Debian, otherwise Debian's own.
@@ -29,6 +31,8 @@ fn base() -> String {
     format!("base = \"debian\"\nsuite = \"{suite}\"\n{}", main.unwrap_or_default())
 }
 
+/// All that a recipe can say, a kernel among it, followed to a revision that boots: this is the one test for which
+/// a whole Debian is installed.
 #[test]
 fn a_recipe_is_followed() {
     let dir = scratch();
@@ -38,6 +42,7 @@ fn a_recipe_is_followed() {
     let text_of = format!(
         r#"{}
 packages = ["systemd"]
+kernel = "linux-image-cloud-{}"
 commands = ["echo ran >/etc/ran; test -e /proc/self/status -a -c /dev/null", "cat /etc/motd >>/etc/ran"]
 [services]
 enable = ["systemd-networkd.service"]
@@ -59,13 +64,22 @@ name = "guest"
 password-hash = "$6$salt$hash"
 allow-password-hash = true
 "#,
-        base()
+        base(),
+        here()
     );
     fs::write(&recipe, &text_of).unwrap();
+    let module = our_module();
     let output = packer(&[
         "pack",
         "--json",
-        "--image-only",
+        "--client",
+        "/bin/true",
+        "--dracut-module",
+        text(&module),
+        "--initrd-tool",
+        "dracut-busybox",
+        // the default takes ten times as long
+        "--dracut-arg=--gzip",
         "--compression",
         "lz4",
         // what the recipe may write, the gate still has to let pass
@@ -103,6 +117,42 @@ allow-password-hash = true
         assert!(!at.0.join(gone).exists(), "{gone}");
     }
     assert_eq!(fs::read_dir(at.0.join("var/lib/apt/lists")).unwrap().count(), 0);
+    let release = complete["kernel_release"].as_str().unwrap();
+    assert_eq!(manifest["kernel_release"], release);
+    kernel_fits(release, revision, &at.0, dir.path());
+}
+
+/// The modules of this kernel, and of no other, are in the image and in the initrd that was made of them.
+fn kernel_fits(release: &str, revision: &Path, image: &Path, dir: &Path) {
+    let boot = image.join("boot");
+    let kernel = fs::read(boot.join(format!("vmlinuz-{release}"))).unwrap();
+    assert!(kernel == fs::read(revision.join("vmlinuz")).unwrap(), "another kernel is booted");
+    // an initrd of the kernel package would be loaded by nobody, but take room
+    let names: Vec<_> = files(&boot).into_iter().filter(|p| text(p).contains("initrd")).collect();
+    assert!(names.is_empty(), "{names:?}");
+    let initrd = dir.join("initrd");
+    fs::create_dir(&initrd).unwrap();
+    let path = revision.join("initrd.img");
+    run("sh", &["-c", "cd $1 && lsinitrd --unpack $2", "sh", text(&initrd), text(&path)]);
+    assert!(initrd.join("usr/bin/bee-initrd-client").is_file());
+    for (root, least) in [(image, 300), (&initrd, 10)] {
+        let dir = root.join("usr/lib/modules");
+        let releases: Vec<_> =
+            fs::read_dir(&dir).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(releases, [release], "in {}", dir.display());
+        let modules = files(&dir.join(release));
+        let named = |name: &str| {
+            let found = modules.iter().find(|p| text(p).contains(&format!("/{name}.ko")));
+            dir.join(release).join(found.unwrap_or_else(|| panic!("no {name} in {modules:?}")))
+        };
+        let count = modules.iter().filter(|path| text(path).contains(".ko")).count();
+        assert!(count >= least, "only {count} modules in {}", dir.display());
+        // what a node needs for its first packet and for its root
+        for name in ["virtio_net", "squashfs", "overlay"] {
+            let made_for = run("modinfo", &["-F", "vermagic", text(&named(name))]);
+            assert!(made_for.starts_with(&format!("{release} ")), "{name}: {made_for}");
+        }
+    }
 }
 
 #[test]
