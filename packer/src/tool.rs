@@ -71,6 +71,16 @@ pub(crate) const LSINITRD: Tool = Tool {
     package: "dracut-core (Debian), dracut (Fedora)",
 };
 
+/// What programs say of a full disk: the system's words, and those of rpm and apt, which look at the room before
+/// they begin.
+const FULL: [&str; 5] = [
+    "No space left on device",
+    "Disk quota exceeded",
+    "B more space on the ",
+    " more inodes on the ",
+    "You don't have enough free space in ",
+];
+
 /// How often one looks at a program that says nothing, in milliseconds.
 const LOOK: u16 = 500;
 
@@ -185,8 +195,7 @@ impl Tool {
 
     /// The error for a program that failed; `store` and `step` for a full disk.
     pub(crate) fn failed(self, output: &Output, place: &Place<'_>, remedy: &str) -> PackError {
-        let full = ["No space left on device", "Disk quota exceeded"];
-        if full.iter().any(|words| output.text.contains(words)) {
+        if FULL.iter().any(|words| output.text.contains(words)) {
             return place.disk_full();
         }
         PackError::ToolFailed {

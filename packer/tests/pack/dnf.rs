@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::initrd::our_module;
 use crate::layout::image;
 use crate::support::{
-    Mounted, assert_store_is_clean, complete, files, packer, run, scratch, stderr, text,
+    Mounted, SmallDisk, assert_store_is_clean, complete, files, packer, run, scratch, stderr, text,
 };
 
 const RELEASE: &str = "
@@ -245,4 +245,29 @@ fn a_package_without_a_signature_is_refused() {
         assert!(message.contains(word), "{word:?} is not in: {message}");
     }
     assert_store_is_clean(&store);
+}
+
+/// dnf looks at the room before it begins, and says it in words of its own.
+#[test]
+fn a_disk_that_is_full_for_what_dnf_installs() {
+    let (bed, dir) = (Bed::new(), scratch());
+    let recipe = bed.recipe_of(&bed.repository(true));
+    for limit in ["size=8m", "nr_inodes=45"] {
+        let disk = SmallDisk::new(dir.path().join(limit), "64m");
+        run("mount", &["-o", &format!("remount,{limit}"), text(&disk.0)]);
+        let store = disk.0.join("store");
+        let args = ["pack", "--image-only", "--name", "test", "--source", text(&recipe)];
+        let pack = || packer(&[&args[..], &["--store", text(&store)]].concat());
+        let output = pack();
+        let message = stderr(&output);
+        assert_eq!(output.status.code(), Some(5), "{limit}: {message}");
+        for word in ["no space left", "nothing was stored", "prune"] {
+            assert!(message.contains(word), "{limit}: {word:?} is not in: {message}");
+        }
+        assert!(!message.contains("mirror"), "{limit}: {message}");
+        assert_store_is_clean(&store);
+        run("mount", &["-o", "remount,size=64m,nr_inodes=9999", text(&disk.0)]);
+        let output = pack();
+        assert!(output.status.success(), "{limit}: {}", stderr(&output));
+    }
 }
