@@ -35,6 +35,7 @@ mod recipe;
 mod reproducible;
 mod secrets;
 mod signed;
+mod squashfs;
 mod support;
 mod synced;
 mod tarball;
