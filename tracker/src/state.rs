@@ -11,6 +11,7 @@
 //! Memory answers every question, the disk is read at the start only (and for past boots). Peers of
 //! torrents are not in it: they are back with their next announce.
 
+mod checkpoint;
 mod error;
 mod journal;
 mod load;
@@ -70,8 +71,7 @@ impl State {
         private(&path)?;
         let connection = schema::open(&path)?;
         let loaded = load::load(&connection, &path)?;
-        let journal = Journal::start(connection, path.clone())
-            .map_err(error::file("start the writer of", &path))?;
+        let journal = Journal::start(connection, path.clone())?;
         Ok((Self { journal, admin, path, _lock: lock }, loaded))
     }
 

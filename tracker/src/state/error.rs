@@ -145,6 +145,11 @@ pub(crate) fn database(path: &Path) -> impl Fn(rusqlite::Error) -> StateError + 
     }
 }
 
+/// For people: an error of SQLite with the database's path and what helps.
+pub(super) fn describe(path: &Path, source: rusqlite::Error) -> String {
+    crate::catalog::describe(&database(path)(source))
+}
+
 /// Attaches action and path to an error of a file.
 pub(crate) fn file<'a>(
     action: &'static str,

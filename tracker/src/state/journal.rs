@@ -1,9 +1,16 @@
 //! From the tables in memory to the disk: a queue, a thread, and one commit for many requests.
 //!
 //! ```text
-//!  request ─ changes memory ─ push ─▶ queue ─▶ thread: 5 ms of gathering, BEGIN … COMMIT (fsync)
-//!          ◀──────────────── answer ◀───────── done up to N │ failed, and why
+//!  request ─ changes memory ─ push ─▶ queue ─▶ thread: BEGIN … COMMIT, at most one in 3 ms ─▶ log of SQLite
+//!          ◀──────────────── answer ◀───────── done up to N │ failed, and why                │ each second
+//!                                                                 checkpoint: fsync, into the database
 //! ```
+//!
+//! A commit is written to the log, so that no kill takes it back. What somebody ordered ([`Op::is_order`]) is
+//! in addition on the medium (fsync(2)) before it is acknowledged, with all that was committed before. What
+//! nodes report gets there within about a second: a power cut may take the last second of progress reports,
+//! and the nodes go on reporting. To wait for the medium with each of them would make the delay of every
+//! report that of the slowest disk, and the tracker does not need to know more than the next report says.
 //!
 //! Changes are pushed while the lock of the table is held that they come from, so they are written in the
 //! order in which memory took them. What cannot be written stays in the queue and is tried again every
@@ -14,17 +21,20 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::watch;
 
-use super::error::{StateError, Trouble};
+use super::checkpoint::{Checkpoints, Log};
+use super::error::{self, StateError};
 use super::op::Op;
+use super::schema;
 use crate::app::lock;
 
-/// A commit waits this long for more to commit: it costs an fsync(2) whatever is in it.
-const GATHER: Duration = Duration::from_millis(5);
+/// Time between the beginnings of two commits: each has a price, whatever is in it. The first after a pause
+/// waits for nothing.
+const GATHER: Duration = Duration::from_millis(3);
 
 /// Changes in one commit.
 const BATCH: usize = 20_000;
@@ -59,9 +69,9 @@ struct Shared {
 }
 
 #[derive(Debug, Clone, Default)]
-struct Written {
+pub(super) struct Written {
     /// Changes ever written.
-    done: u64,
+    pub(super) done: u64,
     failed: Option<NotStored>,
 }
 
@@ -70,7 +80,8 @@ struct Written {
 pub(crate) struct Journal {
     shared: Arc<Shared>,
     written: watch::Receiver<Written>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    log: Arc<Log>,
+    threads: Mutex<Option<(JoinHandle<()>, Checkpoints)>>,
 }
 
 /// A place in the queue; what was pushed up to there is waited for with [`Journal::stored`].
@@ -78,14 +89,27 @@ pub(crate) struct Journal {
 pub(crate) struct Place(u64);
 
 impl Journal {
-    /// Starts the thread that owns the connection.
-    pub(crate) fn start(connection: Connection, path: PathBuf) -> std::io::Result<Self> {
+    /// Starts the thread that owns the connection, and the one that looks after its log.
+    pub(crate) fn start(connection: Connection, path: PathBuf) -> Result<Self, StateError> {
+        let beside = schema::open_beside(&path)?;
+        let failed = |source| error::file("start the writer of", &path)(source);
         let shared = Arc::new(Shared::default());
+        let log = Arc::new(Log::default());
         let (sender, written) = watch::channel(Written::default());
-        let writer = Writer { connection, path, shared: shared.clone(), written: sender };
-        let thread =
-            std::thread::Builder::new().name("state".to_owned()).spawn(move || writer.run())?;
-        Ok(Self { shared, written, thread: Mutex::new(Some(thread)) })
+        let started = Checkpoints::start(beside, path.clone(), log.clone(), written.clone());
+        let checkpoints = started.map_err(failed)?;
+        let writer = Writer {
+            connection,
+            path: path.clone(),
+            shared: shared.clone(),
+            log: log.clone(),
+            written: sender,
+            to_medium: None,
+        };
+        let thread = std::thread::Builder::new().name("state".to_owned());
+        let thread = thread.spawn(move || writer.run()).map_err(failed)?;
+        let threads = Mutex::new(Some((thread, checkpoints)));
+        Ok(Self { shared, written, log, threads })
     }
 
     /// Queues changes, or drops them when too many wait. To be called under the lock of the table that
@@ -118,7 +142,7 @@ impl Journal {
 
     /// Why nothing is stored at the moment, if so.
     pub(crate) fn trouble(&self) -> Option<NotStored> {
-        self.written.borrow().failed.clone()
+        self.written.borrow().failed.clone().or_else(|| self.log.trouble())
     }
 
     /// Waits until everything up to `place` is on disk.
@@ -137,10 +161,11 @@ impl Journal {
     pub(crate) fn close(&self) {
         lock(&self.shared.queue).closing = true;
         self.shared.wake.notify_one();
-        let thread = lock(&self.thread).take();
-        if thread.is_some_and(|thread| thread.join().is_err()) {
+        let Some((thread, checkpoints)) = lock(&self.threads).take() else { return };
+        if thread.join().is_err() {
             tracing::error!("the thread that writes the state has panicked");
         }
+        drop(checkpoints);
     }
 }
 
@@ -167,15 +192,20 @@ struct Writer {
     connection: Connection,
     path: PathBuf,
     shared: Arc<Shared>,
+    log: Arc<Log>,
     written: watch::Sender<Written>,
+    /// Whether commits wait for the medium, as SQLite was told last.
+    to_medium: Option<bool>,
 }
 
 impl Writer {
     fn run(mut self) {
+        let mut next = Instant::now();
         while let Some(closing) = self.wait() {
             if !closing {
-                std::thread::sleep(GATHER);
+                std::thread::sleep(next.saturating_duration_since(Instant::now()));
             }
+            next = Instant::now() + GATHER;
             let ops: Vec<_> = {
                 let mut queue = lock(&self.shared.queue);
                 let count = queue.ops.len().min(BATCH);
@@ -192,6 +222,7 @@ impl Writer {
                         w.done += count;
                         w.failed = None;
                     });
+                    self.log.shorten(&self.connection);
                 }
                 Err(error) => {
                     self.failed(error);
@@ -219,6 +250,12 @@ impl Writer {
     }
 
     fn commit(&mut self, ops: &[(i64, Op)]) -> rusqlite::Result<()> {
+        let to_medium = ops.iter().any(|(_, op)| op.is_order());
+        if self.to_medium != Some(to_medium) {
+            let level = if to_medium { "FULL" } else { "NORMAL" };
+            self.connection.pragma_update(None, "synchronous", level)?;
+            self.to_medium = Some(to_medium);
+        }
         let transaction =
             self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         for (at, op) in ops {
@@ -228,13 +265,48 @@ impl Writer {
     }
 
     fn failed(&self, source: rusqlite::Error) {
-        let error =
-            StateError::Database { path: self.path.clone(), trouble: Trouble::of(&source), source };
-        let text = crate::catalog::describe(&error);
+        let text = error::describe(&self.path, source);
         let known = self.written.borrow().failed.as_ref().is_some_and(|known| *known.0 == *text);
         if !known {
             tracing::error!(error = text, "the state cannot be stored; trying again every second");
             self.written.send_modify(|w| w.failed = Some(NotStored(text.into())));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proto::node_id::NodeId;
+
+    /// 1: NORMAL, 2: FULL.
+    fn level(writer: &Writer) -> i64 {
+        let found = writer.connection.pragma_query_value(None, "synchronous", |row| row.get(0));
+        found.unwrap()
+    }
+
+    #[test]
+    fn what_was_ordered_waits_for_the_medium_and_what_nodes_report_does_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state.db");
+        let mut writer = Writer {
+            connection: schema::open(&path).unwrap(),
+            path,
+            shared: Arc::default(),
+            log: Arc::default(),
+            written: watch::channel(Written::default()).0,
+            to_medium: None,
+        };
+        let report = || (0, Op::DropNode(NodeId([2, 0, 0, 0, 0, 1])));
+        let order = || (0, Op::PutMeta { key: "x", value: vec![1] });
+        for (ops, expected) in [
+            (vec![report()], 1),
+            (vec![report(), order(), report()], 2),
+            (vec![order()], 2),
+            (vec![report()], 1),
+        ] {
+            writer.commit(&ops).unwrap();
+            assert_eq!(level(&writer), expected, "{ops:?}");
         }
     }
 }

@@ -134,6 +134,26 @@ pub(crate) enum Op {
 }
 
 impl Op {
+    /// Whether somebody ordered it, so that it has to outlive a power cut, too. All else is what nodes
+    /// report, and go on reporting.
+    pub(crate) fn is_order(&self) -> bool {
+        match self {
+            Self::PutNode(_)
+            | Self::DropNode(_)
+            | Self::AddEvent { .. }
+            | Self::DropEvents(_)
+            | Self::MoveEvents { .. }
+            | Self::EndBoot { .. }
+            | Self::MoveBoots { .. } => false,
+            Self::Assign { .. }
+            | Self::Move { .. }
+            | Self::PutMeta { .. }
+            | Self::PutRollout(_)
+            | Self::PutMember { .. }
+            | Self::DropRollout(_) => true,
+        }
+    }
+
     /// Writes the change; `at` is when it happened, in milliseconds of Unix time.
     pub(crate) fn write(&self, to: &Connection, at: i64) -> rusqlite::Result<()> {
         match self {

@@ -116,11 +116,23 @@ pub(crate) fn open(path: &Path) -> Result<Connection, StateError> {
     let pragma =
         |name: &str, value: &str| connection.pragma_update(None, name, value).map_err(&failed);
     pragma("journal_mode", "WAL")?;
-    // a commit that was acknowledged outlives a power cut, not only this process
+    // the writer sets it for each commit; at this level none goes without the medium
     pragma("synchronous", "FULL")?;
+    // not within a commit: a thread does it
+    pragma("wal_autocheckpoint", "0")?;
     pragma("journal_size_limit", "67108864")?;
     pragma("cache_size", "-16384")?;
     migrate(&mut connection, found).map_err(&failed)?;
+    Ok(connection)
+}
+
+/// Opens it for checkpoints beside the writer.
+pub(crate) fn open_beside(path: &Path) -> Result<Connection, StateError> {
+    let failed = database(path);
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(&failed)?;
+    connection.busy_timeout(BUSY).map_err(&failed)?;
+    connection.pragma_update(None, "journal_size_limit", "67108864").map_err(&failed)?;
     Ok(connection)
 }
 
