@@ -14,7 +14,7 @@ use std::time::Instant;
 use proto::node_id::NodeId;
 use serde::Serialize;
 use store::{Channel, RevisionName, RevisionRef};
-use tokio::sync::broadcast;
+use tokio::sync::{Semaphore, broadcast};
 use tokio_util::sync::CancellationToken;
 
 use crate::assignments::Assignments;
@@ -115,6 +115,8 @@ pub(crate) struct App {
     pub(crate) stop: CancellationToken,
     /// Which node fetches a revision's kernel and initrd from the admin host to hand them on, until when.
     pub(crate) mirror_leases: Mutex<HashMap<RevisionRef, (NodeId, Instant)>>,
+    /// Held by who draws a page.
+    pub(crate) drawing: Semaphore,
     catalog: RwLock<Arc<Catalog>>,
     inventory: RwLock<(Arc<Inventory>, Option<String>)>,
     channels: Mutex<Channels>,
@@ -194,6 +196,7 @@ impl App {
             readers: Readers::default(),
             stop: CancellationToken::new(),
             mirror_leases: Mutex::default(),
+            drawing: Semaphore::new(1),
             catalog: RwLock::default(),
             inventory: RwLock::default(),
             channels: Mutex::default(),

@@ -10,16 +10,18 @@ use proto::node_id::NodeId;
 
 use crate::app::{App, lock};
 use crate::inventory::{Entry, Inventory};
-use crate::nodes::node::{DISK, NETBOOT, Node};
+use crate::nodes::node::{DISK, NETBOOT};
 use crate::nodes::trouble::Trouble;
 
 pub(crate) mod exchange;
 pub(crate) mod history;
 pub(crate) mod link;
 mod not_asked;
+mod row;
 pub(crate) mod watch;
 
 use not_asked::Told;
+use row::Row;
 
 /// Stage of a node of the inventory that was never heard.
 pub(crate) const ABSENT: &str = "absent";
@@ -180,11 +182,12 @@ impl Fleet {
         let inventory = app.inventory();
         let now = Instant::now();
         let told = not_asked::all(app, now);
-        let nodes = lock(&app.nodes);
-        Self::gather(nodes.all(), &inventory, &told, now)
+        let rows = |node| Row::of(node, &told, now);
+        let all = lock(&app.nodes).all().into_iter().map(rows).collect();
+        Self::gather(all, &inventory, &told, now)
     }
 
-    fn gather(all: Vec<&Node>, inventory: &Inventory, told: &Told, now: Instant) -> Self {
+    fn gather(all: Vec<Row>, inventory: &Inventory, told: &Told, now: Instant) -> Self {
         let stages = crate::nodes::node::STAGES.iter().map(|stage| (*stage, 0)).collect();
         let mut fleet = Self {
             groups: Vec::new(),
@@ -207,20 +210,19 @@ impl Fleet {
         };
         let (mut last, mut stuck) = (None, 0);
         for node in &all {
-            fleet.count(node, now);
+            fleet.count(node);
             let entry = inventory.of(node.id);
             let name = inventory.name(node.id);
             if node.stage == "fetch" {
-                match left(node, now) {
+                match node.left {
                     Some(time) => last = last.max(Some((time, name.clone()))),
                     None => stuck += 1,
                 }
             }
-            let trouble = node.trouble(now).or_else(|| not_asked::by(node, told));
-            let cell = cell(node, name.clone(), trouble.as_ref(), now);
+            let cell = cell(node, name.clone());
             let rack = entry.and_then(Entry::rack_title);
             put(rack, subnet(node.addr), cell);
-            if let Some(trouble) = trouble {
+            if let Some(trouble) = node.trouble.clone() {
                 let heard = Some(now.saturating_duration_since(node.heard));
                 let stage = node.stage;
                 fleet.stalled.push(Stalled { id: node.id, name, stage, trouble, heard });
@@ -257,15 +259,15 @@ impl Fleet {
         fleet
     }
 
-    fn count(&mut self, node: &Node, now: Instant) {
+    fn count(&mut self, node: &Row) {
         match self.stages.iter_mut().find(|(stage, _)| *stage == node.stage) {
             Some((_, count)) => *count += 1,
             None => self.stages.push((node.stage, 1)),
         }
-        self.rate = self.rate.saturating_add(node.rate(now));
+        self.rate = self.rate.saturating_add(node.rate);
         self.sources += node.sources;
-        self.sent = self.sent.saturating_add(node.sent());
-        match node.audit.as_ref().map(|audit| audit.verdict) {
+        self.sent = self.sent.saturating_add(node.sent);
+        match node.audit {
             Some(Verdict::Pass) => self.audited.0 += 1,
             Some(Verdict::Fail) => self.audited.1 += 1,
             None => {}
@@ -278,10 +280,10 @@ impl Fleet {
     }
 }
 
-fn cell(node: &Node, name: String, trouble: Option<&Trouble>, now: Instant) -> Cell {
-    let mark = match trouble {
+fn cell(node: &Row, name: String) -> Cell {
+    let mark = match node.trouble {
         Some(_) => Mark::Trouble,
-        None if node.old(now) => Mark::Old,
+        None if node.old => Mark::Old,
         None => Mark::None,
     };
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 100")]
@@ -290,22 +292,16 @@ fn cell(node: &Node, name: String, trouble: Option<&Trouble>, now: Instant) -> C
     if matches!(node.stage, "fetch" | "failed") {
         title.push_str(&format!(" {percent} %"));
     }
-    if let Some(trouble) = trouble {
+    if let Some(trouble) = &node.trouble {
         title.push_str(&format!(", {}", trouble.cause.title()));
     }
-    if node.audit.as_ref().is_some_and(|audit| audit.verdict == Verdict::Pass) {
+    if node.audit == Some(Verdict::Pass) {
         title.push_str(", audit passed");
     }
     if mark == Mark::Old {
         title.push_str(", no longer reports");
     }
     Cell { id: node.id, name, stage: node.stage, percent, mark, title }
-}
-
-/// Time that a node needs at its rate; `None` when it has none.
-fn left(node: &Node, now: Instant) -> Option<Duration> {
-    let bytes = node.progress.total.saturating_sub(node.progress.bytes);
-    bytes.checked_div(node.rate(now)).map(Duration::from_secs)
 }
 
 /// Where an address is, for people; the parts are those of [`crate::torrents::subnet`].

@@ -207,6 +207,20 @@ async fn read_state<T: Send + 'static>(
     }
 }
 
+/// Draws what takes long: with thousands of nodes a page takes tens of milliseconds, in which a thread of the
+/// runtime would answer nobody else. One at a time, so that many readers do not crowd out the nodes.
+async fn draw<T: Send + 'static>(
+    app: &Arc<App>,
+    work: impl FnOnce(&Arc<App>) -> T + Send + 'static,
+) -> Result<T, Response<Body>> {
+    let failed = |error: &dyn std::fmt::Display| {
+        problem(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string())
+    };
+    let _turn = app.drawing.acquire().await.map_err(|error| failed(&error))?;
+    let app = app.clone();
+    tokio::task::spawn_blocking(move || work(&app)).await.map_err(|error| failed(&error))
+}
+
 async fn not_found(uri: Uri) -> Response<Body> {
     if uri.path().starts_with("/api/") {
         let message = "no such path; what there is: /api/v1/openapi.json";

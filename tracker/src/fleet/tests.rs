@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::inventory::Format;
+use crate::nodes::node::Node;
 use proto::event::{FetchProgress, Stall, StallCause};
 
 fn node(n: u8, stage: &'static str, bytes: u64, rate: u64, now: Instant) -> Node {
@@ -14,7 +15,9 @@ fn node(n: u8, stage: &'static str, bytes: u64, rate: u64, now: Instant) -> Node
 
 fn gather(nodes: &[Node], inventory: &str, now: Instant) -> Fleet {
     let inventory = Inventory::parse(Format::Csv, inventory).unwrap();
-    Fleet::gather(nodes.iter().collect(), &inventory, &Told::new(), now)
+    let told = Told::new();
+    let rows = nodes.iter().map(|node| Row::of(node, &told, now)).collect();
+    Fleet::gather(rows, &inventory, &told, now)
 }
 
 #[test]

@@ -24,6 +24,10 @@ pub(super) async fn healthz(State(app): State<Arc<App>>) -> Response<Body> {
 pub(super) async fn metrics(State(app): State<Arc<App>>, headers: HeaderMap) -> Response<Body> {
     let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
     let format = Format::accepted(accept);
+    draw(&app, move |app| all(app, format)).await.unwrap_or_else(|failed| failed)
+}
+
+fn all(app: &App, format: Format) -> Response<Body> {
     let mut out = Exposition::new(format);
     let version = format!("version=\"{}\"", env!("CARGO_PKG_VERSION"));
     let build =
@@ -31,9 +35,9 @@ pub(super) async fn metrics(State(app): State<Arc<App>>, headers: HeaderMap) -> 
     out.family(build, &[(version, 1.0)]);
     let uptime = app.started.elapsed().as_secs_f64();
     gauge(&mut out, "uptime_seconds", "seconds", "Time since start.", &plain(uptime));
-    counters(&app, &mut out);
-    swarms(&app, &mut out);
-    nodes(&app, &mut out);
+    counters(app, &mut out);
+    swarms(app, &mut out);
+    nodes(app, &mut out);
     answer(StatusCode::OK, format.content_type(), out.finish())
 }
 

@@ -153,11 +153,14 @@ fn view<'a>(node: &'a Node, inventory: &'a Inventory, now: Instant) -> NodeView<
 
 /// `GET /api/v1/nodes`
 pub(super) async fn list(State(app): State<Arc<App>>) -> Response<Body> {
-    let inventory = app.inventory();
-    let nodes = lock(&app.nodes);
-    let now = Instant::now();
-    let list: Vec<_> = nodes.all().into_iter().map(|node| view(node, &inventory, now)).collect();
-    json(&list)
+    let all = |app: &Arc<App>| {
+        let inventory = app.inventory();
+        let nodes = lock(&app.nodes);
+        let now = Instant::now();
+        let all = nodes.all().into_iter();
+        json(&all.map(|node| view(node, &inventory, now)).collect::<Vec<_>>())
+    };
+    draw(&app, all).await.unwrap_or_else(|failed| failed)
 }
 
 /// `GET /api/v1/nodes/{id}`: by any address of the node, or its name in the inventory.

@@ -87,11 +87,14 @@ pub(super) async fn fleet(
         _ => Window::Short,
     };
     let tracker = tracker(&headers, ends);
-    let parts = Parts::of(&app, Some(window));
-    let title = format!("{}/{} up", parts.fleet.up(), parts.fleet.nodes);
-    let live = if window == Window::Day { Live::Whole } else { Live::Parts };
-    let content = map::content(&parts, &tracker);
-    respond(&title, Tab::Fleet, live, &tracker, &content)
+    let page = move |app: &Arc<App>| {
+        let parts = Parts::of(app, Some(window));
+        let title = format!("{}/{} up", parts.fleet.up(), parts.fleet.nodes);
+        let live = if window == Window::Day { Live::Whole } else { Live::Parts };
+        let content = map::content(&parts, &tracker);
+        respond(&title, Tab::Fleet, live, &tracker, &content)
+    };
+    draw(&app, page).await.unwrap_or_else(|failed| failed)
 }
 
 /// `GET /nodes`
@@ -100,8 +103,11 @@ pub(super) async fn nodes(
     Extension(ends): Extension<Ends>,
     headers: HeaderMap,
 ) -> Response<Body> {
-    let content = nodes::content(&app);
-    respond("Nodes", Tab::Nodes, Live::Whole, &tracker(&headers, ends), &content)
+    let tracker = tracker(&headers, ends);
+    let page = move |app: &Arc<App>| {
+        respond("Nodes", Tab::Nodes, Live::Whole, &tracker, &nodes::content(app))
+    };
+    draw(&app, page).await.unwrap_or_else(|failed| failed)
 }
 
 /// `GET /nodes/{id}`: by any address of the node, or its name in the inventory.
@@ -149,8 +155,11 @@ pub(super) async fn swarm(
     Extension(ends): Extension<Ends>,
     headers: HeaderMap,
 ) -> Response<Body> {
-    let content = swarm::content(&app);
-    respond("Swarm", Tab::Swarm, Live::Whole, &tracker(&headers, ends), &content)
+    let tracker = tracker(&headers, ends);
+    let page = move |app: &Arc<App>| {
+        respond("Swarm", Tab::Swarm, Live::Whole, &tracker, &swarm::content(app))
+    };
+    draw(&app, page).await.unwrap_or_else(|failed| failed)
 }
 
 /// `GET /reimage`: what is reimaged in batches.

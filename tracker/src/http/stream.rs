@@ -126,21 +126,31 @@ pub(crate) async fn run(app: Arc<App>, stop: CancellationToken) {
     while stop.run_until_cancelled(tick.tick()).await.is_some() {
         // a chart changes when there is a new sample, and not before
         let sampled = seconds.is_multiple_of(history::EVERY.as_secs());
-        if sampled {
-            let seen = crate::app::lock(&app.nodes).all().into_iter().map(Seen::from).collect();
-            crate::app::lock(&app.history).record(seen, std::time::Instant::now());
-            if app.notices.receiver_count() > 0 {
-                let stalled = crate::fleet::Fleet::of(&app).stalled;
-                watch.changes(&stalled).into_iter().for_each(|notice| app.notify(notice));
-            }
-        }
-        if app.readers.count() > 0 {
-            let parts = Parts::of(&app, sampled.then_some(Window::Short));
-            let news = shown.advance(&parts, "this host");
-            // an error says that the last reader has gone
-            let _ = app.readers.0.send(news.into());
-        }
+        let step = move |app: &Arc<App>| {
+            advance(app, sampled, &mut shown, &mut watch);
+            (shown, watch)
+        };
+        // what was shown is forgotten with a failure: all is sent again
+        (shown, watch) = draw(&app, step).await.unwrap_or_default();
         seconds = seconds.wrapping_add(1);
+    }
+}
+
+/// One second's work.
+fn advance(app: &App, sampled: bool, shown: &mut Shown, watch: &mut Watch) {
+    if sampled {
+        let seen = crate::app::lock(&app.nodes).all().into_iter().map(Seen::from).collect();
+        crate::app::lock(&app.history).record(seen, std::time::Instant::now());
+        if app.notices.receiver_count() > 0 {
+            let stalled = crate::fleet::Fleet::of(app).stalled;
+            watch.changes(&stalled).into_iter().for_each(|notice| app.notify(notice));
+        }
+    }
+    if app.readers.count() > 0 {
+        let parts = Parts::of(app, sampled.then_some(Window::Short));
+        let news = shown.advance(&parts, "this host");
+        // an error says that the last reader has gone
+        let _ = app.readers.0.send(news.into());
     }
 }
 
@@ -168,15 +178,19 @@ async fn forward(
     to: mpsc::Sender<Bytes>,
     tracker: String,
 ) {
-    let everything = |app: &App| {
-        let parts = Parts::of(app, Some(Window::Short));
-        let retry = "retry: 1000\n\n".to_owned();
-        Bytes::from(retry + &Shown::default().advance(&parts, &tracker))
+    let everything = async |app: &Arc<App>| {
+        let tracker = tracker.clone();
+        let drawn = draw(app, move |app| {
+            let parts = Parts::of(app, Some(Window::Short));
+            let retry = "retry: 1000\n\n".to_owned();
+            Bytes::from(retry + &Shown::default().advance(&parts, &tracker))
+        });
+        drawn.await.ok()
     };
     let stop = app.stop.clone();
     let end = tokio::time::sleep(LIFE);
     tokio::pin!(end);
-    let mut next = everything(&app);
+    let Some(mut next) = everything(&app).await else { return };
     loop {
         if !matches!(tokio::time::timeout(PATIENCE, to.send(next)).await, Ok(Ok(()))) {
             return;
@@ -184,7 +198,10 @@ async fn forward(
         next = tokio::select! {
             received = news.recv() => match received {
                 Ok(news) => news,
-                Err(RecvError::Lagged(_)) => everything(&app),
+                Err(RecvError::Lagged(_)) => match everything(&app).await {
+                    Some(all) => all,
+                    None => return,
+                },
                 Err(RecvError::Closed) => return,
             },
             // the reader has gone
