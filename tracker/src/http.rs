@@ -32,6 +32,7 @@ mod mirrors;
 mod nodes;
 mod openapi;
 mod page;
+pub(crate) mod quick;
 mod rollout;
 mod routes;
 pub(crate) mod stream;

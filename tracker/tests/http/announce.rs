@@ -6,7 +6,9 @@ use beeswarm_tracker::config::Limits;
 use proto::announce::{AnnouncePeers, AnnounceResponse};
 use proto::hash::InfoHash;
 use proto::query;
-use std::net::SocketAddr;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
 
 /// Every kind of byte that has to be escaped, and some that need not be.
 const HASH: [u8; 20] = *b"\x00\xff %&=+?#/\r\n\"az09-_~";
@@ -194,4 +196,61 @@ fn a_restarted_tracker_takes_peers_it_never_saw() {
     announce(&bed, 1, "&left=0");
     assert_eq!(ports(&announce(&bed, 2, "&left=0&event=completed")), [0u16; 0]);
     assert_eq!(ports(&announce(&bed, 3, "&left=4")), [7001, 7002]);
+}
+
+/// One that comes in one piece and ends its connection is answered without the general server.
+#[test]
+fn however_an_announce_comes_its_answer_is_the_same() {
+    let bed = Bed::start(Config::default());
+    announce(&bed, 1, "&left=0");
+    let ask = |fields: &str| {
+        let target = target(2, "&left=9&compact=1");
+        format!("GET {target} HTTP/1.1\r\nHost: x\r\n{fields}\r\n").into_bytes()
+    };
+    let whole = |pieces: &[&[u8]]| {
+        let mut stream = TcpStream::connect(bed.addr).unwrap();
+        stream.set_nodelay(true).unwrap();
+        for piece in pieces {
+            stream.write_all(piece).unwrap();
+            // long enough for the tracker to read it by itself
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        let text = String::from_utf8_lossy(&answer).into_owned();
+        assert!(text.starts_with("HTTP/1.1 200 OK\r\n"), "{text}");
+        // what the clock says may differ
+        let lines = text.split("\r\n").filter(|line| !line.starts_with("date: "));
+        let body: Vec<_> = lines.map(|line| line.split("8:interval").next().unwrap()).collect();
+        assert_eq!(text.matches("\r\ndate: ").count(), 1, "{text}");
+        let mut head: Vec<String> = body.iter().map(|line| (*line).to_owned()).collect();
+        head.sort();
+        head
+    };
+    let close = ask("Connection: close\r\n");
+    let at_once = whole(&[&close]);
+    for pieces in [
+        vec![&close[..1], &close[1..]],
+        vec![&close[..close.len() - 2], &close[close.len() - 2..]],
+        vec![b"", &close],
+        vec![&ask("Connection: close\r\nX-Other: 1\r\n")],
+    ] {
+        assert_eq!(whole(&pieces), at_once);
+    }
+    let connections = bed.get("/metrics");
+    assert!(connections.text().contains("beeswarm_tracker_announces_total 6"));
+}
+
+/// Connections that say nothing hold nobody up, also when there are more than a queue of the kernel's usual size.
+#[test]
+fn silent_connections_are_no_obstacle() {
+    let bed = Bed::start(Config::default());
+    let silent: Vec<_> = (0..300).map(|_| TcpStream::connect(bed.addr).unwrap()).collect();
+    announce(&bed, 1, "&left=0");
+    let mut late = silent.into_iter().next_back().unwrap();
+    let target = target(2, "&left=9");
+    write!(late, "GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    let _ = late.read_to_string(&mut answer);
+    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
 }
