@@ -5,6 +5,7 @@
 //! could do, and it stays nearly the same when something else runs on the machine or the load is the
 //! slower side; answers per second by the clock are told, too.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -46,6 +47,12 @@ pub(crate) struct TrackerArgs {
     /// Measurements of each tracker, in turn; the result has the medians
     #[arg(long, default_value_t = 3)]
     runs: u32,
+    /// Only the crowds of nodes, without announces as fast as they are taken
+    #[arg(long)]
+    only_crowds: bool,
+    /// Only announces as fast as they are taken, without the crowds of nodes
+    #[arg(long, conflicts_with = "only_crowds")]
+    without_crowds: bool,
     /// Leaves aquatic out, which is built by cargo the first time
     #[arg(long)]
     without_aquatic: bool,
@@ -80,9 +87,20 @@ struct Run {
     memory_before: u64,
 }
 
+impl Run {
+    /// For people.
+    fn line(&self) -> String {
+        let Self { tracker, way, rate, per_core, busy, .. } = self;
+        let (name, busy) = (tracker.name(), busy * 100.0);
+        format!("{name:<12} {way:?}: {rate:.0}/s, {per_core:.0} per core second, {busy:.0} % busy")
+    }
+}
+
 #[derive(Debug, Serialize)]
 struct Results {
     runs: Vec<Run>,
+    /// Trackers and ways that were not measured to the end, and why.
+    failed: BTreeMap<String, String>,
     crowds: Vec<Crowded>,
     left_out: Vec<String>,
 }
@@ -108,36 +126,48 @@ pub(crate) fn run(args: &TrackerArgs) -> anyhow::Result<()> {
             Err(error) => left_out.push(format!("{}: {error:#}", contender.name())),
         }
     }
+    let rounds = if args.only_crowds { 0 } else { args.runs };
     let mut runs = Vec::new();
-    for number in 1..=args.runs {
+    let mut failed = BTreeMap::new();
+    for number in 1..=rounds {
         for (contender, program) in &programs {
             for way in contender.ways() {
+                let place = format!("{}, {}", contender.name(), way.title());
+                if failed.contains_key(&place) {
+                    continue;
+                }
                 let running = Running::start(*contender, program, &places.output, &[])?;
                 facts.programs.note(
                     contender.name(),
                     std::slice::from_ref(&running.command),
                     &places.aliases(),
                 );
-                let run = measure(args, *contender, &running, *way)?;
-                report::progress(&format!(
-                    "{number} {:<12} {way:?}: {:.0}/s, {:.0} per core second, {:.0} % busy",
-                    contender.name(),
-                    run.rate,
-                    run.per_core,
-                    run.busy * 100.0
-                ));
-                runs.push(run);
+                match measure(args, *contender, &running, *way) {
+                    Ok(run) => {
+                        report::progress(&format!("{number} {}", run.line()));
+                        runs.push(run);
+                    }
+                    // what others do not answer is a result, not the end of the run
+                    Err(error) if *contender != Contender::Beeswarm => {
+                        report::progress(&format!("{number} {place}: {error:#}"));
+                        failed.insert(place, format!("{error:#}"));
+                    }
+                    Err(error) => return Err(error.context(place)),
+                }
             }
         }
     }
     let mut crowds = Vec::new();
     for shape in Shape::ALL {
+        if args.without_crowds {
+            break;
+        }
         let length = Duration::from_secs_f64(args.seconds * 3.0);
         let crowd = crowd::measure(shape, &programs[0].1, &places.output, length)?;
         report::progress(&crowd.line());
         crowds.push(crowd);
     }
-    let results = Results { runs, crowds, left_out };
+    let results = Results { runs, failed, crowds, left_out };
     let table = table(&results);
     workspace::say(format_args!("\n{table}"));
     for folder in places.results() {
@@ -202,11 +232,7 @@ fn table(results: &Results) -> String {
                 text,
                 "| {} | {} | {per_core:.0} | {:.0} | {:.0} % | {:.1} | {:.1} ‰ | {} (before: {}) |",
                 tracker.name(),
-                match way {
-                    Way::KeepAlive => "HTTP, keep-alive",
-                    Way::Connection => "HTTP, a connection each",
-                    Way::Udp => "UDP",
-                },
+                way.title(),
                 other(|run| run.rate),
                 other(|run| run.busy * 100.0),
                 other(|run| run.peers),
@@ -215,6 +241,11 @@ fn table(results: &Results) -> String {
                 bytes(other(|run| run.memory_before as f64)),
             );
         }
+    }
+    for (place, error) in &results.failed {
+        let (tracker, way) = place.split_once(", ").unwrap_or((place, ""));
+        let error = error.replace(['|', '\n'], " ");
+        let _ = writeln!(text, "| {tracker} | {way} | failed: {error} | | | | | |");
     }
     text.push('\n');
     let ours = |way| median(runs, Contender::Beeswarm, way, |run| run.per_core);
@@ -245,4 +276,32 @@ fn table(results: &Results) -> String {
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "of a process")]
 fn bytes(count: f64) -> ByteSize {
     ByteSize(count as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_does_not_answer_has_a_line_and_the_others_their_figures() {
+        let run = |tracker, per_core| Run {
+            tracker,
+            way: Way::Connection,
+            rate: per_core / 2.0,
+            per_core,
+            busy: 0.5,
+            peers: 30.0,
+            lost: 0.0,
+            memory: 1 << 20,
+            memory_before: 1 << 20,
+        };
+        let runs = vec![run(Contender::Beeswarm, 60_000.0), run(Contender::Opentracker, 50_000.0)];
+        let place = "aquatic_http, HTTP, a connection each".to_owned();
+        let failed = BTreeMap::from([(place, "no answer: a|b\nc".to_owned())]);
+        let text = table(&Results { runs, failed, crowds: Vec::new(), left_out: Vec::new() });
+        let line =
+            "| aquatic_http | HTTP, a connection each | failed: no answer: a b c | | | | | |";
+        assert!(text.contains(line), "{text}");
+        assert!(text.contains("- Connection: 1.20 × opentracker; goal 0.5 reached"), "{text}");
+    }
 }

@@ -19,6 +19,10 @@ use super::load::{self, Crowd, Timetable, Until, Way};
 /// Seconds between two events of a node.
 const EVENT_EVERY: f64 = 2.0;
 
+/// Questions of a kind that may be under way at once. Nodes do not wait for each other: with too few, the delay
+/// of one answer would hold back the questions after it, and all would be measured as late.
+const ASKERS: usize = 256;
+
 /// What is asked of the tracker.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Shape {
@@ -110,7 +114,7 @@ pub(super) fn measure(
     let crowd = Crowd { torrents: 1, peers: shape.nodes };
     load::flat_out(address, Way::Udp, crowd, Until::Once)?;
     let table =
-        |every: f64| Timetable { per_second: shape.nodes as f64 / every, threads: 32, length };
+        |every: f64| Timetable { per_second: shape.nodes as f64 / every, threads: ASKERS, length };
     let over = AtomicBool::new(false);
     let (used, begin) = (running.processor_time()?, Instant::now());
     let (announces, events, page_bytes) = thread::scope(|scope| {

@@ -35,6 +35,17 @@ pub(crate) enum Way {
     Udp,
 }
 
+impl Way {
+    /// Its name in a table.
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::KeepAlive => "HTTP, keep-alive",
+            Self::Connection => "HTTP, a connection each",
+            Self::Udp => "UDP",
+        }
+    }
+}
+
 /// Who announces: `peers` in `torrents`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Crowd {
