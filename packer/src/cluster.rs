@@ -1,9 +1,11 @@
 //! Asking the tracker which nodes run what.
 
+use std::time::{Duration, SystemTime};
+
 use anyhow::{Context as _, bail};
 use clap::Args;
-use proto::usage::{MAX_USAGE_LEN, SETTLED_AFTER_S, USAGE_PATH, Usage};
-use store::RevisionRef;
+use proto::usage::{MAX_USAGE_LEN, RevisionUse, SETTLED_AFTER_S, USAGE_PATH, Usage};
+use store::{Nodes, RevisionRef};
 use swarm::http::{self, Limits};
 
 /// Where the tracker is.
@@ -38,11 +40,14 @@ fn ask(url: &str) -> anyhow::Result<Usage> {
     })
 }
 
-/// The revisions that must stay, by the tracker's word.
+/// No node boots in less time, so what is packed so shortly before a tracker starts is not missed by it.
+const BOOT: Duration = Duration::from_secs(2);
+
+/// Which revisions must stay, by the tracker's word.
 ///
 /// # Errors
 /// When the tracker started so lately that it cannot know all nodes.
-pub(crate) fn running(usage: &Usage) -> anyhow::Result<Vec<RevisionRef>> {
+pub(crate) fn nodes(usage: &Usage) -> anyhow::Result<Nodes> {
     if !usage.is_settled() {
         bail!(
             "the tracker started {} s ago and may not have heard of all nodes yet: try again in {} s",
@@ -50,22 +55,21 @@ pub(crate) fn running(usage: &Usage) -> anyhow::Result<Vec<RevisionRef>> {
             SETTLED_AFTER_S - usage.uptime_s
         );
     }
-    usage
-        .revisions
-        .iter()
-        .filter(|row| row.in_use())
-        .map(|row| {
-            format!("{}@{}", row.name, row.revision)
-                .parse()
-                .context("the tracker names a revision that cannot be")
-        })
-        .collect()
+    let reference = |row: &RevisionUse| -> anyhow::Result<RevisionRef> {
+        format!("{}@{}", row.name, row.revision)
+            .parse()
+            .context("the tracker names a revision that cannot be")
+    };
+    let rows = usage.revisions.iter().filter(|row| row.in_use());
+    let running = rows.map(reference).collect::<anyhow::Result<_>>()?;
+    // by this host's clock, which the times in the store are of
+    let known_since =
+        SystemTime::now().checked_sub(Duration::from_secs(usage.remembers_s()) + BOOT);
+    Ok(Nodes { running, known_since })
 }
 
 #[cfg(test)]
 mod tests {
-    use proto::usage::RevisionUse;
-
     use super::*;
 
     #[test]
@@ -81,10 +85,17 @@ mod tests {
         };
         let mut usage = Usage {
             uptime_s: SETTLED_AFTER_S - 1,
+            remembers_s: Some(9_000),
             revisions: vec![row("0123456789ab", 1), row("ba9876543210", 0)],
         };
-        assert!(running(&usage).unwrap_err().to_string().contains("try again in 1 s"));
+        assert!(nodes(&usage).unwrap_err().to_string().contains("try again in 1 s"));
         usage.uptime_s += 1;
-        assert_eq!(running(&usage).unwrap(), ["debian@0123456789ab".parse().unwrap()]);
+        let known = nodes(&usage).unwrap();
+        assert_eq!(known.running, ["debian@0123456789ab".parse().unwrap()]);
+        let ago = |known: Nodes| known.known_since.unwrap().elapsed().unwrap().as_secs();
+        assert!((9_000..9_100).contains(&ago(known)));
+        // without a word of its memory, that of its process
+        usage.remembers_s = None;
+        assert!((200..300).contains(&ago(nodes(&usage).unwrap())));
     }
 }

@@ -5,11 +5,16 @@ use std::process::ExitCode;
 use anyhow::bail;
 use clap::Args;
 use serde_json::json;
-use store::{RevisionName, RevisionRef, Store, Use};
+use store::{Nodes, RevisionName, RevisionRef, Store, Use};
 
 use crate::cli::StoreArg;
 use crate::cluster::{self, TrackerArgs};
 use crate::output;
+
+/// Of a node whose seeder is dead a tracker knows by its boot alone.
+const UNKNOWN: &str = "nodes may run it of which the tracker does not know, because it is older than the \
+                       tracker's memory: run bee-tracker with --state, which outlives a restart; when no node \
+                       runs it any more, remove it with --ignore-nodes";
 
 /// Which revisions may go.
 #[derive(Debug, Args)]
@@ -32,19 +37,20 @@ pub(crate) struct PruneArgs {
 /// Removes old revisions, as far as nobody needs them.
 pub(crate) fn prune(args: &PruneArgs, json: bool) -> anyhow::Result<ExitCode> {
     let store = Store::open(&*args.store.store)?;
-    let running = match args.tracker.usage()? {
-        Some(usage) => cluster::running(&usage)?,
-        None if args.ignore_nodes => Vec::new(),
+    let nodes = match args.tracker.usage()? {
+        Some(usage) => cluster::nodes(&usage)?,
+        None if args.ignore_nodes => Nodes::default(),
         None => bail!(
             "nothing was removed: nodes may run an old revision. Name the tracker, which knows, with \
              --tracker-url http://HOST:6969, or give --ignore-nodes"
         ),
     };
-    let pruned = store.prune_sparing(&args.name, args.keep, &running)?;
+    let pruned = store.prune_sparing(&args.name, args.keep, &nodes)?;
     for (reference, used) in &pruned.spared {
         let reason = match used {
             Use::Channel(channel) => format!("channel {channel} boots it"),
             Use::Assigned(node) => format!("node {node} is to boot it"),
+            Use::Unknown => UNKNOWN.to_owned(),
             _ => "nodes run it".to_owned(),
         };
         report("kept", reference, Some(&reason), json);

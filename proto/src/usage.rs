@@ -17,6 +17,10 @@ pub const SETTLED_AFTER_S: u64 = 200;
 pub struct Usage {
     /// Seconds since the tracker started.
     pub uptime_s: u64,
+    /// For so many seconds it has forgotten no node that it heard, over restarts if it keeps a state. Of nodes
+    /// that booted before it may know nothing. `None`: an older tracker, which does not say.
+    #[serde(default)]
+    pub remembers_s: Option<u64>,
     /// Every revision that somebody uses or is to use.
     pub revisions: Vec<RevisionUse>,
 }
@@ -55,6 +59,12 @@ impl Usage {
         self.uptime_s >= SETTLED_AFTER_S
     }
 
+    /// Seconds for which it is known to have heard of every boot.
+    #[must_use]
+    pub fn remembers_s(&self) -> u64 {
+        self.remembers_s.unwrap_or(self.uptime_s)
+    }
+
     /// Reads an answer.
     ///
     /// # Errors
@@ -74,6 +84,8 @@ mod tests {
             "revision":"0123456789ab","nodes":2,"up":1,"peers":0,"assigned":3,"pending":2}]}"#;
         let usage = Usage::parse(text.as_bytes()).unwrap();
         assert!(usage.revisions[0].in_use() && !usage.is_settled());
+        // an older one, which may have no state
+        assert_eq!(usage.remembers_s(), 199);
         let again = serde_json::to_vec(&usage).unwrap();
         assert_eq!(Usage::parse(&again), Ok(usage));
         assert!(Usage::parse(b"<html>").is_err());

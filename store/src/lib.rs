@@ -35,7 +35,7 @@ pub use error::StoreError;
 pub use fingerprint::Fingerprint;
 pub use history::{Action, HistoryEntry};
 pub use name::{Channel, NameError, RevisionId, RevisionName, RevisionRef};
-pub use prune::{Pruned, Use};
+pub use prune::{Nodes, Pruned, Use};
 pub use publish::Published;
 pub use revision::RevisionDir;
 pub use root::{Listed, Store};

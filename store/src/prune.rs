@@ -1,12 +1,17 @@
 //! Removing old revisions.
 
+use std::fs;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use proto::manifest::MANIFEST_FILE;
+use proto::node_id::NodeId;
+
 use crate::durable;
 use crate::error::StoreError;
 use crate::history::{Action, HistoryEntry};
 use crate::layout::{self, TMP};
 use crate::name::{Channel, RevisionName, RevisionRef};
-use crate::root::Store;
-use proto::node_id::NodeId;
+use crate::root::{Listed, Store};
 
 /// What [`Store::prune_sparing`] did.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -27,6 +32,17 @@ pub enum Use {
     Assigned(NodeId),
     /// The caller says that nodes run it.
     Running,
+    /// It can have been booted before the caller knew of nodes.
+    Unknown,
+}
+
+/// What is known of the nodes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Nodes {
+    /// What they run.
+    pub running: Vec<RevisionRef>,
+    /// Who booted before may run something else as well; `None`: nobody does.
+    pub known_since: Option<SystemTime>,
 }
 
 impl Store {
@@ -35,13 +51,13 @@ impl Store {
     /// # Errors
     /// Those of [`Store::prune_sparing`].
     pub fn prune(&self, name: &RevisionName, keep: usize) -> Result<Vec<RevisionRef>, StoreError> {
-        self.prune_sparing(name, keep, &[]).map(|pruned| pruned.removed)
+        self.prune_sparing(name, keep, &Nodes::default()).map(|pruned| pruned.removed)
     }
 
     /// Removes all but the newest `keep` revisions of an image.
     ///
-    /// A revision that a channel points to, that a node was told to boot, or that is among `running`
-    /// is never removed, however old it is. Newest is what was published last; a revision that never
+    /// A revision that a channel points to, that a node was told to boot, or that nodes run or may run is
+    /// never removed, however old it is. Newest is what was published last; a revision that never
     /// was counts from when it was packed.
     ///
     /// # Errors
@@ -52,7 +68,7 @@ impl Store {
         &self,
         name: &RevisionName,
         keep: usize,
-        running: &[RevisionRef],
+        nodes: &Nodes,
     ) -> Result<Pruned, StoreError> {
         let _lock = self.lock()?;
         // also an error for a pointer that leads nowhere: it could mean any of them
@@ -67,12 +83,17 @@ impl Store {
         if listed.is_empty() {
             return Err(StoreError::NoImage { name: name.clone() });
         }
+        let history = self.history()?;
         let mut pruned = Pruned::default();
         for old in listed.into_iter().skip(keep) {
             let used = match (old.channels.first(), assignments.holder(&old.reference)) {
                 (Some(channel), _) => Some(Use::Channel(channel.clone())),
                 (None, Some(node)) => Some(Use::Assigned(node)),
-                (None, None) => running.contains(&old.reference).then_some(Use::Running),
+                (None, None) if nodes.running.contains(&old.reference) => Some(Use::Running),
+                (None, None) => {
+                    let is_older = |since| self.is_older(&old, since, &history);
+                    nodes.known_since.is_some_and(is_older).then_some(Use::Unknown)
+                }
             };
             match used {
                 Some(used) => pruned.spared.push((old.reference, used)),
@@ -84,6 +105,21 @@ impl Store {
             self.record(&[HistoryEntry::now(Action::Prune, Some(reference))])?;
         }
         Ok(pruned)
+    }
+
+    /// Whether a node can have booted a revision before `time`: it was packed before, or was there before by
+    /// any other sign, since a store that was copied has younger files.
+    fn is_older(&self, old: &Listed, time: SystemTime, history: &[HistoryEntry]) -> bool {
+        let manifest = layout::revision(self.root(), &old.reference).join(MANIFEST_FILE);
+        let packed = fs::metadata(manifest).and_then(|meta| meta.modified()).ok();
+        let names = |entry: &&HistoryEntry| {
+            let is = |id: &Option<_>| id.as_ref() == Some(&old.reference.id);
+            entry.name.as_ref() == Some(&old.reference.name)
+                && (is(&entry.revision) || is(&entry.previous))
+        };
+        let told = history.iter().filter(names).map(|entry| entry.time);
+        let told = told.min().map(|time| UNIX_EPOCH + Duration::from_secs(time.0));
+        [packed, told, Some(old.since)].into_iter().flatten().any(|seen| seen < time)
     }
 
     /// First nobody is told of it any more, then it is gone at once. The caller holds the lock.

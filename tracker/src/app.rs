@@ -156,10 +156,12 @@ impl App {
         let inventory = loaded.meta.get(INVENTORY).and_then(|stored| Stored::restore(stored));
         let app = Self::new(config, state, key);
         if app.state.is_some() {
-            let (nodes, events) =
+            let (rows, events) =
                 (std::mem::take(&mut loaded.nodes), std::mem::take(&mut loaded.events));
             let past_boots = app.config.limits.past_boots;
-            lock(&app.nodes).restore(nodes, events, past_boots, loaded.last_row);
+            let mut table = lock(&app.nodes);
+            table.restore(rows, events, past_boots, loaded.last_row);
+            table.remember_since(loaded.meta.get(nodes::memory::KEY));
         }
         *lock(&app.assignments) = Assignments::restore(loaded.assignments);
         *lock(&app.rollouts) = Rollouts::restore(loaded.rollouts);

@@ -15,6 +15,7 @@ use proto::node_id::NodeId;
 mod asked;
 mod identity;
 pub(crate) mod log;
+pub(crate) mod memory;
 pub mod mirror;
 pub mod node;
 mod restore;
@@ -49,6 +50,7 @@ pub struct Nodes {
     seeder_patience: Duration,
     /// How often a mirror was named.
     named: u64,
+    complete_since: Option<i64>,
     pub(crate) log: Log,
 }
 
@@ -87,6 +89,7 @@ impl Nodes {
             inventory: Arc::default(),
             seeder_patience: node::SEEDER_PATIENCE,
             named: 0,
+            complete_since: None,
             log: Log::default(),
         }
     }

@@ -48,7 +48,7 @@ fn usage(revision: &str, uptime_s: u64) -> Usage {
         assigned: 0,
         pending: 0,
     };
-    Usage { uptime_s, revisions: vec![row] }
+    Usage { uptime_s, remembers_s: None, revisions: vec![row] }
 }
 
 /// A store with three published revisions, the oldest first.
@@ -76,6 +76,19 @@ fn what_nodes_run_is_kept_and_who_cannot_be_asked_stops_the_pruning() {
     let started = prune(&tracker(&usage(&revisions[0], 20)));
     assert_eq!(started.status.code(), Some(1));
     assert!(stderr(&started).contains("try again in 180 s"), "{}", stderr(&started));
+
+    // packed long before the tracker started, which has no state
+    let manifest =
+        store.join("revisions").join(revisions[1].replace('@', "/")).join("manifest.json");
+    let touch = |date: &str| run("touch", &["--date", date, text(&manifest)]);
+    touch("1 day ago");
+    let kept = said(&prune(&tracker(&usage(&revisions[0], 10_000))));
+    assert!(!kept.contains("removed"), "{kept}");
+    let why = format!("kept {}: nodes may run it", revisions[1]);
+    for part in [&why, "older than the tracker's memory", "--state", "--ignore-nodes"] {
+        assert!(kept.contains(part), "{part:?} is not in {kept}");
+    }
+    touch("now");
 
     let url = tracker(&usage(&revisions[0], 10_000));
     let status = said(&packer(&["status", "--tracker-url", &url, at[0], at[1]]));

@@ -1,11 +1,12 @@
 //! Nodes with a revision of their own, the history, and what pruning and rollback make of both.
 
 use std::fs;
+use std::time::{Duration, SystemTime};
 
 use proto::manifest::ArtefactKind;
 
 use super::{check_invariants, crash_everywhere, current, fill, name, revision, store};
-use crate::{Action, Channel, RevisionRef, Store, StoreError, Use};
+use crate::{Action, Channel, Nodes, RevisionRef, Store, StoreError, Use};
 
 fn node(text: &str) -> proto::node_id::NodeId {
     text.parse().unwrap()
@@ -59,7 +60,8 @@ fn what_a_node_is_to_boot_or_runs_is_never_pruned() {
         store.publish(reference, &Channel::default()).unwrap();
     }
     store.assign(&r[0], &[node(ONE)]).unwrap();
-    let pruned = store.prune_sparing(&name("debian"), 0, &r[1..2]).unwrap();
+    let running = Nodes { running: r[1..2].to_vec(), known_since: None };
+    let pruned = store.prune_sparing(&name("debian"), 0, &running).unwrap();
     assert_eq!(pruned.removed, r[2..3]);
     let spared: Vec<_> = pruned.spared.iter().map(|(r, why)| (r.clone(), why.clone())).collect();
     assert_eq!(
@@ -75,11 +77,59 @@ fn what_a_node_is_to_boot_or_runs_is_never_pruned() {
     // it could name any of them: none is removed
     for bad in ["", "{}", r#"{"version":2,"nodes":{}}"#, r#"{"version":1,"nodes":{"x":"y"}}"#] {
         fs::write(store.root().join("assignments.json"), bad).unwrap();
-        let refused = store.prune_sparing(&name("debian"), 0, &[]).unwrap_err();
+        let refused = store.prune(&name("debian"), 0).unwrap_err();
         assert!(matches!(refused, StoreError::Assignments { .. }), "{refused}");
         assert!(store.fingerprint().is_ok());
     }
     assert_eq!(store.revisions().unwrap().len(), 3);
+}
+
+#[test]
+fn what_was_there_before_nodes_were_known_is_never_pruned() {
+    let (_dir, store) = store();
+    let r: Vec<_> = (1..=5).map(|v| revision(&store, "debian", v)).collect();
+    for reference in &r[..4] {
+        store.publish(reference, &Channel::default()).unwrap();
+    }
+    store.publish(&r[4], &Channel::default()).unwrap();
+    let day = Duration::from_secs(86_400);
+    let known_since = Some(SystemTime::now() - day);
+    let long_ago = SystemTime::now() - 2 * day;
+    // one was packed before, of one only the history and of one only its link says that it was there
+    let set = |path: std::path::PathBuf| {
+        fs::File::open(path).unwrap().set_modified(long_ago).unwrap();
+    };
+    set(store.revision(&r[0]).unwrap().path().join("manifest.json"));
+    let history = store.root().join("history.jsonl");
+    let text = fs::read_to_string(&history).unwrap();
+    let lines = text.lines().map(|line| {
+        let mut entry: serde_json::Value = serde_json::from_str(line).unwrap();
+        if entry["revision"] == r[1].id.as_str() {
+            let since = long_ago.duration_since(SystemTime::UNIX_EPOCH).unwrap();
+            entry["time"] = since.as_secs().into();
+        }
+        format!("{entry}\n")
+    });
+    fs::write(&history, lines.collect::<String>()).unwrap();
+    let link = store.root().join("published/debian").join(r[2].id.as_str());
+    let done = std::process::Command::new("touch")
+        .args(["--no-dereference", "--date", "2 days ago"])
+        .arg(&link)
+        .status();
+    assert!(done.unwrap().success());
+
+    let nodes = |known_since| Nodes { running: vec![], known_since };
+    let all_known = SystemTime::now() - 3 * day;
+    let pruned = store.prune_sparing(&name("debian"), 1, &nodes(known_since)).unwrap();
+    assert_eq!(pruned.removed, [r[3].clone()]);
+    let mut spared: Vec<_> = pruned.spared.into_iter().map(|(r, why)| (r.id, why)).collect();
+    spared.sort_by_key(|(id, _)| id.clone());
+    let mut expected: Vec<_> = r[..3].iter().map(|r| (r.id.clone(), Use::Unknown)).collect();
+    expected.sort_by_key(|(id, _)| id.clone());
+    assert_eq!(spared, expected);
+    let pruned = store.prune_sparing(&name("debian"), 1, &nodes(Some(all_known))).unwrap();
+    assert_eq!(pruned.removed.len(), 3, "{pruned:?}");
+    check_invariants(&store);
 }
 
 #[test]

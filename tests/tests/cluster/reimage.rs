@@ -78,7 +78,12 @@ impl Admin<'_> {
 
     /// `prune --keep 1` by the tracker's word: which revisions were removed, and which kept for whom.
     fn prune(&self) -> (Vec<String>, Vec<(String, String)>) {
-        let url = format!("http://{ADMIN}:6969");
+        self.prune_by(6969)
+    }
+
+    /// The same by the word of the tracker at this port.
+    fn prune_by(&self, port: u16) -> (Vec<String>, Vec<(String, String)>) {
+        let url = format!("http://{ADMIN}:{port}");
         let events = self.done(&["prune", "demo", "--keep", "1", "--tracker-url", &url]);
         let text = |event: &Value, key: &str| event[key].as_str().unwrap_or_default().to_owned();
         let of = |kind: &str| {
@@ -184,13 +189,87 @@ fn nodes_are_reimaged_one_after_the_other_and_what_they_run_is_never_pruned() {
     assert_eq!(admin.done(&["unassign", "--nodes", one.mac()])[0]["nodes"][0], one.mac());
     admin.wait_status(&second, [1, 1, 0, 0]);
     on_two.terminate(Duration::from_secs(10)).unwrap();
-    let _on_two = admin.boot(two, &third);
+    let mut on_two = admin.boot(two, &third);
     admin.wait_status(&first, [0, 0, 0, 0]);
     let (removed, kept) = admin.prune();
     assert_eq!(removed, [first.id.as_str()]);
     assert_eq!(kept, [(second.id.to_string(), "nodes run it".to_owned())]);
+    // its seeder dies, and nobody announces the revision any more: the node runs it all the same
     on_one.terminate(Duration::from_secs(10)).unwrap();
-    let _on_one = admin.boot(one, &third);
+    admin.wait_status(&second, [1, 0, 0, 0]);
+    let (removed, kept) = admin.prune();
+    assert_eq!(removed, [""; 0]);
+    assert_eq!(kept, [(second.id.to_string(), "nodes run it".to_owned())]);
+    let mut on_one = admin.boot(one, &third);
     admin.wait_status(&third, [2, 2, 0, 0]);
     assert_eq!(admin.prune().0, [second.id.as_str()]);
+
+    // all nodes, one of which has an order of its own, at their next boot and not before
+    let fourth = admin.pack("4444", &[]);
+    admin.done(&["reimage", &third.to_string(), "--at-next-boot", "--nodes", one.mac()]);
+    admin.wait_status(&third, [2, 2, 1, 0]);
+    let told = admin.done(&["reimage", &fourth.to_string(), "--at-next-boot", "--all"]);
+    assert_eq!(told[0]["unassigned"][0], one.mac());
+    assert_eq!(told[0]["previous"], third.id.as_str());
+    seeding(&fourth);
+    admin.wait_status(&third, [2, 2, 0, 0]);
+    on_one.terminate(Duration::from_secs(10)).unwrap();
+    on_two.terminate(Duration::from_secs(10)).unwrap();
+    let _both = [admin.boot(one, &fourth), admin.boot(two, &fourth)];
+    admin.wait_status(&fourth, [2, 2, 0, 0]);
+    assert_eq!(admin.prune().0, [third.id.as_str()]);
+}
+
+/// The seeder of the only node dies, and then the tracker: what the node runs is known by the state alone.
+#[test]
+fn what_a_node_without_a_seeder_runs_outlives_the_tracker() {
+    let cluster = Cluster::start("reimage-restart", 1, BitRate::mbit(100));
+    let admin = Admin { cluster: &cluster, dir: tempfile::tempdir().unwrap() };
+    let node = &cluster.nodes[0];
+    let state = admin.dir.path().join("state");
+    let flags = ["--state", state.to_str().unwrap()];
+    let mut tracker = cluster.tracker_with(&flags);
+    let mut seeder = cluster.seeder(&[]);
+    let mut seeding = |revision: &RevisionRef| {
+        let name = revision.to_string();
+        wait_for_event(&mut seeder, |e| e["event"] == "seeding" && e["revision"] == name.as_str());
+    };
+    let first = admin.pack("1", &["--publish"]);
+    seeding(&first);
+    let mut on_node = admin.boot(node, &first);
+    admin.wait_status(&first, [1, 1, 0, 0]);
+    on_node.terminate(Duration::from_secs(10)).unwrap();
+    admin.wait_status(&first, [1, 0, 0, 0]);
+    let second = admin.pack("22", &["--publish"]);
+    seeding(&second);
+    tracker.terminate(Duration::from_secs(10)).unwrap();
+
+    let _tracker = cluster.tracker_with(&flags);
+    // and one that keeps nothing, beside it
+    let forgetful = Cmd::new(program("bee-tracker").unwrap())
+        .args(["--listen", "0.0.0.0:6970", "--store"])
+        .arg(cluster.store.root());
+    let _forgetful = cluster.admin.spawn(&forgetful).unwrap();
+    for port in [6969, 6970] {
+        wait("the trackers to be believed", SETTLED, || {
+            let url = format!("http://{ADMIN}:{port}");
+            let ask = ["prune", "none", "--keep", "1", "--tracker-url", &url];
+            let (code, events) = admin.packer(&ask);
+            // no such image: it was believed
+            if code == Some(3) { Ok(()) } else { Err(format!("{events:?}")) }
+        });
+    }
+    let (removed, kept) = admin.prune_by(6970);
+    assert_eq!(removed, [""; 0], "by the word of a tracker that knows nothing");
+    assert_eq!(kept[0].0, first.id.as_str());
+    for part in ["older than the tracker's memory", "--state", "--ignore-nodes"] {
+        assert!(kept[0].1.contains(part), "{kept:?}");
+    }
+    let (removed, kept) = admin.prune();
+    assert_eq!(removed, [""; 0]);
+    assert_eq!(kept, [(first.id.to_string(), "nodes run it".to_owned())]);
+    // and the state goes back far enough to let go what nobody runs
+    let _on_node = admin.boot(node, &second);
+    admin.wait_status(&second, [1, 1, 0, 0]);
+    assert_eq!(admin.prune().0, [first.id.as_str()]);
 }

@@ -1,12 +1,14 @@
 //! `/api/v1/usage`: who runs which revision. `bee-packer prune` and `status` ask for it.
 
 use std::collections::BTreeMap;
+use std::time::SystemTime;
 
 use proto::usage::{RevisionUse, Usage};
 use store::RevisionRef;
 
 use super::*;
 use crate::app::lock;
+use crate::state::unix_ms;
 
 /// Stages of a node that stands on its image.
 const UP: [&str; 3] = ["mount", "handover", "seeding"];
@@ -32,7 +34,9 @@ pub(super) fn gather(app: &App) -> Usage {
         change(table.entry(reference.clone()).or_insert_with(none));
     };
     let mut runs = BTreeMap::new();
-    for node in lock(&app.nodes).all() {
+    let nodes = lock(&app.nodes);
+    let since = nodes.complete_since();
+    for node in nodes.all() {
         let Some(reference) = &node.revision else { continue };
         runs.extend(node.macs.iter().map(|mac| (*mac, reference.clone())));
         let up = UP.contains(&node.stage);
@@ -41,6 +45,7 @@ pub(super) fn gather(app: &App) -> Usage {
             row.up += u32::from(up);
         });
     }
+    drop(nodes);
     for (node, reference, _) in lock(&app.assignments).iter() {
         let pending = runs.get(&node) != Some(reference);
         at(reference, &|row| {
@@ -52,5 +57,11 @@ pub(super) fn gather(app: &App) -> Usage {
         let peers = u32::try_from(app.torrents.nodes(&image.info_hash)).unwrap_or(u32::MAX);
         at(&image.revision, &|row| row.peers += peers);
     }
-    Usage { uptime_s: app.started.elapsed().as_secs(), revisions: table.into_values().collect() }
+    let uptime_s = app.started.elapsed().as_secs();
+    let ago = |since: i64| u64::try_from(unix_ms(SystemTime::now()) - since).unwrap_or(0) / 1000;
+    Usage {
+        uptime_s,
+        remembers_s: Some(since.map_or(uptime_s, ago)),
+        revisions: table.into_values().collect(),
+    }
 }

@@ -117,8 +117,10 @@ impl Nodes {
     fn make(&mut self, id: NodeId, addr: IpAddr, now: Instant) -> NodeId {
         if self.table.len() >= self.limits.nodes {
             let oldest = self.table.iter().min_by_key(|(_, node)| node.heard).map(|(id, _)| *id);
-            if let Some(oldest) = oldest {
-                self.forget(oldest);
+            let forgotten = oldest.and_then(|oldest| self.forget(oldest));
+            // it may run its image all the same
+            if forgotten.is_some_and(|node| node.revision.is_some()) {
+                self.begin_anew();
             }
         }
         self.table.insert(id, Node::new(id, addr, now));
