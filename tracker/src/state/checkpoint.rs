@@ -23,6 +23,9 @@ use crate::app::lock;
 /// What nodes have reported is on the medium after this time.
 const EVERY: Duration = Duration::from_secs(1);
 
+/// How far the thread stands back behind those that answer nodes (`nice`): nobody waits for it.
+const NICE: i32 = 10;
+
 /// Pages of a long log: 32 MB.
 const LONG: i64 = 8192;
 
@@ -67,6 +70,10 @@ impl Checkpoints {
     ) -> std::io::Result<Self> {
         let (stop, stopped) = channel::<()>();
         let work = move || {
+            // of this thread alone. It takes milliseconds of a processor, which others have a use for
+            if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+                tracing::debug!(%error, "the state's log is moved at the usual priority");
+            }
             let mut moved = 0;
             while stopped.recv_timeout(EVERY) == Err(RecvTimeoutError::Timeout) {
                 let done = written.borrow().done;
