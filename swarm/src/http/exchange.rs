@@ -42,7 +42,9 @@ impl<'a> Exchange<'a> {
     pub(super) async fn send(&mut self, query: &Query<'_>) -> Result<(), HttpError> {
         let mut head = RequestHead::new(query.method, self.target.path())
             .field("host", self.target.authority())
-            .field("user-agent", AGENT);
+            .field("user-agent", AGENT)
+            // nothing else is asked on it, and a server that knows that keeps nothing for it
+            .field("connection", "close");
         #[cfg(feature = "token")]
         if let Some(token) = query.token {
             head = head.field("authorization", format_args!("Bearer {token}"));
