@@ -50,46 +50,49 @@ pub(crate) enum Closing {
     Now,
 }
 
+/// What a burst touches comes first and fills a cache line or two: a large swarm has a million flows, and
+/// looking one up is most of what an event costs.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub(crate) struct Flow {
     pub(crate) from: NodeId,
     pub(crate) to: NodeId,
-    /// The connection, as the sender's core knows it.
-    pub(crate) key: PeerKey,
-    /// The sender has the connection.
-    pub(crate) open: bool,
-    pub(crate) outgoing: bool,
-    /// In the list of flows whose writer must run.
-    pub(crate) dirty: bool,
-    /// The hello was written.
-    pub(crate) greeted: bool,
-    pub(crate) closing: Closing,
-    pub(crate) waits: Waits,
     /// Bytes for which the receiver keeps room.
     pub(crate) credit: u32,
-    /// Messages with the position of their last byte. The first `committed` are with the kernel or
-    /// in a write that it has not taken yet; the rest waits for the writer.
-    pub(crate) items: VecDeque<(u64, Item)>,
-    pub(crate) committed: usize,
-    /// Position of the first message's last byte; kept here since the queue is mostly not cached.
-    pub(crate) first_end: u64,
+    /// Bursts under way.
+    pub(crate) in_flight: u32,
     /// Bytes handed over in writes, sent, delivered.
     pub(crate) written: u64,
     pub(crate) sent: u64,
     pub(crate) delivered: u64,
-    /// Blocks of a write that the kernel has not taken whole.
-    pub(crate) writing: Vec<Block>,
-    pub(crate) blocked: bool,
-    /// Bursts under way.
-    pub(crate) in_flight: u32,
+    /// Position of the first message's last byte; kept here since the queue is mostly not cached.
+    pub(crate) first_end: u64,
     /// One-way delay, nanoseconds.
     pub(crate) latency: u64,
-    /// Nothing arrives before: what was lost comes first.
-    pub(crate) held_until: u64,
-    /// When it came up.
-    pub(crate) since: u64,
+    /// The connection, as the sender's core knows it.
+    pub(crate) key: PeerKey,
+    pub(crate) waits: Waits,
+    /// The sender has the connection.
+    pub(crate) open: bool,
+    /// In the list of flows whose writer must run.
+    pub(crate) dirty: bool,
+    pub(crate) blocked: bool,
     /// The link between two segments that it crosses.
     pub(crate) trunk: Option<usize>,
+    /// Nothing arrives before: what was lost comes first.
+    pub(crate) held_until: u64,
+    /// Messages with the position of their last byte. The first `committed` are with the kernel or
+    /// in a write that it has not taken yet; the rest waits for the writer.
+    pub(crate) items: VecDeque<(u64, Item)>,
+    pub(crate) committed: usize,
+    /// Blocks of a write that the kernel has not taken whole.
+    pub(crate) writing: Vec<Block>,
+    /// When it came up.
+    pub(crate) since: u64,
+    pub(crate) outgoing: bool,
+    /// The hello was written.
+    pub(crate) greeted: bool,
+    pub(crate) closing: Closing,
 }
 
 impl Flow {
