@@ -243,6 +243,12 @@ impl Peer {
         }
     }
 
+    /// Whether our interest is another than we told, or began or ended without being noted.
+    pub(crate) fn has_news_of_interest(&self) -> bool {
+        let wanted = self.useful > 0;
+        self.told_interest != wanted || self.useless_since.is_some() == wanted
+    }
+
     /// Whether it is this engine at the other end.
     pub(crate) fn is_ours(&self) -> bool {
         self.identity.id.role() != PeerRole::Foreign
@@ -304,10 +310,21 @@ mod tests {
     }
 
     #[test]
+    fn a_piece_that_nobody_else_is_shown_is_asked_for_whole() {
+        let config = CoreConfig::default();
+        let peer = peer();
+        let room = |piece| peer.room(&config, 1000, config.window_shown(piece), Duration::ZERO);
+        assert_eq!(room(1 << 18), 1 << 18);
+        assert_eq!(room(1 << 30), u64::from(config.max_window).min(250 * u64::from(BLOCK_LEN)));
+    }
+
+    #[test]
     fn who_is_far_behind_asks_for_more_at_each() {
         let config = CoreConfig::default();
-        let blocks = |useful| config.window_behind(useful) / config.min_window;
+        let blocks = |useful| config.window_behind(useful, 3_000_000) / config.min_window;
         assert_eq!([0, 1 << 20, 2 << 20, 4 << 20, 1 << 40].map(blocks), [1, 1, 2, 3, 4]);
+        let faster = |useful| config.window_behind(useful, 12_500_000) / config.min_window;
+        assert_eq!([0, 1 << 20, 2 << 20, 4 << 20, 1 << 40].map(faster), [1, 1, 6, 11, 16]);
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! Keys only grow, so a new peer goes to the end and a plain vector stays sorted: looking at all peers,
 //! which happens for every block, walks through memory in order.
 
+use proto::geometry::PieceIndex;
+
 use super::action::PeerKey;
 use super::peer::Peer;
 
@@ -19,7 +21,13 @@ pub(crate) struct Peers {
 
 impl Peers {
     fn at(&self, key: PeerKey) -> Option<usize> {
-        self.keys.binary_search(&key).ok()
+        // keys are given one after another: while nobody has left, a key says where it is
+        let first = self.keys.first()?.0;
+        let guess = key.0.checked_sub(first)? as usize;
+        match self.keys.get(guess) {
+            Some(there) if *there == key => Some(guess),
+            _ => self.keys.binary_search(&key).ok(),
+        }
     }
 
     pub(crate) fn get(&self, key: PeerKey) -> Option<&Peer> {
@@ -84,6 +92,12 @@ impl Peers {
             "changed beside `change`"
         );
         self.askable
+    }
+
+    /// Who lacks a piece, in order. All bits are looked at before anything else is done: they are far
+    /// apart in memory, and fetched side by side like this.
+    pub(crate) fn lacking(&self, piece: PieceIndex) -> Vec<bool> {
+        self.peers.iter().map(|peer| !peer.has.has(piece)).collect()
     }
 
     /// How many there are.

@@ -144,14 +144,12 @@ impl Torrent {
         // hardly anybody here has it: each millisecond counts for all behind us
         let rare = self.picker.availability(piece) < self.config.rare_below
             && self.picker.have().count() <= self.config.rare_until;
-        for at in 0..self.peers.len() {
-            self.peers.change_at(at, |peer| {
-                if peer.has.has(piece) {
-                    peer.useful = peer.useful.saturating_sub(1);
-                }
-            });
+        let lacking = self.peers.lacking(piece);
+        for (at, lacks) in lacking.into_iter().enumerate() {
+            if !lacks {
+                self.peers.change_at(at, |peer| peer.useful = peer.useful.saturating_sub(1));
+            }
             let Some((key, peer)) = self.peers.entry_at(at) else { break };
-            let lacks = !peer.has.has(piece);
             let wait = match peer.wants_haves() {
                 HaveWish::Soon if lacks && rare => Duration::ZERO,
                 // it may starve, wanting nothing of ours yet
@@ -168,10 +166,13 @@ impl Torrent {
             };
             let due = now + wait;
             peer.have_due = Some(peer.have_due.map_or(due, |earlier| earlier.min(due)));
+            let news = peer.has_news_of_interest();
             if wait.is_zero() {
                 self.tell_pieces(key);
             }
-            self.tell_interest(now, key);
+            if news {
+                self.tell_interest(now, key);
+            }
         }
         if self.picker.is_done() && !self.completed {
             self.completed = self.picker.have().is_full();
@@ -251,10 +252,13 @@ impl Torrent {
         );
         let piece = self.geometry.piece_length();
         let least = self.config.least_window(piece, self.asked);
-        let catch_up = self.asked < time_worth(self.down.per_second(now), CATCH_UP);
+        let per_second = self.down.per_second(now);
+        let catch_up = self.asked < time_worth(per_second, CATCH_UP);
         let Some(peer) = self.peers.get_mut(key) else { return };
         let behind = if catch_up { u64::from(peer.useful) * u64::from(piece) } else { 0 };
-        let least = least.max(self.config.window_behind(behind));
+        let least = least.max(self.config.window_behind(behind, per_second));
+        let shown = if peer.hides() { self.config.window_shown(piece) } else { 0 };
+        let least = least.max(shown);
         let mut room = peer.room(&self.config, sources, least, now);
         // a seeder that hides shows each piece to one peer: nobody else will bring it
         let limit = if far(peer) { self.across.limit(now) } else { None };
