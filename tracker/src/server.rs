@@ -1,6 +1,6 @@
 //! The server: listener, connections, background work, orderly end.
 //!
-//! Connections are in [`connections`].
+//! Connections are in `connections`.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
