@@ -40,9 +40,6 @@ fn ask(url: &str) -> anyhow::Result<Usage> {
     })
 }
 
-/// No node boots in less time, so what is packed so shortly before a tracker starts is not missed by it.
-const BOOT: Duration = Duration::from_secs(2);
-
 /// Which revisions must stay, by the tracker's word.
 ///
 /// # Errors
@@ -62,9 +59,8 @@ pub(crate) fn nodes(usage: &Usage) -> anyhow::Result<Nodes> {
     };
     let rows = usage.revisions.iter().filter(|row| row.in_use());
     let running = rows.map(reference).collect::<anyhow::Result<_>>()?;
-    // by this host's clock, which the times in the store are of
-    let known_since =
-        SystemTime::now().checked_sub(Duration::from_secs(usage.remembers_s()) + BOOT);
+    // by this host's clock, which the times in the store are of; whole seconds are the shorter time
+    let known_since = SystemTime::now().checked_sub(Duration::from_secs(usage.remembers_s()));
     Ok(Nodes { running, known_since })
 }
 

@@ -146,6 +146,8 @@ fn nodes_are_reimaged_one_after_the_other_and_what_they_run_is_never_pruned() {
         let name = revision.to_string();
         wait_for_event(&mut seeder, |e| e["event"] == "seeding" && e["revision"] == name.as_str());
     };
+    // the tracker counts whole seconds: what is packed in its first one may be older than its memory
+    std::thread::sleep(Duration::from_millis(1100));
     let first = admin.pack("1", &["--publish"]);
     seeding(&first);
     let (mut on_one, mut on_two) = (admin.boot(one, &first), admin.boot(two, &first));
@@ -234,6 +236,8 @@ fn what_a_node_without_a_seeder_runs_outlives_the_tracker() {
         let name = revision.to_string();
         wait_for_event(&mut seeder, |e| e["event"] == "seeding" && e["revision"] == name.as_str());
     };
+    // the tracker counts whole seconds: what is packed in its first one may be older than its memory
+    std::thread::sleep(Duration::from_millis(1100));
     let first = admin.pack("1", &["--publish"]);
     seeding(&first);
     let mut on_node = admin.boot(node, &first);
