@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde::Serialize;
@@ -44,13 +44,16 @@ impl Facts {
         Facts {
             machine: machine(&read("/proc/cpuinfo"), &read("/proc/meminfo"), cpus),
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
-            date: output("date", &["-u", "+%Y-%m-%d %H:%M UTC"]),
-            commit: output("git", &["describe", "--always", "--dirty"]),
+            date: first_line(&output("date", &["-u", "+%Y-%m-%d %H:%M UTC"])),
+            commit: first_line(&output("git", &["describe", "--always", "--dirty"])),
             command: command_line(std::env::args().skip(1)),
             programs: Programs::default(),
         }
     }
 }
+
+/// Before the program that is meant.
+const PINNED: &str = "taskset --cpu-list 0 ";
 
 impl Programs {
     /// Notes the command lines of a client, the first time that it runs, and the programs' versions.
@@ -60,6 +63,7 @@ impl Programs {
             return;
         }
         for command in commands {
+            let command = command.strip_prefix(PINNED).unwrap_or(command);
             let program = Path::new(command.split(' ').next().unwrap_or_default());
             let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
             self.versions.entry(name).or_insert_with(|| version(program));
@@ -99,28 +103,44 @@ fn machine(cpuinfo: &str, meminfo: &str, cpus: usize) -> String {
 
 /// The version of the package that a program came with, or what the program says itself.
 fn version(program: &Path) -> String {
-    let path = program.display().to_string();
-    let owner = output("dpkg-query", &["--search", &path]);
-    if let Some((name, _)) = owner.split_once(':') {
-        let version = package(name);
-        if !version.is_empty() {
-            return version;
+    let path = found(program);
+    // /bin may be a link to /usr/bin, and the package knows one of the names
+    let other = Path::new("/").join(path.strip_prefix("/usr").unwrap_or(&path));
+    for path in [&path, &other] {
+        if let Some(name) = owner(&output("dpkg-query", &["--search", &path.to_string_lossy()])) {
+            return package(name);
         }
     }
-    let own = output(&path, &["--version"]);
+    let own = first_line(&output(&path.to_string_lossy(), &["--version"]));
     if own.is_empty() { "unknown".to_owned() } else { own }
+}
+
+/// Where a program is that may be given by its name alone; dpkg would look for that name anywhere in a path.
+fn found(program: &Path) -> PathBuf {
+    let search = std::env::var_os("PATH").unwrap_or_default();
+    let mut places = std::env::split_paths(&search).map(|folder| folder.join(program));
+    places.find(|path| path.is_file()).unwrap_or_else(|| program.to_owned())
+}
+
+/// The package in an answer of `dpkg-query --search`.
+fn owner(answer: &str) -> Option<&str> {
+    let lines = answer.lines().filter(|line| !line.starts_with("diversion by "));
+    lines.filter_map(|line| line.split_once(':')).map(|(name, _)| name).next()
 }
 
 /// Name and version of an installed package.
 fn package(name: &str) -> String {
-    output("dpkg-query", &["--show", "--showformat=${Package} ${Version}", name])
+    first_line(&output("dpkg-query", &["--show", "--showformat=${Package} ${Version}", name]))
 }
 
-/// The first line of a program's output, or nothing.
+fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().trim().to_owned()
+}
+
+/// What a program prints, or nothing.
 fn output(program: &str, args: &[&str]) -> String {
     let output = Command::new(program).args(args).output();
-    let bytes = output.map(|output| output.stdout).unwrap_or_default();
-    String::from_utf8_lossy(&bytes).lines().next().unwrap_or_default().trim().to_owned()
+    String::from_utf8_lossy(&output.map(|output| output.stdout).unwrap_or_default()).into_owned()
 }
 
 /// The arguments as they were given to `cargo xtask`.
@@ -141,6 +161,16 @@ fn command_line(args: impl Iterator<Item = String>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_program_without_a_path_is_that_of_the_shell() {
+        assert!(found(Path::new("sh")).is_absolute());
+        assert_eq!(found(Path::new("/no/such")), Path::new("/no/such"));
+        let answer = "diversion by dash from: /bin/sh\ndiversion by dash to: /bin/sh.distrib\n\
+            dash: /bin/sh\n";
+        assert_eq!(owner(answer), Some("dash"));
+        assert_eq!(owner("diversion by dash from: /bin/sh\n"), None);
+    }
 
     #[test]
     fn a_machine_in_a_line() {

@@ -50,8 +50,8 @@ impl Places {
     }
 
     /// How their paths are written in results: those of this machine say nothing elsewhere.
-    pub(crate) fn aliases(&self) -> [(&Path, &'static str); 2] {
-        [(&self.output, "OUTPUT/"), (&self.programs, "")]
+    pub(crate) fn aliases(&self) -> [(&Path, &'static str); 3] {
+        [(&self.output, "OUTPUT/"), (&self.programs, ""), (workspace::root(), "")]
     }
 
     /// The folders that results go to.
