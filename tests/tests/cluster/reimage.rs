@@ -21,6 +21,13 @@ struct Admin<'a> {
 }
 
 impl Admin<'_> {
+    /// The first revision, for a tracker that has just started.
+    fn pack_first(&self) -> RevisionRef {
+        // the tracker counts whole seconds: what is packed in its first one may be older than its memory
+        std::thread::sleep(Duration::from_millis(1100));
+        self.pack("1", &["--publish"])
+    }
+
     /// `bee-packer --json` with the store; its exit code and events.
     fn packer(&self, args: &[&str]) -> (Option<i32>, Vec<Value>) {
         let command = Cmd::new(program("bee-packer").unwrap())
@@ -135,6 +142,11 @@ fn wait(what: &str, limit: Duration, mut ask: impl FnMut() -> Result<(), String>
     }
 }
 
+fn wait_seeding(seeder: &mut Proc, revision: &RevisionRef) {
+    let name = revision.to_string();
+    wait_for_event(seeder, |e| e["event"] == "seeding" && e["revision"] == name.as_str());
+}
+
 #[test]
 fn nodes_are_reimaged_one_after_the_other_and_what_they_run_is_never_pruned() {
     let cluster = Cluster::start("reimage", 2, BitRate::mbit(100));
@@ -142,13 +154,8 @@ fn nodes_are_reimaged_one_after_the_other_and_what_they_run_is_never_pruned() {
     let (one, two) = (&cluster.nodes[0], &cluster.nodes[1]);
     let _tracker = cluster.tracker();
     let mut seeder = cluster.seeder(&[]);
-    let mut seeding = |revision: &RevisionRef| {
-        let name = revision.to_string();
-        wait_for_event(&mut seeder, |e| e["event"] == "seeding" && e["revision"] == name.as_str());
-    };
-    // the tracker counts whole seconds: what is packed in its first one may be older than its memory
-    std::thread::sleep(Duration::from_millis(1100));
-    let first = admin.pack("1", &["--publish"]);
+    let mut seeding = |revision: &RevisionRef| wait_seeding(&mut seeder, revision);
+    let first = admin.pack_first();
     seeding(&first);
     let (mut on_one, mut on_two) = (admin.boot(one, &first), admin.boot(two, &first));
     admin.wait_status(&first, [2, 2, 0, 0]);
@@ -232,13 +239,8 @@ fn what_a_node_without_a_seeder_runs_outlives_the_tracker() {
     let flags = ["--state", state.to_str().unwrap()];
     let mut tracker = cluster.tracker_with(&flags);
     let mut seeder = cluster.seeder(&[]);
-    let mut seeding = |revision: &RevisionRef| {
-        let name = revision.to_string();
-        wait_for_event(&mut seeder, |e| e["event"] == "seeding" && e["revision"] == name.as_str());
-    };
-    // the tracker counts whole seconds: what is packed in its first one may be older than its memory
-    std::thread::sleep(Duration::from_millis(1100));
-    let first = admin.pack("1", &["--publish"]);
+    let mut seeding = |revision: &RevisionRef| wait_seeding(&mut seeder, revision);
+    let first = admin.pack_first();
     seeding(&first);
     let mut on_node = admin.boot(node, &first);
     admin.wait_status(&first, [1, 1, 0, 0]);
