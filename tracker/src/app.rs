@@ -25,6 +25,7 @@ use crate::fleet::link::Link;
 use crate::http::stream::Readers;
 use crate::inventory::{Inventory, Stored};
 use crate::metrics::Metrics;
+use crate::neighbours::Neighbours;
 use crate::nodes::trouble::Cause;
 use crate::nodes::{self, Nodes};
 use crate::power::Power;
@@ -101,6 +102,8 @@ pub(crate) struct App {
     /// What lies on disk; `None`: nothing outlives this process.
     pub(crate) state: Option<State>,
     pub(crate) tokens: BootTokens,
+    /// Who really asks for a boot script.
+    pub(crate) neighbours: Neighbours,
     pub(crate) metrics: Metrics,
     pub(crate) started: Instant,
     pub(crate) notices: broadcast::Sender<Notice>,
@@ -183,6 +186,7 @@ impl App {
         Self {
             torrents: Torrents::new(torrents),
             nodes: Mutex::new(Nodes::new(nodes).patient(config.seeder_patience)),
+            neighbours: Neighbours::new(config.neighbours.clone()),
             config,
             assignments: Mutex::default(),
             rollouts: Mutex::default(),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{EventsWithoutToken, NothingToBoot};
+use crate::config::{EventsWithoutToken, Mirrors, NothingToBoot, TokensFor};
 use crate::dhcp::DhcpOptions;
 
 const AFTER_HELP: &str = "\
@@ -82,11 +82,11 @@ pub struct Cli {
     pub nothing_to_boot: Option<NothingToBoot>,
 
     /// Send booting nodes for kernel and initrd to running ones that serve them (bee-seeder node --http), the
-    /// nearest first; the admin host is the fallback. Who is root on such a node can give others another
-    /// kernel, unless --imgverify is used
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
-          default_missing_value = "true", env = "BEESWARM_TRACKER_MIRRORS")]
-    pub mirrors: Option<bool>,
+    /// nearest first; the admin host is the fallback. --mirrors is --mirrors=verified and needs --imgverify; with
+    /// "unverified" whoever can use a port of a node can give others another kernel [default: off]
+    #[arg(long, value_name = "WHICH", num_args = 0..=1, require_equals = true,
+          default_missing_value = "verified", env = "BEESWARM_TRACKER_MIRRORS")]
+    pub mirrors: Option<Mirrors>,
 
     /// Let iPXE verify what mirrors serve: base URL of signatures, URL/NAME/REV/vmlinuz.sig and initrd.img.sig.
     /// Needs an iPXE that is built with IMAGE_TRUST_CMD and the certificate; with another one nodes go to
@@ -98,6 +98,12 @@ pub struct Cli {
     /// [default: where distributions put it]
     #[arg(long, value_name = "DIR", env = "BEESWARM_TRACKER_IPXE")]
     pub ipxe: Option<PathBuf>,
+
+    /// Who gets a boot token: nobody whom the kernel's table of neighbours shows to be another machine than
+    /// the one asked for, or anybody (behind a proxy that shows its own address for all nodes)
+    /// [default: neighbours]
+    #[arg(long, value_name = "WHOM", env = "BEESWARM_TRACKER_TOKENS_FOR")]
+    pub tokens_for: Option<TokensFor>,
 
     /// Whether boot events are taken that do not carry the token of the node's boot script
     /// [default: accept, and say so]

@@ -11,6 +11,7 @@ use store::{Channel, RevisionName};
 use crate::boot::values::{BaseUrl, KernelArgs};
 use crate::cli::Cli;
 use crate::error::ConfigError;
+use crate::neighbours;
 use crate::nodes::node::SEEDER_PATIENCE;
 use crate::power;
 use crate::tls::Tls;
@@ -45,9 +46,12 @@ pub struct Config {
     /// For nodes without an image.
     pub nothing_to_boot: NothingToBoot,
     /// Whether booting nodes get kernel and initrd from running ones that serve them.
-    pub mirrors: bool,
+    pub mirrors: Mirrors,
     /// Where signatures of kernel and initrd for iPXE's `imgverify` are.
     pub imgverify: Option<BaseUrl>,
+    /// The kernel's table of who has which address (proc_net(5)), to tell who asks for a boot script;
+    /// `None`: whoever asks is believed.
+    pub neighbours: Option<PathBuf>,
     /// iPXE's programs for UEFI HTTP boot; `None`: where distributions put them.
     pub ipxe: Option<PathBuf>,
     /// For events that anybody may have sent.
@@ -73,6 +77,30 @@ pub enum NothingToBoot {
     Wait,
     /// Leaves iPXE, so that the firmware goes on to its next device.
     Disk,
+}
+
+/// Whether running nodes hand kernel and initrd to booting ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mirrors {
+    /// They do not: all come from the admin host.
+    #[default]
+    Off,
+    /// They do, and iPXE verifies what they hand out: `imgverify` says by which signatures.
+    Verified,
+    /// They do, and are believed: whoever can use a port of a node can give others another kernel.
+    Unverified,
+}
+
+/// Who gets a boot token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum TokensFor {
+    /// Nobody whom the kernel's table of neighbours shows to be another machine.
+    #[default]
+    Neighbours,
+    /// Whoever asks: for nodes behind a proxy or a router that shows its own address for theirs.
+    Anybody,
 }
 
 /// What becomes of events without the token of the node's boot script.
@@ -112,12 +140,14 @@ struct File {
     inventory: Option<PathBuf>,
     /// `"wait"` or `"disk"`. Default `"wait"`.
     nothing_to_boot: Option<NothingToBoot>,
-    /// Whether booting nodes get kernel and initrd from running ones that serve them. Default false.
-    mirrors: Option<bool>,
+    /// `"off"`, `"verified"` (needs `imgverify`) or `"unverified"`. Default `"off"`.
+    mirrors: Option<Mirrors>,
     /// Base URL (http) of signatures of kernel and initrd, text. Default none.
     imgverify: Option<String>,
     /// Folder of iPXE's programs, text. Default: where distributions put them.
     ipxe: Option<PathBuf>,
+    /// `"neighbours"` or `"anybody"`. Default `"neighbours"`.
+    tokens_for: Option<TokensFor>,
     /// `"accept"` or `"refuse"`. Default `"accept"`.
     events_without_token: Option<EventsWithoutToken>,
     /// Speed of the admin host's link for the status page, text, for example `"10Gbit"`. Default: that of the
@@ -194,8 +224,9 @@ impl Default for Config {
             state: None,
             inventory: None,
             nothing_to_boot: NothingToBoot::default(),
-            mirrors: false,
+            mirrors: Mirrors::Off,
             imgverify: None,
+            neighbours: Some(neighbours::TABLE.into()),
             ipxe: None,
             events_without_token: EventsWithoutToken::default(),
             admin_link: None,
@@ -218,6 +249,16 @@ impl Config {
         let listen = cli.listen.or(file.listen);
         let default = Self::default();
         let limits = file.limits.check()?;
+        let mirrors = cli.mirrors.or(file.mirrors).unwrap_or_default();
+        let imgverify = value("imgverify", cli.imgverify.or(file.imgverify), |s| s.parse())?;
+        if mirrors == Mirrors::Verified && imgverify.is_none() {
+            return Err(ConfigError::Setting(
+                "mirrors hand kernels to machines that cannot check them by themselves: say by which signatures \
+                 iPXE does (imgverify), or that everybody who can use a port of a node is trusted (mirrors = \
+                 \"unverified\", --mirrors=unverified)"
+                    .into(),
+            ));
+        }
         Ok(Self {
             listen: listen.unwrap_or(default.listen),
             listen_is_default: listen.is_none(),
@@ -232,8 +273,12 @@ impl Config {
             state: cli.state.or(file.state).or_else(state_directory),
             inventory: cli.inventory.or(file.inventory),
             nothing_to_boot: cli.nothing_to_boot.or(file.nothing_to_boot).unwrap_or_default(),
-            mirrors: cli.mirrors.or(file.mirrors).unwrap_or(false),
-            imgverify: value("imgverify", cli.imgverify.or(file.imgverify), |s| s.parse())?,
+            mirrors,
+            imgverify,
+            neighbours: match cli.tokens_for.or(file.tokens_for).unwrap_or_default() {
+                TokensFor::Neighbours => default.neighbours,
+                TokensFor::Anybody => None,
+            },
             ipxe: cli.ipxe.or(file.ipxe),
             events_without_token: cli
                 .events_without_token
@@ -320,6 +365,19 @@ mod tests {
         assert_eq!(config.kernel_args.to_string(), "quiet");
         assert_eq!(config.limits, Limits { nodes: 5, ..Limits::default() });
         assert!(config.store.is_none() && !config.listen_is_default);
+    }
+
+    #[test]
+    fn mirrors_need_signatures_or_a_word() {
+        let error = load("mirrors = 'verified'", Cli::default()).unwrap_err().to_string();
+        assert!(error.contains("imgverify") && error.contains("--mirrors=unverified"), "{error}");
+        assert_eq!(
+            load("mirrors = 'unverified'", Cli::default()).unwrap().mirrors,
+            Mirrors::Unverified
+        );
+        let config = load("imgverify = 'http://a/sig'\nmirrors = 'verified'", Cli::default());
+        assert_eq!(config.unwrap().mirrors, Mirrors::Verified);
+        assert!(load("tokens_for = 'anybody'", Cli::default()).unwrap().neighbours.is_none());
     }
 
     #[test]

@@ -34,6 +34,7 @@ mod fleet;
 mod http;
 pub mod inventory;
 pub mod metrics;
+mod neighbours;
 pub mod nodes;
 pub mod policy;
 pub mod power;

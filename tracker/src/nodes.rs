@@ -129,6 +129,12 @@ impl Nodes {
         self.get(id).is_none_or(|node| node.fits(boot_id, token))
     }
 
+    /// Whether events are not to be taken, because their boot has shown its token and they do not.
+    #[must_use]
+    pub fn refuses(&self, id: NodeId, boot_id: &str, token: Option<u64>) -> bool {
+        self.get(id).is_some_and(|node| node.refuses(boot_id, token))
+    }
+
     /// Notes that a node's firmware asked what to boot, and what it was told.
     pub fn asked(&mut self, id: NodeId, addr: IpAddr, told: Told<'_>, now: Instant) {
         let (node, log) = self.enter(id, addr, None, now);

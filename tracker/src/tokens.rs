@@ -2,9 +2,9 @@
 //!
 //! A token is a number, which rises with each token, and a MAC (HMAC-SHA-256, 128 bits) of that number and
 //! the node's address under a key that only the tracker has. So nothing is stored when one is handed out, and
-//! a boot script waits for no disk; which number a boot uses is noted with its first events. Who reads the
-//! boot network can read tokens, as everything else there: a token tells the node from a host that only
-//! reaches the tracker.
+//! a boot script waits for no disk; which number a boot uses is noted with its first events. A token proves
+//! that its bearer asked this tracker for that address's script, and was not seen to be another machine
+//! (`crate::neighbours`). Who reads the boot network can read tokens, as everything else there.
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use proto::hash::Sha256Digest;

@@ -107,7 +107,7 @@ fn twenty_nodes_boot_from_two_that_run() {
     }
     let without = sent() - before;
     tracker.kill().unwrap();
-    let mut tracker = cluster.tracker_with(&["--mirrors"]);
+    let mut tracker = cluster.tracker_with(&["--mirrors=unverified"]);
     wait_for_script(&cluster.nodes[0]);
 
     // what is not as the manifest says is handed on by nobody
@@ -130,7 +130,7 @@ fn twenty_nodes_boot_from_two_that_run() {
     fs::write(&path, &kernel).unwrap();
     // a fresh one: the old one has lent the admin host to that node for half a minute
     tracker.kill().unwrap();
-    let _tracker = cluster.tracker_with(&["--mirrors"]);
+    let _tracker = cluster.tracker_with(&["--mirrors=unverified"]);
     wait_for_script(first);
 
     let before = sent();

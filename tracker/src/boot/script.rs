@@ -52,8 +52,8 @@ pub struct Site {
     pub mirror: Option<Mirror>,
     /// Further kernel arguments, of all nodes and of this one.
     pub kernel_args: KernelArgs,
-    /// The node's token for this boot: hexadecimal digits.
-    pub token: String,
+    /// The node's token for this boot: hexadecimal digits; `None`: another machine asks.
+    pub token: Option<String>,
 }
 
 /// What iPXE gets by TFTP, before it knows the tracker. The tracker may be away when nodes are switched on.
@@ -108,7 +108,7 @@ pub fn boot(node: NodeId, offer: &Offer, site: &Site, choice: &Choice) -> String
          beeswarm.tracker=http://{tracker}/announce beeswarm.node={node} BOOTIF=01-{bootif} \
          rd.neednet=1"
     );
-    if offer.takes_token {
+    if let Some(token) = token.as_ref().filter(|_| offer.takes_token) {
         args.push_str(" beeswarm.token=");
         args.push_str(token);
     }
@@ -257,7 +257,7 @@ mod tests {
             images: "http://10.0.0.1:8080".parse().unwrap(),
             mirror: None,
             kernel_args: "console=ttyS0".parse().unwrap(),
-            token: "00ff".to_owned(),
+            token: Some("00ff".to_owned()),
         }
     }
 

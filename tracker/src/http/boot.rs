@@ -11,7 +11,7 @@ use crate::app::{Notice, lock};
 use crate::boot::IMAGE_PORT;
 use crate::boot::script::{self, Choice, Mirror, Offer, Site};
 use crate::boot::values::{Authority, KernelArgs};
-use crate::config::NothingToBoot;
+use crate::config::{Mirrors, NothingToBoot};
 use crate::inventory::BootFrom;
 use crate::nodes::mirror::Asker;
 use crate::nodes::node::{NETBOOT, Told};
@@ -60,15 +60,20 @@ fn node_script(
     choice: &Choice,
 ) -> Response<Body> {
     let tracker = reached(headers, ends);
-    let plan = Plan::of(app, node, choice);
+    let address = ends.peer.ip();
+    let macs = macs(app, node);
+    let plan = Plan::of(app, node, &macs, choice);
     app.metrics.boot_scripts.add(1);
-    if from_firmware(headers) {
+    // a script is no secret, and whoever asks may be right all the same; but nothing follows from the question
+    let another = app.neighbours.contradict(address, &macs, Instant::now());
+    if let Some(card) = another {
+        tracing::warn!(%node, %address, %card, "another machine asks for this node's boot script: it gets no boot token");
+    } else if from_firmware(headers) {
         let told = match &plan {
             Plan::Boot(offer, _) => Told::Boot(&offer.revision),
             Plan::Wait(reason) => Told::Wait(reason),
             Plan::Disk(_) => Told::Disk,
         };
-        let address = ends.peer.ip();
         let now = Instant::now();
         // a boot waits for no disk: what is lost here is told again by the node's first event
         let (stage, _) = app.change_nodes(|nodes| {
@@ -81,8 +86,8 @@ fn node_script(
         Plan::Boot(offer, kernel_args) => {
             let image_url = app.config.image_url.clone();
             let images = image_url.unwrap_or_else(|| tracker.base_url(IMAGE_PORT));
-            let token = app.tokens.issue(node);
-            let mirror = mirror(app, Asker { node, addr: ends.peer.ip() }, &offer);
+            let token = another.is_none().then(|| app.tokens.issue(node));
+            let mirror = mirror(app, Asker { node, addr: address }, &offer);
             script(script::boot(
                 node,
                 &offer,
@@ -97,7 +102,7 @@ fn node_script(
 
 /// A running node that has kernel and initrd, if nodes are sent to those.
 fn mirror(app: &App, asker: Asker, offer: &Offer) -> Option<Mirror> {
-    if !app.config.mirrors {
+    if app.config.mirrors == Mirrors::Off {
         return None;
     }
     let found = lock(&app.nodes).mirrors(asker, &offer.revision, 1, Instant::now());
@@ -114,14 +119,11 @@ enum Plan {
 
 impl Plan {
     /// What the node was told, else what the inventory says of it, else its channel.
-    fn of(app: &App, node: NodeId, choice: &Choice) -> Self {
+    fn of(app: &App, node: NodeId, macs: &[NodeId], choice: &Choice) -> Self {
         let config = &app.config;
         let inventory = app.inventory();
         let entry = inventory.of(node);
-        let mut macs = vec![node];
-        macs.extend(entry.map(|entry| entry.macs.as_slice()).unwrap_or_default());
-        macs.extend(lock(&app.nodes).get(node).map(|node| node.macs.clone()).unwrap_or_default());
-        let told = lock(&app.assignments).find(&macs);
+        let told = lock(&app.assignments).find(macs);
         if told.is_none() && entry.is_some_and(|entry| entry.boot == BootFrom::Disk) {
             return Self::Disk("the inventory says so".to_owned());
         }
@@ -154,6 +156,15 @@ impl Plan {
             },
         }
     }
+}
+
+/// All addresses that are known to be a node's.
+fn macs(app: &App, node: NodeId) -> Vec<NodeId> {
+    let inventory = app.inventory();
+    let mut macs = vec![node];
+    macs.extend(inventory.of(node).map(|entry| entry.macs.as_slice()).unwrap_or_default());
+    macs.extend(lock(&app.nodes).get(node).map(|node| node.macs.clone()).unwrap_or_default());
+    macs
 }
 
 /// Only a node's firmware begins a boot: an admin who looks at the script does not.

@@ -43,6 +43,12 @@ pub(super) async fn events(
             return problem(StatusCode::FORBIDDEN, message);
         }
     }
+    if lock(&app.nodes).refuses(node, &batch.boot_id, token) {
+        app.metrics.events_refused.add(1);
+        let message =
+            "this boot has shown its token (beeswarm.token=), and these events do not carry it";
+        return problem(StatusCode::FORBIDDEN, message);
+    }
     // what could not be stored soon is not taken: the node sends it again
     if let Some(Err(full)) = app.state.as_ref().map(|state| state.journal.check()) {
         return unavailable(&full);

@@ -35,7 +35,7 @@ pub(super) async fn mirrors(
         let message = format!("{revision} is not published here");
         return problem(StatusCode::NOT_FOUND, &message);
     }
-    if !app.config.mirrors {
+    if app.config.mirrors == crate::config::Mirrors::Off {
         // nobody would be sent there
         let none = Mirrors { retry_after_s: LATER_S, ..Mirrors::default() };
         return json(&none);

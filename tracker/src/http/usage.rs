@@ -37,6 +37,12 @@ pub(super) fn gather(app: &App) -> Usage {
     let nodes = lock(&app.nodes);
     let since = nodes.complete_since();
     for node in nodes.all() {
+        // it may run what it ran all the same
+        if let Some(ran) = node.ran.as_ref().and_then(|ran| ran.revision.as_ref())
+            && Some(ran) != node.revision.as_ref()
+        {
+            at(ran, &|row| row.nodes += 1);
+        }
         let Some(reference) = &node.revision else { continue };
         runs.extend(node.macs.iter().map(|mac| (*mac, reference.clone())));
         let up = UP.contains(&node.stage);

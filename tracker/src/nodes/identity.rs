@@ -8,8 +8,8 @@
 //! The second is not believed blindly, since addresses are less unique than they should be: USB cards that
 //! move from machine to machine, network interfaces of management controllers with one address in a whole
 //! series. Two nodes stay two when the inventory has them as two, when their boards have different UUIDs, or
-//! when the other one was heard after this one's kernel had started. A UUID alone unites nothing: there are
-//! boards that all have the same.
+//! when the other one was heard after this one's kernel had started, when it runs, or when it knows its UUID and this
+//! one does not say any. A UUID alone unites nothing: there are boards that all have the same.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -31,6 +31,7 @@ pub(super) struct Claim {
     boot_id: String,
     /// When its kernel started.
     began: Instant,
+    now: Instant,
 }
 
 impl Claim {
@@ -42,14 +43,17 @@ impl Claim {
             uuid: batch.uuid.take(),
             boot_id: batch.boot_id.clone(),
             began: now.checked_sub(Duration::from_millis(uptime))?,
+            now,
         })
     }
 
     /// Whether an address of `other` can be one of the node that claims it.
     fn may_unite_with(&self, other: &Node) -> bool {
-        let differs = |uuid: &String| self.uuid.as_ref().is_some_and(|own| own != uuid);
+        let differs = other.uuid.is_some() && other.uuid != self.uuid;
         let same_boot = other.boot_id.as_ref() == Some(&self.boot_id);
-        !other.uuid.as_ref().is_some_and(differs) && (same_boot || other.heard < self.began)
+        // when the kernel started is only what it says: a node that was heard in time runs
+        let runs = other.stage == "seeding" && !other.old(self.now);
+        !differs && (same_boot || other.heard < self.began && !runs)
     }
 }
 

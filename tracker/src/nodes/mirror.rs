@@ -1,7 +1,7 @@
 //! Nodes that hand on kernel and initrd, and which of them is near.
 //!
-//! Only a node whose events carry its boot token is named to others: who is on the network without having
-//! been booted by us cannot hand out kernels. Near is the same rack of the inventory, else the same subnet
+//! Only a node whose events carry its boot token is named to others. That is no proof of what it hands out: its
+//! users can ask for a token, too, so that iPXE must verify, or all of them be trusted. Near is the same rack of the inventory, else the same subnet
 //! (IPv4 /24, IPv6 /64). Among equally near ones the one that was named longest ago is next.
 
 use std::net::{IpAddr, SocketAddr};

@@ -38,6 +38,15 @@ const OLD_SEEDER: Duration = Duration::from_secs(100);
 /// A system takes no longer from the end of its initrd until its re-seeder reports, unless the settings say so.
 pub const SEEDER_PATIENCE: Duration = Duration::from_secs(120);
 
+/// A boot that is over, if it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Ran {
+    boot_id: String,
+    /// When its last event happened, in milliseconds since its kernel started.
+    uptime_ms: u64,
+    pub(crate) revision: Option<RevisionRef>,
+}
+
 /// A node, as its last event left it.
 #[derive(Debug)]
 pub struct Node {
@@ -90,6 +99,8 @@ pub struct Node {
     /// Number of the newest token that it used.
     pub(crate) bound: Option<u64>,
     pub(crate) former: Vec<String>,
+    /// What it ran until somebody who proved nothing said that it boots: its firmware, or another in its name.
+    pub(crate) ran: Option<Ran>,
     /// How long its re-seeder may take.
     pub(crate) seeder_patience: Duration,
 }
@@ -124,6 +135,7 @@ impl Node {
             asked: Asked::No,
             bound: None,
             former: Vec::new(),
+            ran: None,
             seeder_patience: SEEDER_PATIENCE,
         }
     }
@@ -199,6 +211,7 @@ impl Node {
         self.mirror = None;
         (self.stall, self.waits, self.failed) = (None, None, None);
         (self.asked, self.trust) = (Asked::No, Trust::Silent);
+        self.ran = None;
         self.timeline = Timeline::default();
     }
 
@@ -235,7 +248,9 @@ impl Node {
 
     /// The firmware asked for a boot script: a new boot begins.
     pub(super) fn asked(&mut self, told: Told<'_>, log: &mut Log) {
+        let ran = self.runs().or(self.ran.take());
         self.restart(None, log);
+        self.ran = ran;
         self.asked = if matches!(told, Told::Disk) { Asked::Disk } else { Asked::Netboot };
         self.stage = self.asked.stage();
         (self.revision, self.waits) = match told {
@@ -250,11 +265,42 @@ impl Node {
     #[must_use]
     pub(super) fn fits(&self, boot_id: &str, token: u64) -> bool {
         let current = self.trust == Trust::Token && self.boot_id.as_deref() == Some(boot_id);
+        let ran = self.ran.as_ref().is_some_and(|ran| ran.boot_id == boot_id);
+        let current = current || ran;
         match self.bound {
             Some(bound) if current => bound == token,
             Some(bound) => token > bound,
             None => true,
         }
+    }
+
+    fn runs(&self) -> Option<Ran> {
+        Some(Ran {
+            boot_id: self.boot_id.clone()?,
+            uptime_ms: self.timeline.last_uptime_ms().unwrap_or(0),
+            revision: self.revision.clone(),
+        })
+    }
+
+    /// Whether events are to be refused: the boot has shown its token, and these do not.
+    #[must_use]
+    pub(super) fn refuses(&self, boot_id: &str, token: Option<u64>) -> bool {
+        let proven = self.trust == Trust::Token && self.boot_id.as_deref() == Some(boot_id);
+        proven && !token.is_some_and(|token| self.fits(boot_id, token))
+    }
+
+    /// Whether a boot that seemed to be over has something new to say.
+    fn goes_on(&self, batch: &EventBatch, token: Option<u64>) -> bool {
+        let unproven = self.trust != Trust::Token && (self.boot_id.is_none() || token.is_some());
+        let later = |ran: &Ran| batch.events.iter().any(|event| event.uptime_ms > ran.uptime_ms);
+        unproven && self.ran.as_ref().is_some_and(|ran| ran.boot_id == batch.boot_id && later(ran))
+    }
+
+    fn revive(&mut self, log: &mut Log) {
+        let Some(Ran { boot_id, revision, .. }) = self.ran.take() else { return };
+        self.former.retain(|former| *former != boot_id);
+        self.restart(Some(boot_id), log);
+        self.revision = revision;
     }
 
     /// Takes the events of a batch; returns how many were new. `token` is the number of a token that fits.
@@ -266,14 +312,18 @@ impl Node {
         now: Instant,
         log: &mut Log,
     ) -> usize {
-        if self.former.contains(&batch.boot_id) {
+        if self.goes_on(&batch, token) {
+            self.revive(log);
+        } else if self.former.contains(&batch.boot_id) {
             return 0;
         }
         if self.boot_id.as_ref() != Some(&batch.boot_id) {
             if self.boot_id.is_some() || self.stage == "unknown" {
+                let ran = if token.is_none() { self.runs() } else { None };
                 self.restart(Some(batch.boot_id), log);
+                self.ran = ran;
             } else {
-                self.waits = None;
+                (self.waits, self.ran) = (None, None);
                 self.boot_id = Some(batch.boot_id);
             }
             self.boots += 1;

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Action, Around, Moment, Rollout, Seen};
 use crate::app::{App, lock};
 use crate::assignments::Assignment;
-use crate::nodes::node::Node;
+use crate::nodes::node::{Node, Trust};
 use crate::power::{Power, Subject};
 
 /// How often rollouts are looked at.
@@ -104,17 +104,30 @@ fn assign(app: &App, rollout: &Rollout, places: &[usize]) {
     let _ = app.change_assignments(|table| ((), table.assign(&nodes, &told)));
 }
 
+/// What a rollout is told of a node that shows no boot token: anybody may have said what it says.
+const UNPROVEN: &str = "it was heard, but without the token of its boot script (beeswarm.token=), so nothing that \
+                        it says is believed: does it boot by this tracker's script, and does its image take tokens?";
+
 /// What is known of the nodes, and how many of all nodes seed the revision.
 fn see(app: &App, revision: &RevisionRef, members: &[Vec<NodeId>]) -> (Vec<Seen>, usize) {
     let now = Instant::now();
     let nodes = lock(&app.nodes);
     let runs = |node: &Node| node.revision.as_ref() == Some(revision);
-    let holds = |node: &&Node| runs(node) && node.stage == "seeding" && !node.old(now);
+    let proven = |node: &Node| node.trust == Trust::Token;
+    let seeds = |node: &Node| node.stage == "seeding" && !node.old(now);
+    let holds = |node: &&Node| runs(node) && proven(node) && seeds(node);
     let copies = nodes.iter().filter(holds).count();
     let seen = members.iter().map(|macs| {
         let Some(node) = macs.iter().find_map(|mac| nodes.get(*mac)) else {
             return Seen::default();
         };
+        if node.trust == Trust::Without {
+            return Seen {
+                boot_id: node.boot_id.clone(),
+                trouble: Some(UNPROVEN.to_owned()),
+                ..Seen::default()
+            };
+        }
         let trouble = node.trouble(now);
         Seen {
             boot_id: node.boot_id.clone(),

@@ -228,7 +228,8 @@ fn a_mirror_to_be_is_told_where_the_files_are() {
     let (one, two) = (path("52:54:00:12:34:56"), path("52:54:00:12:34:57"));
     let off = Bed::start(config.clone());
     assert_eq!(off.get(&one).json()["origin"], false, "nobody would be sent to it");
-    let bed = Bed::start(Config { mirrors: true, ..config });
+    let bed =
+        Bed::start(Config { mirrors: beeswarm_tracker::config::Mirrors::Unverified, ..config });
     for (target, origin) in [(&one, true), (&two, false), (&one, true)] {
         let answer = bed.get(target).json();
         assert_eq!(answer["origin"], origin, "one at a time: {answer}");

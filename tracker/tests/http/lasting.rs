@@ -156,8 +156,8 @@ fn orders_that_cannot_be_are_refused() {
 }
 
 /// A revision whose initrd knows tokens.
-pub(crate) fn newer_revision(store: &Store) -> RevisionRef {
-    let plain = add_revision(store, "debian", InfoHash([1; 20]), true);
+pub(crate) fn newer_revision(store: &Store, info_hash: InfoHash) -> RevisionRef {
+    let plain = add_revision(store, "debian", info_hash, true);
     let mut manifest = store.revision(&plain).unwrap().manifest().unwrap();
     let fact = (proto::manifest::ARGUMENTS_FACT, proto::manifest::ARGUMENTS_KNOWN);
     manifest.build.insert(fact.0.to_owned(), fact.1.to_owned());
@@ -172,7 +172,7 @@ pub(crate) fn newer_revision(store: &Store) -> RevisionRef {
 #[test]
 fn a_boot_script_brings_a_token_and_events_without_it_are_told_apart() {
     let (_dir, store) = empty_store();
-    let revision = newer_revision(&store);
+    let revision = newer_revision(&store, InfoHash([1; 20]));
     store.publish(&revision, &stable()).unwrap();
     let state = tempfile::tempdir().unwrap();
     let start = |policy| {
@@ -201,10 +201,17 @@ fn a_boot_script_brings_a_token_and_events_without_it_are_told_apart() {
     assert_eq!(send(&bed, "b1", Some(&first), 0..2), 204);
     assert_eq!(authenticated(&bed), json!(true));
     assert_eq!(bed.get("/api/v1/nodes/52:54:00:12:34:57").json()["id"], "52:54:00:12:34:56");
-    // the same from somebody who does not have it: taken, and seen
-    assert_eq!(send(&bed, "b1", None, 2..3), 204);
+    // the same from somebody who does not have it
+    assert_eq!(send(&bed, "b1", None, 2..3), 403);
+    assert_eq!(authenticated(&bed), json!(true));
+    // a boot by another script: taken, and seen
+    assert_eq!(send(&bed, "unproven", None, 0..1), 204);
     assert_eq!(authenticated(&bed), json!(false));
     assert!(bed.get("/nodes").text().contains("not authenticated"));
+    // but it was not that node's: the boot that has shown its token goes on
+    assert_eq!(send(&bed, "b1", Some(&first), 2..4), 204);
+    assert_eq!(authenticated(&bed), json!(true));
+    assert_eq!(bed.get(NODE).json()["boot_id"], "b1");
     bed.stop();
 
     let bed = start(EventsWithoutToken::Refuse);
@@ -223,6 +230,61 @@ fn a_boot_script_brings_a_token_and_events_without_it_are_told_apart() {
     assert_eq!(send(&bed, "b3", Some(&second), 0..2), 403, "another boot needs another token");
     assert_eq!(authenticated(&bed), json!(true));
     assert_eq!(bed.get(NODE).json()["events"].as_array().unwrap().len(), 4);
+}
+
+#[test]
+fn another_machine_gets_no_token_and_changes_nothing() {
+    let (_dir, store) = empty_store();
+    let [old, new] = [1, 2].map(|n| newer_revision(&store, InfoHash([n; 20])));
+    store.publish(&old, &stable()).unwrap();
+    let files = tempfile::tempdir().unwrap();
+    let table = files.path().join("arp");
+    let behind = |mac: &str| {
+        std::fs::write(&table, format!("127.0.0.1 0x1 0x2 {mac} * lo\n")).unwrap();
+        // what was just read is good for a second
+        std::thread::sleep(std::time::Duration::from_millis(1100));
+    };
+    let bed = Bed::start(Config {
+        store: Some(store.root().to_owned()),
+        neighbours: Some(table.clone()),
+        ..config(files.path())
+    });
+    let script = || get(bed.addr, BOOT, FIRMWARE).text().to_owned();
+    behind("52:54:00:12:34:56");
+    let own = script();
+    let (_, token) = own.split_once("beeswarm.token=").unwrap();
+    let token = token.split_whitespace().next().unwrap();
+    let seeds = |seq: u64| {
+        let event = json!({ "seq": seq, "uptime_ms": 9000 + seq, "stage": "seeding",
+                            "device": "/dev/loop0", "user": "x", "uploaded": 0 });
+        let body = json!({ "version": 1, "boot_id": "b1", "token": token, "events": [event] });
+        bed.post(&format!("{NODE}/events"), body.to_string().as_bytes()).status
+    };
+    let is = |bed: &Bed| {
+        let node = bed.get(NODE).json();
+        (node["stage"].clone(), node["authenticated"].clone(), node["revision"].clone())
+    };
+    assert_eq!(seeds(0), 204);
+    let runs = (json!("seeding"), json!(true), json!(old.id.to_string()));
+    let before = is(&bed);
+    assert_eq!((&before.0, &before.1), (&runs.0, &runs.1));
+
+    // another card is behind that address: it may read the script, and that is all
+    store.publish(&new, &stable()).unwrap();
+    behind("52:54:00:00:00:99");
+    let theirs = script();
+    assert!(theirs.contains("\nkernel ") && !theirs.contains("beeswarm.token="), "{theirs}");
+    assert_eq!(is(&bed), before);
+
+    // the node itself asks, in passing: its system runs on
+    behind("52:54:00:12:34:56");
+    wait_until("the new revision is offered", || script().contains(&new.id.to_string()));
+    assert_eq!(is(&bed).0, "netboot");
+    let used = bed.get("/api/v1/usage").json()["revisions"].clone();
+    let used: Vec<_> = used.as_array().unwrap().iter().filter(|row| row["nodes"] == 1).collect();
+    assert_eq!(used.len(), 2, "nobody knows yet which of both it runs: {used:?}");
+    assert_eq!(seeds(1), 204);
+    assert_eq!(is(&bed), before);
 }
 
 #[test]

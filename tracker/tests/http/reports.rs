@@ -5,6 +5,7 @@ use std::path::Path;
 use beeswarm_tracker::Config;
 use beeswarm_tracker::config::EventsWithoutToken;
 use proto::event::console::{MAX_LINE_LEN, MAX_LINES};
+use proto::hash::InfoHash;
 use serde_json::{Value, json};
 
 use crate::bed::{Bed, empty_store, get, stable};
@@ -188,7 +189,7 @@ fn an_audit_is_kept_shown_and_counted() {
 #[test]
 fn where_a_token_is_demanded_a_verdict_needs_one() {
     let (_dir, store) = empty_store();
-    let revision = newer_revision(&store);
+    let revision = newer_revision(&store, InfoHash([1; 20]));
     store.publish(&revision, &stable()).unwrap();
     let bed = Bed::start(Config {
         store: Some(store.root().to_owned()),

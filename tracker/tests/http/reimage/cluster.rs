@@ -17,9 +17,9 @@ use proto::hash::InfoHash;
 use serde_json::{Value, json};
 use store::RevisionRef;
 
-use crate::bed::{Reply, add_revision, empty_store, exchange, get, stable, wait_until};
-use crate::events::batch;
+use crate::bed::{Reply, empty_store, exchange, get, stable, wait_until};
 use crate::kill::Tracker;
+use crate::lasting::newer_revision;
 
 /// What becomes of a node that is rebooted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +58,7 @@ impl Cluster {
     /// `settings` is the section `[reimage]`; `DIR` in it is a directory that goes with the cluster.
     pub(crate) fn new(nodes: usize, settings: &str) -> Self {
         let (store_dir, store) = empty_store();
-        let [old, new] = [1, 2].map(|n| add_revision(&store, "debian", InfoHash([n; 20]), true));
+        let [old, new] = [1, 2].map(|n| newer_revision(&store, InfoHash([n; 20])));
         store.publish(&new, &store::Channel::new("testing").unwrap()).unwrap();
         store.publish(&old, &stable()).unwrap();
         let dir = tempfile::tempdir().unwrap();
@@ -270,6 +270,9 @@ fn boot(shared: &Shared, name: &str, boot_id: &str, fate: Fate) {
     let (_, behind) = script.split_once("/revisions/").expect("something to boot");
     let revision = behind.lines().next().unwrap();
     let source = format!("http://a:8080/revisions/{revision}/manifest.json");
+    let (_, behind) = script.split_once("beeswarm.token=").expect("an image that takes tokens");
+    let token = behind.split_whitespace().next().unwrap();
+    let batch = |boot: &str, events: Value| proven_batch(boot, token, &events);
     let discover = json!({ "seq": 0, "uptime_ms": 1000, "stage": "discover", "source": source });
     let last = match fate {
         Fate::Fails => json!({ "stage": "failed", "message": "the image has no squashfs" }),
@@ -291,6 +294,11 @@ fn boot(shared: &Shared, name: &str, boot_id: &str, fate: Fate) {
     let audit =
         json!({ "seq": 0, "uptime_ms": 9500, "stage": "audit", "verdict": verdict, "text": text });
     ask(shared, &events, &batch(boot_id, json!([audit])));
+}
+
+fn proven_batch(boot_id: &str, token: &str, events: &Value) -> Vec<u8> {
+    let batch = json!({ "version": 1, "boot_id": boot_id, "token": token, "events": events });
+    batch.to_string().into_bytes()
 }
 
 /// Until a tracker answers: nodes do the same.
