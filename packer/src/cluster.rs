@@ -6,37 +6,41 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use proto::usage::{MAX_USAGE_LEN, RevisionUse, SETTLED_AFTER_S, USAGE_PATH, Usage};
 use store::{Nodes, RevisionRef};
-use swarm::http::{self, Limits};
+
+use crate::client::{Client, TlsArgs};
+
+/// Port of a plain URL without one.
+const HTTP: u16 = 80;
 
 /// Where the tracker is.
 #[derive(Debug, Args)]
 pub(crate) struct TrackerArgs {
-    /// Tracker that knows which nodes run what: http://HOST:PORT
+    /// Tracker that knows which nodes run what: http://HOST:PORT, https://HOST:PORT
     #[arg(long, value_name = "URL", env = "BEESWARM_TRACKER_URL")]
     pub(crate) tracker_url: Option<String>,
+    #[command(flatten)]
+    pub(crate) tls: TlsArgs,
 }
 
 impl TrackerArgs {
     /// What the tracker answers; `None` when none was named.
     pub(crate) fn usage(&self) -> anyhow::Result<Option<Usage>> {
-        self.tracker_url.as_deref().map(ask).transpose()
+        self.tracker_url.as_deref().map(|url| ask(url, &self.tls)).transpose()
     }
 }
 
-/// Scheme, host and port of a tracker; its announce URL does as well.
-pub(crate) fn origin(url: &str) -> &str {
-    url.trim_end_matches('/').trim_end_matches("/announce").trim_end_matches('/')
+/// For requests to the tracker with that URL; its announce URL does as well.
+pub(crate) fn client(url: &str, tls: &TlsArgs, token: Option<String>) -> anyhow::Result<Client> {
+    let origin = url.trim_end_matches('/').trim_end_matches("/announce").trim_end_matches('/');
+    Ok(Client::new(origin, HTTP, tls, token)?)
 }
 
-fn ask(url: &str) -> anyhow::Result<Usage> {
-    let url = format!("{}{USAGE_PATH}", origin(url));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let limits = Limits { max_body: MAX_USAGE_LEN, ..Limits::default() };
-    let response = runtime
-        .block_on(http::get(&url, limits))
-        .context("cannot ask the tracker which nodes run what: is bee-tracker running there?")?;
-    Usage::parse(&response.body).map_err(|reason| {
-        anyhow::anyhow!("{url} is no answer of this version's bee-tracker: {reason}")
+fn ask(url: &str, tls: &TlsArgs) -> anyhow::Result<Usage> {
+    let answer = client(url, tls, None)?
+        .send(USAGE_PATH, None, MAX_USAGE_LEN)
+        .context("cannot ask the tracker which nodes run what")?;
+    Usage::parse(&answer).map_err(|reason| {
+        anyhow::anyhow!("{url}{USAGE_PATH} is no answer of this version's bee-tracker: {reason}")
     })
 }
 

@@ -1,4 +1,4 @@
-//! Where an order goes: into the store on this host, or to the tracker, with the admin's token.
+//! Where an order goes: into the store on this host, or to the tracker, with the admin's token or certificate.
 
 use std::path::{Path, PathBuf};
 
@@ -9,9 +9,9 @@ use proto::rollout::{MAX_ROLLOUT_LEN, ROLLOUTS_PATH, Rollout};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use store::Store;
-use swarm::http::{self, HttpError, Limits};
 
-use crate::cluster::origin;
+use crate::client::{AskError, Client, TlsArgs};
+use crate::cluster;
 
 /// Where the tracker's unit has its state.
 const TOKEN_FILE: &str = "/var/lib/beeswarm/tracker/admin-token";
@@ -27,13 +27,16 @@ pub(crate) struct TargetArgs {
         required_unless_present = "tracker_url"
     )]
     pub(crate) store: Option<PathBuf>,
-    /// Tracker that takes the order, when there is no --store here or --token-file is given
+    /// Tracker that takes the order, when there is no --store here, or --token-file or --cert is given:
+    /// http://HOST:PORT, https://HOST:PORT
     #[arg(long, value_name = "URL", env = "BEESWARM_TRACKER_URL")]
     pub(crate) tracker_url: Option<String>,
     /// File with the tracker's admin token, which it made in its state directory
-    /// [default: /var/lib/beeswarm/tracker/admin-token]
+    /// [default: /var/lib/beeswarm/tracker/admin-token, unless --cert is given]
     #[arg(long, value_name = "FILE", env = "BEESWARM_TOKEN_FILE", requires = "tracker_url")]
     pub(crate) token_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) tls: TlsArgs,
 }
 
 /// Who takes the order.
@@ -43,24 +46,28 @@ pub(crate) enum Target {
 }
 
 impl TargetArgs {
-    /// The tracker when a token is named or no store is; else the store.
+    /// The tracker when a token or a certificate is named, or no store is; else the store.
     pub(crate) fn choose(&self) -> anyhow::Result<Target> {
+        let by_name = self.token_file.is_some() || self.tls.cert.is_some();
         match (&self.store, &self.tracker_url) {
-            (Some(store), _) if self.token_file.is_none() => Ok(Target::Store(Store::open(store)?)),
-            (_, Some(_)) => self.tracker(),
-            (_, None) => bail!("give --store DIR, or --tracker-url URL and --token-file FILE"),
+            (_, Some(_)) if by_name => self.tracker().map(Target::Tracker),
+            (Some(store), _) => Ok(Target::Store(Store::open(store)?)),
+            (None, _) => self.tracker().map(Target::Tracker),
         }
     }
 
     /// The tracker, also when there is a store.
-    pub(crate) fn tracker(&self) -> anyhow::Result<Target> {
-        match &self.tracker_url {
-            Some(url) => {
-                let file = self.token_file.as_deref().unwrap_or(Path::new(TOKEN_FILE));
-                Ok(Target::Tracker(Tracker { origin: origin(url).to_owned(), token: token(file)? }))
-            }
-            None => bail!("give --tracker-url URL and --token-file FILE"),
-        }
+    pub(crate) fn tracker(&self) -> anyhow::Result<Tracker> {
+        let Some(url) = &self.tracker_url else {
+            bail!("give --tracker-url URL, and --token-file FILE or --cert FILE with --key FILE");
+        };
+        let token = match &self.token_file {
+            Some(file) => Some(token(file)?),
+            // the certificate is enough
+            None if self.tls.cert.is_some() => None,
+            None => Some(token(Path::new(TOKEN_FILE))?),
+        };
+        Ok(Tracker(cluster::client(url, &self.tls, token)?))
     }
 }
 
@@ -68,7 +75,7 @@ fn token(file: &Path) -> anyhow::Result<String> {
     let text = std::fs::read_to_string(file).with_context(|| {
         format!(
             "cannot read the tracker's token from {}: it is made by bee-tracker --state, readable by \
-             its user and root; name it with --token-file",
+             its user and root; name it with --token-file, or give --cert and --key at https://",
             file.display()
         )
     })?;
@@ -80,10 +87,7 @@ fn token(file: &Path) -> anyhow::Result<String> {
 }
 
 /// A tracker that takes our orders.
-pub(crate) struct Tracker {
-    origin: String,
-    token: String,
-}
+pub(crate) struct Tracker(Client);
 
 impl Tracker {
     pub(crate) fn assign(
@@ -107,26 +111,20 @@ impl Tracker {
 
     /// What a rollout does.
     pub(crate) fn look(&self, which: &str) -> Result<Rollout, LookError> {
-        look(&self.origin, which)
+        look(&self.0, which)
     }
 
     fn order<T: DeserializeOwned>(&self, path: &str, order: &impl Serialize) -> anyhow::Result<T> {
-        let url = format!("{}{path}", self.origin);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let limits = Limits { max_body: MAX_ROLLOUT_LEN, ..Limits::default() };
-        let body = serde_json::to_vec(order)?;
-        let answer = runtime.block_on(http::post_json_with(&self.token, &url, body, limits));
-        let response = match answer {
-            Ok(response) => response,
-            Err(HttpError::Status { status, body, .. }) => {
-                bail!("the tracker refuses the order ({status}): {}", reason(&body))
+        let order = serde_json::to_vec(order)?;
+        let answer = match self.0.send(path, Some(&order), MAX_ROLLOUT_LEN) {
+            Ok(answer) => answer,
+            Err(AskError::Status { status, message, .. }) => {
+                bail!("the tracker refuses the order ({status}): {message}")
             }
-            Err(error) => {
-                return Err(error).context("cannot give the order: is bee-tracker running there?");
-            }
+            Err(error) => return Err(error).context("cannot give the order"),
         };
-        serde_json::from_slice(&response.body)
-            .with_context(|| format!("{url} is no answer of this version's bee-tracker"))
+        serde_json::from_slice(&answer)
+            .with_context(|| format!("{path} is no answer of this version's bee-tracker"))
     }
 }
 
@@ -134,31 +132,24 @@ impl Tracker {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LookError {
     /// Nobody answers: the rollout goes on, or will.
-    #[error("the tracker does not answer")]
-    Away(#[source] HttpError),
+    #[error("the tracker cannot be asked")]
+    Away(#[source] AskError),
     /// The tracker has an answer, but no rollout.
     #[error("{0}")]
     Refused(String),
 }
 
 /// Asks any tracker, without a token, what a rollout does; `which` is a number or `last`.
-pub(crate) fn look(origin: &str, which: &str) -> Result<Rollout, LookError> {
-    let refused = |error: &dyn std::fmt::Display| LookError::Refused(error.to_string());
-    let url = format!("{origin}{ROLLOUTS_PATH}/{which}");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let limits = Limits { max_body: MAX_ROLLOUT_LEN, ..Limits::default() };
-    let response = match runtime.map_err(|e| refused(&e))?.block_on(http::get(&url, limits)) {
-        Ok(response) => response,
-        Err(HttpError::Status { status: 404, body, .. }) => return Err(refused(&reason(&body))),
+pub(crate) fn look(client: &Client, which: &str) -> Result<Rollout, LookError> {
+    let path = format!("{ROLLOUTS_PATH}/{which}");
+    let answer = match client.send(&path, None, MAX_ROLLOUT_LEN) {
+        Ok(answer) => answer,
+        Err(AskError::Status { status: 404, message, .. }) => {
+            return Err(LookError::Refused(message));
+        }
         Err(error) => return Err(LookError::Away(error)),
     };
-    serde_json::from_slice(&response.body)
-        .map_err(|_| refused(&format!("{url} is no answer of this version's bee-tracker")))
-}
-
-/// The text of the tracker's error.
-fn reason(body: &[u8]) -> String {
-    let error: Option<serde_json::Value> = serde_json::from_slice(body).ok();
-    let text = error.as_ref().and_then(|error| error["error"].as_str());
-    text.map_or_else(|| String::from_utf8_lossy(body).trim().to_owned(), str::to_owned)
+    serde_json::from_slice(&answer).map_err(|_| {
+        LookError::Refused(format!("{path} is no answer of this version's bee-tracker"))
+    })
 }

@@ -8,8 +8,8 @@ use clap::Args;
 use proto::rollout::{MemberState, PATIENCE_S, Phase, Rollout, RolloutOrder, Share};
 use serde_json::json;
 
-use crate::cluster::origin;
-use crate::dispatch::{self, LookError, Target, Tracker};
+use crate::cluster;
+use crate::dispatch::{self, LookError, Tracker};
 use crate::reimage::ReimageArgs;
 use crate::{node_list, output};
 
@@ -70,10 +70,7 @@ fn tracker(args: &ReimageArgs) -> anyhow::Result<Tracker> {
              take the revision when they boot the next time, and --store will do"
         );
     }
-    match args.target.tracker()? {
-        Target::Tracker(tracker) => Ok(tracker),
-        Target::Store(_) => bail!("give --tracker-url and --token-file"),
-    }
+    args.target.tracker()
 }
 
 /// Orders a rollout, and looks on until it ends.
@@ -107,7 +104,8 @@ pub(crate) fn about(args: &ReimageArgs, about: &About, json: bool) -> anyhow::Re
     match about {
         About::Status(which) => {
             let url = args.target.tracker_url.as_deref().context("give --tracker-url")?;
-            let rollout = dispatch::look(origin(url), number(which)?)?;
+            let client = cluster::client(url, &args.target.tls, None)?;
+            let rollout = dispatch::look(&client, number(which)?)?;
             show(&rollout, json);
             Ok(ExitCode::SUCCESS)
         }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::client::TlsArgs;
 use crate::config::{EventsWithoutToken, Mirrors, NothingToBoot, TokensFor};
 use crate::dhcp::DhcpOptions;
 
@@ -140,7 +141,7 @@ Exit codes:
   1  the tracker cannot be reached, or does not answer as one
   2  wrong command line")]
 pub struct NodesArgs {
-    /// Where the tracker is
+    /// Where the tracker is: http://HOST:PORT, https://HOST:PORT
     #[arg(
         long,
         value_name = "URL",
@@ -148,6 +149,9 @@ pub struct NodesArgs {
         default_value = "http://127.0.0.1:6969"
     )]
     pub tracker: String,
+
+    #[command(flatten)]
+    pub(crate) tls: TlsArgs,
 
     /// Show them again and again, until interrupted
     #[arg(long)]

@@ -13,6 +13,7 @@
 //! | [`inventory`] | what the admin says of nodes |
 //! | [`state`] | what outlives the process |
 //! | [`terminal`] | the nodes of a running tracker, in a terminal |
+//! | `client` | requests to the API of a tracker, also the packer's |
 //! | `http` | routes, and the page |
 //! | `udp` | announces over UDP |
 //! | [`server`] | connections, deadlines, background work |
@@ -27,6 +28,7 @@ mod assignments;
 pub mod boot;
 pub mod catalog;
 pub mod cli;
+mod client;
 pub mod config;
 pub mod dhcp;
 pub mod error;

@@ -6,24 +6,43 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::cli::NodesArgs;
+use crate::client::{AskError, Client};
+use crate::config::DEFAULT_PORT;
 
-mod client;
 mod table;
 
-pub use client::AskError;
-use client::Client;
 use table::{NodeLine, Screen, StalledLine};
+
+/// Longest answer, in bytes: ten thousand nodes take a tenth.
+const MAX_ANSWER: u64 = 256 << 20;
+
+/// Why the nodes cannot be shown.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct NodesError(#[from] Failure);
+
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Ask(#[from] AskError),
+    #[error("the answer cannot be read (is this bee-tracker as new as the one that serves?)")]
+    Answer(#[source] serde_json::Error),
+}
 
 /// Shows the nodes once, or until interrupted.
 ///
 /// # Errors
-/// [`AskError`] when the tracker cannot be asked. While watching only the first look counts: later the
+/// [`NodesError`] when the tracker cannot be asked. While watching only the first look counts: later the
 /// error is shown, with what was seen last.
-pub fn run(args: &NodesArgs) -> Result<(), AskError> {
-    let client = Client::new(&args.tracker)?;
+pub fn run(args: &NodesArgs) -> Result<(), NodesError> {
+    Ok(show(args)?)
+}
+
+fn show(args: &NodesArgs) -> Result<(), Failure> {
+    let client = Client::new(&args.tracker, DEFAULT_PORT, &args.tls, None)?;
     let path = if args.stalled { "/api/v1/stalled" } else { "/api/v1/nodes" };
     let screen = Screen::of_this_process();
-    let mut seen = client.ask(path)?;
+    let mut seen = ask(&client, path)?;
     let mut asked = Instant::now();
     let mut trouble = None;
     loop {
@@ -37,7 +56,7 @@ pub fn run(args: &NodesArgs) -> Result<(), AskError> {
             return Ok(());
         }
         std::thread::sleep(Duration::from_secs(args.every));
-        match client.ask(path) {
+        match ask(&client, path) {
             Ok(answer) => (seen, asked, trouble) = (answer, Instant::now(), None),
             Err(error) if args.json => return Err(error),
             Err(error) => trouble = Some(error),
@@ -45,12 +64,16 @@ pub fn run(args: &NodesArgs) -> Result<(), AskError> {
     }
 }
 
+fn ask(client: &Client, path: &str) -> Result<Value, Failure> {
+    serde_json::from_slice(&client.send(path, None, MAX_ANSWER)?).map_err(Failure::Answer)
+}
+
 fn shown(
     args: &NodesArgs,
     screen: &Screen,
     seen: &Value,
-    trouble: Option<(&AskError, Duration)>,
-) -> Result<String, AskError> {
+    trouble: Option<(&Failure, Duration)>,
+) -> Result<String, Failure> {
     let mut text = if args.stalled {
         table::stalled(&read::<StalledLine>(seen)?, screen)
     } else {
@@ -65,8 +88,8 @@ fn shown(
     Ok(text)
 }
 
-fn read<T: serde::de::DeserializeOwned>(seen: &Value) -> Result<Vec<T>, AskError> {
-    serde_json::from_value(seen.clone()).map_err(AskError::Answer)
+fn read<T: serde::de::DeserializeOwned>(seen: &Value) -> Result<Vec<T>, Failure> {
+    serde_json::from_value(seen.clone()).map_err(Failure::Answer)
 }
 
 /// Writes all of it; `again` puts it in the place of what is on the screen. False when nobody reads.

@@ -271,7 +271,7 @@ fn a_tracker_that_cannot_be_asked_is_named() {
     for (url, text) in [
         (format!("http://{nobody}"), "is bee-tracker running there?"),
         (format!("http://{other_addr}"), "does not answer as a tracker"),
-        ("https://h:6969".to_owned(), "http://HOST:6969"),
+        ("ftp://h:6969".to_owned(), "http://HOST:6969"),
         ("http://h:6969/announce".to_owned(), "http://HOST:6969"),
     ] {
         let (code, out, error) = nodes(&url, &[]);

@@ -60,7 +60,8 @@ pub(super) fn admin(app: &App, caller: &Caller) -> Result<(), Response<Body>> {
     let message = match token {
         None => {
             "this needs the admin's token: bee-packer --token-file FILE, where FILE is admin-token \
-                 in the state directory of bee-tracker"
+                 in the state directory of bee-tracker; or, where [tls] has client_ca, a certificate that it \
+                 signed: --cert FILE --key FILE at the https:// address"
         }
         Some(_) => {
             "this is not the admin's token; it is in the file admin-token in the state \
