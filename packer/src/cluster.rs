@@ -7,7 +7,7 @@ use clap::Args;
 use proto::usage::{MAX_USAGE_LEN, RevisionUse, SETTLED_AFTER_S, USAGE_PATH, Usage};
 use store::{Nodes, RevisionRef};
 
-use crate::client::{Client, TlsArgs};
+use client::{Client, TlsArgs};
 
 /// Port of a plain URL without one.
 const HTTP: u16 = 80;

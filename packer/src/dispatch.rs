@@ -10,8 +10,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use store::Store;
 
-use crate::client::{AskError, Client, TlsArgs};
 use crate::cluster;
+use client::{AskError, Client, TlsArgs};
 
 /// Where the tracker's unit has its state.
 const TOKEN_FILE: &str = "/var/lib/beeswarm/tracker/admin-token";

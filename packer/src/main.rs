@@ -13,9 +13,6 @@ use store::StoreError;
 use crate::cli::Cli;
 
 mod cli;
-// the source of `bee-tracker nodes`; see there
-#[path = "../../tracker/src/client.rs"]
-mod client;
 mod cluster;
 mod content_args;
 mod diff;

@@ -232,33 +232,8 @@ pub async fn post_json(url: &str, body: Vec<u8>, limits: Limits) -> Result<Respo
     Ok(Response { body: answer, ..response })
 }
 
-/// Sends a JSON document with a token (`Authorization: Bearer`), to this server and no other: redirects
-/// are not followed.
-///
-/// # Errors
-/// As [`get`].
-#[cfg(feature = "token")]
-pub async fn post_json_with(
-    token: &str,
-    url: &str,
-    body: Vec<u8>,
-    limits: Limits,
-) -> Result<Response, HttpError> {
-    let mut answer = Vec::new();
-    let query = Query { method: "POST", body: Some(body), token: Some(token), ..Query::get(url) };
-    let limits = Limits { redirects: 0, ..limits };
-    let response = run(query, limits, &mut |chunk| {
-        answer.extend_from_slice(chunk);
-        Ok(())
-    })
-    .await?;
-    Ok(Response { body: answer, ..response })
-}
-
 struct Query<'a> {
     url: &'a str,
-    #[cfg(feature = "token")]
-    token: Option<&'a str>,
     method: &'static str,
     body: Option<Vec<u8>>,
     range: Option<(u64, u64)>,
@@ -266,14 +241,7 @@ struct Query<'a> {
 
 impl<'a> Query<'a> {
     fn get(url: &'a str) -> Self {
-        Self {
-            url,
-            #[cfg(feature = "token")]
-            token: None,
-            method: "GET",
-            body: None,
-            range: None,
-        }
+        Self { url, method: "GET", body: None, range: None }
     }
 }
 

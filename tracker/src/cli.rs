@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::client::TlsArgs;
 use crate::config::{EventsWithoutToken, Mirrors, NothingToBoot, TokensFor};
 use crate::dhcp::DhcpOptions;
+use client::TlsArgs;
 
 const AFTER_HELP: &str = "\
 Every option can also be set by the environment variable shown, or in the configuration file by its

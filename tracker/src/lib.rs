@@ -28,7 +28,6 @@ mod assignments;
 pub mod boot;
 pub mod catalog;
 pub mod cli;
-mod client;
 pub mod config;
 pub mod dhcp;
 pub mod error;

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::cli::NodesArgs;
-use crate::client::{AskError, Client};
 use crate::config::DEFAULT_PORT;
+use client::{AskError, Client};
 
 mod table;
 

@@ -45,10 +45,6 @@ impl<'a> Exchange<'a> {
             .field("user-agent", AGENT)
             // nothing else is asked on it, and a server that knows that keeps nothing for it
             .field("connection", "close");
-        #[cfg(feature = "token")]
-        if let Some(token) = query.token {
-            head = head.field("authorization", format_args!("Bearer {token}"));
-        }
         if let Some((first, last)) = query.range {
             head = head.field("range", format_args!("bytes={first}-{last}"));
         }

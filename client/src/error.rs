@@ -8,7 +8,7 @@ use ureq::Timeout;
 
 /// Why a tracker could not be asked.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum AskError {
+pub enum AskError {
     /// Not a URL of a tracker.
     #[error(
         "{0:?} is not the URL of a tracker; it looks like http://HOST:6969, or https://HOST:PORT for the port of [tls]"

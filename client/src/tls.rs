@@ -19,17 +19,17 @@ const SYSTEM_CA: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// How a tracker at `https://` is known, and how it knows us.
 #[derive(Debug, Clone, Default, Args)]
-pub(crate) struct TlsArgs {
+pub struct TlsArgs {
     /// Certificates (PEM) of the authorities that may have signed that of a tracker at https://
     /// [default: /etc/ssl/certs/ca-certificates.crt]
     #[arg(long, value_name = "FILE", env = "BEESWARM_TRACKER_CA")]
-    pub(crate) ca: Option<PathBuf>,
+    pub ca: Option<PathBuf>,
     /// Own certificate (PEM), for a tracker at https://: one that its client_ca signed gives orders, without a token
     #[arg(long, value_name = "FILE", env = "BEESWARM_TRACKER_CERT", requires = "key")]
-    pub(crate) cert: Option<PathBuf>,
+    pub cert: Option<PathBuf>,
     /// Private key of --cert (PEM, without a passphrase)
     #[arg(long, value_name = "FILE", env = "BEESWARM_TRACKER_KEY", requires = "cert")]
-    pub(crate) key: Option<PathBuf>,
+    pub key: Option<PathBuf>,
 }
 
 impl TlsArgs {

@@ -1,7 +1,7 @@
 //! Requests to the API of a tracker, over HTTP or HTTPS: what `bee-tracker nodes` and `bee-packer` share.
 //!
-//! Both programs are built with these files. The packer may not depend on the tracker, and the crates that both
-//! depend on are also in the initrd, where TLS has no place.
+//! A crate of its own, since the packer does not depend on the tracker, and what both depend on is also in the
+//! initrd, where TLS has no place.
 
 use std::time::Duration;
 
@@ -9,15 +9,12 @@ use serde_json::Value;
 use ureq::http::uri::Uri;
 use ureq::http::{Response, header};
 
-// by its path: the packer has this file from another folder, where a plain `mod` would look beside it
-#[path = "client/error.rs"]
 mod error;
-#[path = "client/tls.rs"]
 mod tls;
 
-pub(crate) use error::AskError;
+pub use error::AskError;
 use error::Peer;
-pub(crate) use tls::TlsArgs;
+pub use tls::TlsArgs;
 
 /// Longest time to find the host, and to connect to it.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -36,7 +33,7 @@ const SHOWN_REASON: usize = 400;
 
 /// Asks one tracker.
 #[derive(Debug)]
-pub(crate) struct Client {
+pub struct Client {
     agent: ureq::Agent,
     origin: String,
     peer: Peer,
@@ -49,7 +46,7 @@ impl Client {
     ///
     /// # Errors
     /// [`AskError`] of the URL and of the files.
-    pub(crate) fn new(
+    pub fn new(
         url: &str,
         plain_port: u16,
         tls: &TlsArgs,
@@ -83,12 +80,7 @@ impl Client {
     ///
     /// # Errors
     /// [`AskError`] with the cause and what to do.
-    pub(crate) fn send(
-        &self,
-        path: &str,
-        order: Option<&[u8]>,
-        max: u64,
-    ) -> Result<Vec<u8>, AskError> {
+    pub fn send(&self, path: &str, order: Option<&[u8]>, max: u64) -> Result<Vec<u8>, AskError> {
         let url = format!("{}{path}", self.origin);
         let answer = match order {
             None => self.agent.get(url).header(header::CONNECTION, "close").call(),
