@@ -155,12 +155,24 @@ fn from_mirror(
         Some(url) => {
             let name = folder.trim_start_matches("revisions/");
             format!(
-                "iseq ${{from}} ${{base}} || imgverify {file} {url}/{name}/{file}.sig || goto failed\n"
+                "iseq ${{from}} ${{base}} || imgverify --timeout {MIRROR_PATIENCE_MS} {file} \
+                 {url}/{name}/{file}.sig || goto refused\n"
             )
         }
         None => String::new(),
     };
     let (kernel, initrd) = (verify("vmlinuz"), verify("initrd.img"));
+    let refused = match &mirror.signatures {
+        Some(_) => {
+            ":refused\n\
+             imgfree ||\n\
+             echo Beeswarm: ${what} is refused: it does not match its signature, or that could not be \
+             checked (reason above). Now from the admin host.\n\
+             set from ${base}\n\
+             goto load\n"
+        }
+        None => "",
+    };
     format!(
         "#!ipxe\n\
          # Beeswarm: node {node}, {folder}, kernel and initrd from a node near it\n\
@@ -182,6 +194,7 @@ fn from_mirror(
          echo Beeswarm: ${{what}} failed (reason above). Now from the admin host.\n\
          set from ${{base}}\n\
          goto load\n\
+         {refused}\
          :wait\n\
          echo Beeswarm: ${{what}} failed (reason above). Next try in {PAUSE} s.\n\
          {again}"
@@ -356,12 +369,55 @@ goto failed
         assert_eq!(boot(node(), &offer, &site, &Choice::default()), expected);
         let signatures = "http://10.0.0.1/sig".parse().ok();
         let site = Site { mirror: Some(Mirror { signatures, ..mirror }), ..site };
-        let text = boot(node(), &offer, &site, &Choice::default());
-        for (load, file) in [("kernel", "vmlinuz"), ("initrd", "initrd.img")] {
-            let url = format!("http://10.0.0.1/sig/debian/0123456789ab/{file}.sig");
-            let line = format!("iseq ${{from}} ${{base}} || imgverify {file} {url} || goto failed");
-            let mut lines = text.lines().skip_while(|line| !line.starts_with(load));
-            assert_eq!(lines.nth(1), Some(line.as_str()), "{text}");
+        let check = |file: &str| {
+            format!(
+                "iseq ${{from}} ${{base}} || imgverify --timeout 10000 {file} \
+                 http://10.0.0.1/sig/debian/0123456789ab/{file}.sig || goto refused\n"
+            )
+        };
+        let expected = expected
+            .replace("set what ${from}/initrd.img\n", &(check("vmlinuz") + "set what ${from}/initrd.img\n"))
+            .replace("set what the start", &(check("initrd.img") + "set what the start"))
+            .replace(
+                ":wait\n",
+                ":refused
+imgfree ||
+echo Beeswarm: ${what} is refused: it does not match its signature, or that could not be checked (reason above). Now from the admin host.
+set from ${base}
+goto load
+:wait
+",
+            );
+        assert_eq!(boot(node(), &offer, &site, &Choice::default()), expected);
+    }
+
+    /// Else a label that is missing ends the script, and with it the boot, where it is needed.
+    #[test]
+    fn every_goto_has_its_label() {
+        let offer = Offer {
+            revision: "debian@0123456789ab".parse().unwrap(),
+            pin: Sha256Digest([0xab; 32]),
+            takes_token: true,
+        };
+        let base: BaseUrl = "http://10.0.0.7:8081".parse().unwrap();
+        let mirrors = [None, Some(None), Some(Some(base.clone()))];
+        let mirrors =
+            mirrors.map(|m| m.map(|signatures| Mirror { base: base.clone(), signatures }));
+        let boots = mirrors
+            .map(|mirror| boot(node(), &offer, &Site { mirror, ..site() }, &Choice::default()));
+        let tracker = site().tracker;
+        let others = [
+            chain(&tracker),
+            any_node(&tracker, &Choice::default()),
+            wait(node(), "x", &tracker, &Choice::default()),
+        ];
+        for script in boots.iter().chain(&others) {
+            let labels: Vec<_> = script.lines().filter_map(|line| line.strip_prefix(':')).collect();
+            let words: Vec<_> = script.split_whitespace().collect();
+            for pair in words.windows(2).filter(|pair| pair[0] == "goto") {
+                let found = labels.iter().filter(|label| **label == pair[1]).count();
+                assert_eq!(found, 1, "{}: {script}", pair[1]);
+            }
         }
     }
 

@@ -1,8 +1,11 @@
 //! `boot.ipxe` over HTTP; the text itself has golden tests beside the code.
 
 use crate::bed::{Bed, add_revision, empty_store, get, stable, wait_until};
+use crate::events::batch;
+use crate::lasting::newer_revision;
 use beeswarm_tracker::Config;
 use proto::hash::{InfoHash, Sha256Digest};
+use serde_json::{Value, json};
 use store::Channel;
 
 const HASH: InfoHash = InfoHash([1; 20]);
@@ -242,5 +245,36 @@ fn a_mirror_to_be_is_told_where_the_files_are() {
         ("/api/v1/mirrors?node=52:54:00:12:34:56&revision=debian@0123456789ab", 404),
     ] {
         assert_eq!(bed.get(bad).status, status, "{bad}");
+    }
+}
+
+#[test]
+fn a_node_is_sent_to_a_mirror_and_verifies_what_comes_from_there() {
+    let (_dir, store) = empty_store();
+    let revision = newer_revision(&store);
+    store.publish(&revision, &stable()).unwrap();
+    let bed = Bed::start(Config {
+        store: Some(store.root().to_owned()),
+        mirrors: true,
+        imgverify: Some("http://admin/sig/".parse().unwrap()),
+        ..Config::default()
+    });
+    let script = |node: &str| get(bed.addr, node, "User-Agent: iPXE/1.21.1\r\n").text().to_owned();
+    let first = script(NODE);
+    assert!(!first.contains("imgverify"), "the admin host is not verified: {first}");
+    let (_, behind) = first.split_once(" beeswarm.token=").unwrap();
+    let seeding = json!([{ "seq": 1, "uptime_ms": 9, "stage": "seeding", "device": "/dev/loop0",
+        "user": "u", "uploaded": 0, "http": 8081 }]);
+    let mut body: Value = serde_json::from_slice(&batch("b", seeding)).unwrap();
+    body["token"] = json!(behind.split(' ').next().unwrap());
+    let events = "/api/v1/nodes/52-54-00-12-34-56/events";
+    assert_eq!(bed.post(events, body.to_string().as_bytes()).status, 204);
+    let second = script("/boot/52-54-00-12-34-57.ipxe");
+    let folder = format!("{}/{}", revision.name, revision.id);
+    let from = format!("set from http://127.0.0.1:8081/revisions/{folder}\n");
+    assert!(second.contains(&from), "{second}");
+    for file in ["vmlinuz", "initrd.img"] {
+        let verify = format!(" {file} http://admin/sig/{folder}/{file}.sig || goto refused\n");
+        assert!(second.contains(&verify), "{second}");
     }
 }
