@@ -251,11 +251,11 @@ fn a_mirror_to_be_is_told_where_the_files_are() {
 #[test]
 fn a_node_is_sent_to_a_mirror_and_verifies_what_comes_from_there() {
     let (_dir, store) = empty_store();
-    let revision = newer_revision(&store);
+    let revision = newer_revision(&store, InfoHash([1; 20]));
     store.publish(&revision, &stable()).unwrap();
     let bed = Bed::start(Config {
         store: Some(store.root().to_owned()),
-        mirrors: true,
+        mirrors: beeswarm_tracker::config::Mirrors::Unverified,
         imgverify: Some("http://admin/sig/".parse().unwrap()),
         ..Config::default()
     });
