@@ -145,7 +145,7 @@ pub struct Limits {
     pub peers_per_torrent: usize,
     /// Peers of one torrent with one address, on different ports, loopback excepted. Default 64.
     pub peers_per_address: usize,
-    /// Nodes remembered. Default 10000.
+    /// Nodes remembered; those of the inventory are forgotten last. Default 20000.
     pub nodes: usize,
     /// Boot events remembered per node, about 150 bytes each. Default 100.
     pub events_per_node: usize,
@@ -169,7 +169,7 @@ impl Default for Limits {
             torrents: 1000,
             peers_per_torrent: 20_000,
             peers_per_address: 64,
-            nodes: 10_000,
+            nodes: 20_000,
             events_per_node: 100,
             past_boots: 20,
             history: 5000,
