@@ -158,7 +158,7 @@ pub struct Limits {
     pub connections: usize,
     /// Connections open at once from one address, loopback excepted. Default 256.
     pub connections_per_address: usize,
-    /// Requests per second of one address (IPv4, or a /64), announces over UDP excepted; twice as many may come at
+    /// Requests per second of one address (IPv4, or a /64), over HTTP and UDP together; twice as many may come at
     /// once. Default 500, loopback excepted.
     pub requests_per_second: Option<usize>,
 }
