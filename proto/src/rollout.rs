@@ -34,6 +34,12 @@ pub enum Share {
 pub struct ShareError(String);
 
 impl Share {
+    /// Whether it is none of however many.
+    #[must_use]
+    pub fn is_zero(self) -> bool {
+        matches!(self, Self::Percent(0) | Self::Nodes(0))
+    }
+
     /// So many of `all`, rounded down.
     #[must_use]
     pub fn at_most(self, all: usize) -> usize {

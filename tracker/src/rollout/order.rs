@@ -49,6 +49,9 @@ pub(crate) fn understand(
         }
         (None, None) => return Err("give a revision, or a channel that has one".to_owned()),
     };
+    if order.batch.is_zero() {
+        return Err("a batch of no nodes would never end: give --batch 1 or more".to_owned());
+    }
     let all = members.len();
     let batch = order.batch.at_least_one(all).min(all);
     let min_copies = order.min_copies.unwrap_or(1);
