@@ -205,9 +205,23 @@ fn orders_that_cannot_be_are_refused() {
     let body = cluster.full(&usual).to_string();
     assert_eq!(cluster.post("", None, &body).status, 401);
     assert_eq!(cluster.get("/api/v1/rollouts").json(), json!([]));
-    assert_eq!(cluster.get("/api/v1/rollouts/last").status, 404);
+    for which in ["last", "7"] {
+        let none = cluster.get(&format!("/api/v1/rollouts/{which}"));
+        assert!(none.status == 404 && none.text().contains("ordered yet"), "{}", none.text());
+    }
     assert!(cluster.reboots().is_empty());
     // what the channel points to, for nodes that follow it
     let order = json!({ "batch": "1", "max_failed": "0", "revision": null, "channel": "stable" });
     assert_eq!(cluster.order(&order).json()["revision"], cluster.old.to_string());
+    let none = cluster.get("/api/v1/rollouts/7");
+    assert!(none.status == 404 && none.text().contains("no rollout 7"), "{}", none.text());
+}
+
+#[test]
+fn a_revision_is_found_by_its_id_alone() {
+    let cluster = Cluster::new(1, COMMAND);
+    let order = json!({ "batch": "1", "max_failed": "0", "revision": cluster.old.id.as_str() });
+    let reply = cluster.order(&order);
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    assert_eq!(reply.json()["revision"], cluster.old.to_string());
 }
