@@ -157,8 +157,10 @@ fn settings_that_cannot_be_are_refused_at_the_start() {
         (redfish, "[reimage.redfish] url: {address}"),
     ] {
         fs::write(&settings, format!("[reimage]\n{text}")).unwrap();
-        let output = std::process::Command::new(env!("CARGO_BIN_EXE_bee-tracker"))
-            .args(["--listen", "127.0.0.1:0", "--config", settings.to_str().unwrap()])
+        // one that takes them would run until it is ended
+        let output = std::process::Command::new("timeout")
+            .args(["60", env!("CARGO_BIN_EXE_bee-tracker"), "--listen", "127.0.0.1:0", "--config"])
+            .arg(&settings)
             .output()
             .unwrap();
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
