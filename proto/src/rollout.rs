@@ -102,7 +102,7 @@ impl fmt::Display for Share {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RolloutOrder {
-    /// `NAME@REV`, or `NAME` when one revision of it is published; none: what the channel points to.
+    /// `NAME@REV`, or `NAME` or `REV` where that can mean one published revision only; none: what the channel points to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
     /// All nodes must belong to this channel.
