@@ -58,7 +58,7 @@ pub(crate) struct ReimageArgs {
     #[arg(long, value_name = "ARGS", conflicts_with = "all", allow_hyphen_values = true)]
     pub(crate) kernel_args: Option<String>,
     /// Nodes take the revision when they boot the next time; no node is restarted
-    #[arg(long, group = "how")]
+    #[arg(long, conflicts_with = "RolloutArgs")]
     pub(crate) at_next_boot: bool,
     /// Channel that --all changes; in batches, the channel that all --nodes must follow
     #[arg(long)]

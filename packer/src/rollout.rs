@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use proto::rollout::{MemberState, PATIENCE_S, Phase, Rollout, RolloutOrder, Share};
+use proto::rollout::{MemberState, PATIENCE_S, Phase, Rollout, RolloutOrder, Share, ShareError};
 use serde_json::json;
 
 use crate::cluster;
@@ -19,11 +19,25 @@ const EVERY: Duration = Duration::from_secs(2);
 /// What `--status`, `--stop` and `--resume` mean without a number.
 const LAST: &str = "last";
 
-/// How nodes are rebooted.
+/// What an order has, and who only looks at a rollout or stops it does not say.
+const ORDER: [&str; 10] = [
+    "revision_first",
+    "revision",
+    "channel",
+    "kernel_args",
+    "at_next_boot",
+    "batch",
+    "max_failed",
+    "min_copies",
+    "patience",
+    "detach",
+];
+
+/// How nodes are rebooted; nothing of it goes with --at-next-boot.
 #[derive(Debug, Args)]
 pub(crate) struct RolloutArgs {
     /// Nodes that are rebooted together: a number, or a part of all
-    #[arg(long, value_name = "SHARE", default_value = "10%", group = "how")]
+    #[arg(long, value_name = "SHARE", default_value = "10%", value_parser = some)]
     pub(crate) batch: Share,
     /// Nodes that may fail; one more, and no further node is rebooted
     #[arg(long, value_name = "SHARE", default_value = "2%")]
@@ -38,14 +52,20 @@ pub(crate) struct RolloutArgs {
     #[arg(long)]
     pub(crate) detach: bool,
     /// Look at a rollout: its number, or none for the last one
-    #[arg(long, value_name = "NUMBER", num_args = 0..=1, default_missing_value = LAST, group = "which")]
+    #[arg(long, value_name = "NUMBER", num_args = 0..=1, default_missing_value = LAST, group = "which", conflicts_with_all = ORDER)]
     pub(crate) status: Option<String>,
     /// Let a rollout reboot no further node
-    #[arg(long, value_name = "NUMBER", num_args = 0..=1, default_missing_value = LAST, group = "which")]
+    #[arg(long, value_name = "NUMBER", num_args = 0..=1, default_missing_value = LAST, group = "which", conflicts_with_all = ORDER)]
     pub(crate) stop: Option<String>,
     /// Let a rollout go on that was stopped, and try those nodes again that failed
-    #[arg(long, value_name = "NUMBER", num_args = 0..=1, default_missing_value = LAST, group = "which")]
+    #[arg(long, value_name = "NUMBER", num_args = 0..=1, default_missing_value = LAST, group = "which", conflicts_with_all = &ORDER[..9])]
     pub(crate) resume: Option<String>,
+}
+
+/// A share that is not zero.
+fn some(text: &str) -> Result<Share, String> {
+    let share: Share = text.parse().map_err(|error: ShareError| error.to_string())?;
+    if share.is_zero() { Err("a batch has one node at least".to_owned()) } else { Ok(share) }
 }
 
 /// What is to be done with a rollout that there is.

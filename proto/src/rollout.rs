@@ -34,6 +34,12 @@ pub enum Share {
 pub struct ShareError(String);
 
 impl Share {
+    /// Whether it is none of however many.
+    #[must_use]
+    pub fn is_zero(self) -> bool {
+        matches!(self, Self::Percent(0) | Self::Nodes(0))
+    }
+
     /// So many of `all`, rounded down.
     #[must_use]
     pub fn at_most(self, all: usize) -> usize {
@@ -96,7 +102,7 @@ impl fmt::Display for Share {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RolloutOrder {
-    /// `NAME@REV`, or `NAME` when one revision of it is published; none: what the channel points to.
+    /// `NAME@REV`, or `NAME` or `REV` where that can mean one published revision only; none: what the channel points to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
     /// All nodes must belong to this channel.

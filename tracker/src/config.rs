@@ -175,7 +175,7 @@ pub struct Limits {
     pub peers_per_torrent: usize,
     /// Peers of one torrent with one address, on different ports, loopback excepted. Default 64.
     pub peers_per_address: usize,
-    /// Nodes remembered. Default 10000.
+    /// Nodes remembered; those of the inventory are forgotten last. Default 20000.
     pub nodes: usize,
     /// Boot events remembered per node, about 150 bytes each. Default 100.
     pub events_per_node: usize,
@@ -188,7 +188,7 @@ pub struct Limits {
     pub connections: usize,
     /// Connections open at once from one address, loopback excepted. Default 256.
     pub connections_per_address: usize,
-    /// Requests per second of one address (IPv4, or a /64), announces over UDP excepted; twice as many may come at
+    /// Requests per second of one address (IPv4, or a /64), over HTTP and UDP together; twice as many may come at
     /// once. Default 500, loopback excepted.
     pub requests_per_second: Option<usize>,
 }
@@ -199,7 +199,7 @@ impl Default for Limits {
             torrents: 1000,
             peers_per_torrent: 20_000,
             peers_per_address: 64,
-            nodes: 10_000,
+            nodes: 20_000,
             events_per_node: 100,
             past_boots: 20,
             history: 5000,

@@ -68,14 +68,15 @@ impl Entry {
     }
 }
 
-/// A name, rack or group: letters, digits, `.`, `_`, `-`.
+/// A name, rack or group: letters, digits, `.`, `_`, and `-`, which does not come first.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Word(String);
 
 /// A text that is no [`Word`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} has something else than letters, digits, '.', '_' and '-', or not 1 to {MAX_WORD} of them"
+    "{0:?} has something else than letters, digits, '.', '_' and '-', or not 1 to {MAX_WORD} of them, or begins \
+     with '-'"
 )]
 pub struct WordError(String);
 
@@ -84,7 +85,9 @@ impl std::str::FromStr for Word {
 
     fn from_str(text: &str) -> Result<Self, WordError> {
         let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
-        if (1..=MAX_WORD).contains(&text.len()) && text.bytes().all(plain) {
+        // as in Bmc below: it may become a word of a command
+        let fits = (1..=MAX_WORD).contains(&text.len()) && !text.starts_with('-');
+        if fits && text.bytes().all(plain) {
             Ok(Self(text.to_owned()))
         } else {
             Err(WordError(text.chars().take(80).collect()))

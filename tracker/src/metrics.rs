@@ -16,7 +16,7 @@ pub struct Metrics {
     pub scrapes: Counter,
     /// Datagrams that came in over UDP.
     pub datagrams: Counter,
-    /// Those of them that got no answer: no requests, or with a connection id that is not ours.
+    /// Those of them that were not done: no requests, with a connection id that is not ours, or too many.
     pub datagrams_dropped: Counter,
     /// Boot scripts handed to nodes.
     pub boot_scripts: Counter,

@@ -1,7 +1,7 @@
 //! What the nodes told about their boots. Pure state: the clock comes from outside.
 //!
 //! At most [`Limits::nodes`] nodes with [`Limits::events_per_node`] events are kept; the node not heard for
-//! the longest time gives way, and of a node's events the oldest progress report. What changes is collected
+//! the longest time gives way, those of the inventory last, and of a node's events the oldest progress report. What changes is collected
 //! in a log, from which `crate::state` makes it last; `Nodes::restore` is the way back.
 
 use std::collections::HashMap;

@@ -1,7 +1,9 @@
 //! Rebooting nodes: by a program, by IPMI, or by Redfish.
 //!
 //! What is called, and with which secrets, is in the tracker's own configuration file. An order that comes over
-//! HTTP names nodes only; what it says of them goes into single arguments and host names, never through a shell.
+//! HTTP names nodes only; what it says of them goes into single arguments, never through a shell. Where a password
+//! goes, the settings and the inventory say alone: neither the order's names nor the addresses that nodes are heard
+//! from, which are those of whoever sent the last event.
 
 mod ipmi;
 mod program;
@@ -29,6 +31,8 @@ const PAUSE: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone)]
 pub(crate) struct Subject {
     pub(crate) name: String,
+    /// Whether the inventory has it; otherwise the name is the order's.
+    pub(crate) listed: bool,
     pub(crate) mac: NodeId,
     /// Where it was last heard.
     pub(crate) address: Option<IpAddr>,

@@ -152,6 +152,8 @@ impl Rollout {
 pub(crate) enum Refused {
     #[error("rollout {0} is running: wait for its end, or stop it with bee-packer reimage --stop")]
     Running(i64),
+    #[error("no rollout was ordered yet")]
+    Never,
     #[error("there is no rollout {0}: bee-packer reimage --status names the last one")]
     Unknown(String),
     #[error("rollout {0} is not running")]
@@ -183,10 +185,11 @@ impl Rollouts {
     }
 
     fn place(&self, which: &str) -> Result<usize, Refused> {
-        let unknown = || Refused::Unknown(which.chars().take(20).collect());
+        let last = self.0.len().checked_sub(1).ok_or(Refused::Never)?;
         if which == "last" {
-            return self.0.len().checked_sub(1).ok_or_else(unknown);
+            return Ok(last);
         }
+        let unknown = || Refused::Unknown(which.chars().take(20).collect());
         let id: i64 = which.parse().map_err(|_| unknown())?;
         self.0.iter().position(|rollout| rollout.id == id).ok_or_else(unknown)
     }

@@ -28,7 +28,8 @@ pub struct Tls {
     pub key: PathBuf,
     /// File with certificates (PEM): who has one that they signed may give orders, without a token. Default: nobody.
     pub client_ca: Option<PathBuf>,
-    /// Orders that come over plain HTTP, other than from this host itself, are refused. Default false.
+    /// Orders that come over plain HTTP, other than from this host itself (a proxy on it included), are refused.
+    /// Default false.
     #[serde(default)]
     pub orders_only: bool,
 }

@@ -50,6 +50,10 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// use to who wants to flood another address.
 const STALE: &str = "connection id is unknown or old";
 
+/// To who asks more than an address may. An answer and not silence, which clients take for a tracker that is gone,
+/// and wait 15 s.
+const TOO_OFTEN: &str = "too many requests from this address";
+
 /// The socket.
 #[derive(Debug)]
 pub(crate) struct Door {
@@ -137,20 +141,28 @@ impl Desk {
             return dropped();
         }
         let Request { connection, transaction, ask } = request;
-        let known = matches!(ask, Ask::Connect) || self.ids.is_valid(connection, peer.ip(), now);
-        if !known {
+        let refusal = if matches!(ask, Ask::Connect) {
+            None
+        } else if !self.ids.is_valid(connection, peer.ip(), now) {
+            Some(STALE)
+        } else {
+            // after the id, so that nobody uses up what another address may ask
+            (!self.app.rates.take(peer.ip(), now)).then_some(TOO_OFTEN)
+        };
+        if refusal.is_some() {
             dropped();
         }
-        outbox.push(received.from, received.to, |out| match ask {
-            Ask::Connect => codec::connected(out, transaction, self.ids.issue(peer.ip(), now)),
-            Ask::Announce(_) if !known => codec::refused(out, transaction, STALE),
-            Ask::Scrape(_) if !known => {}
-            Ask::Announce(announce) => {
+        outbox.push(received.from, received.to, |out| match (ask, refusal) {
+            (Ask::Connect, _) => codec::connected(out, transaction, self.ids.issue(peer.ip(), now)),
+            // it would be longer than the question
+            (Ask::Scrape(_), Some(STALE)) => {}
+            (_, Some(refusal)) => codec::refused(out, transaction, refusal),
+            (Ask::Announce(announce), None) => {
                 let local = received.to.map_or(self.local.ip(), |ip| ip.to_canonical());
                 let ends = Ends { peer, local: SocketAddr::new(local, self.local.port()) };
                 self.announce(ends, transaction, &announce, now, out);
             }
-            Ask::Scrape(hashes) => self.scrape(transaction, hashes, out),
+            (Ask::Scrape(hashes), None) => self.scrape(transaction, hashes, out),
         });
     }
 

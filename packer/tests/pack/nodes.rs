@@ -287,6 +287,44 @@ fn two_packers_at_once_each_leave_a_whole_revision() {
 }
 
 #[test]
+fn what_would_do_nothing_is_refused() {
+    let url = ["--tracker-url", "http://192.0.2.1:6969"];
+    let nodes = ["reimage", "debian", "--nodes", "n1"];
+    for with in [
+        &["--batch", "2"][..],
+        &["--max-failed", "3"],
+        &["--min-copies", "2"],
+        &["--patience", "5"],
+        &["--detach"],
+    ] {
+        let later = packer(&[&nodes[..], &url, &["--at-next-boot"], with].concat());
+        assert_eq!(later.status.code(), Some(2), "{with:?}: {}", stderr(&later));
+        assert!(stderr(&later).contains("cannot be used with"), "{with:?}: {}", stderr(&later));
+        for about in ["--status", "--stop", "--resume"] {
+            if (about, with) == ("--resume", &["--detach"]) {
+                continue;
+            }
+            let about = packer(&[&["reimage", about], &url[..], with].concat());
+            assert_eq!(about.status.code(), Some(2), "{with:?}: {}", stderr(&about));
+        }
+    }
+    for with in [
+        &["--channel", "gpu"][..],
+        &["--kernel-args", "quiet"],
+        &["--revision", "debian"],
+        &["--at-next-boot"],
+    ] {
+        let status = packer(&[&["reimage", "--status"], &url[..], with].concat());
+        assert_eq!(status.status.code(), Some(2), "{with:?}: {}", stderr(&status));
+    }
+    for batch in ["0", "0%"] {
+        let none = packer(&[&nodes[..], &url, &["--batch", batch]].concat());
+        assert_eq!(none.status.code(), Some(2), "{}", stderr(&none));
+        assert!(stderr(&none).contains("one node at least"), "{}", stderr(&none));
+    }
+}
+
+#[test]
 fn batches_are_ordered_from_the_tracker_which_says_how_they_ended() {
     let dir = scratch();
     let token = dir.path().join("token");

@@ -269,6 +269,15 @@ pub(crate) fn wait_for_event(proc: &mut Proc, wanted: impl Fn(&Value) -> bool) -
     }
 }
 
+/// Asks again and again until the answer is right; the last answer is told otherwise.
+pub(crate) fn wait(what: &str, limit: Duration, mut ask: impl FnMut() -> Result<(), String>) {
+    let deadline = Instant::now() + limit;
+    while let Err(answer) = ask() {
+        assert!(Instant::now() < deadline, "waited for {what}; last: {answer}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
 /// Waits until a fetch is complete; its last word.
 pub(crate) fn wait_complete(proc: &mut Proc) -> Value {
     wait_for_event(proc, |e| e["event"] == "complete")

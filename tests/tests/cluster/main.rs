@@ -18,6 +18,7 @@ mod netboot;
 mod reimage;
 mod reseed;
 mod revisions;
+mod rollout;
 mod signed;
 mod trackers;
 mod unplugged;

@@ -2,14 +2,14 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lab::client::CURL;
 use lab::{BitRate, Cmd, Node, Proc, program};
 use serde_json::Value;
 use store::RevisionRef;
 
-use super::fixture::{ADMIN, Cluster, LIMIT, wait_complete, wait_for_event};
+use super::fixture::{ADMIN, Cluster, LIMIT, wait, wait_complete, wait_for_event};
 
 /// From when on a tracker is believed that it knows all nodes, and some seconds.
 const SETTLED: Duration = Duration::from_secs(230);
@@ -130,15 +130,6 @@ impl Admin<'_> {
         let packed: PathBuf = self.cluster.store.revision(expected).unwrap().image();
         assert!(fs::read(self.cluster.outside(&image)).unwrap() == fs::read(packed).unwrap());
         fetch
-    }
-}
-
-/// Asks again and again until the answer is right; the last answer is told otherwise.
-fn wait(what: &str, limit: Duration, mut ask: impl FnMut() -> Result<(), String>) {
-    let deadline = Instant::now() + limit;
-    while let Err(answer) = ask() {
-        assert!(Instant::now() < deadline, "waited for {what}; last: {answer}");
-        std::thread::sleep(Duration::from_millis(200));
     }
 }
 

@@ -13,6 +13,8 @@ pub(super) struct Caller {
     authorization: Option<HeaderValue>,
     transport: Transport,
     local: bool,
+    /// Whether a browser sent it for a page: no program says where a request began.
+    from_page: bool,
 }
 
 impl<S: Sync> FromRequestParts<S> for Caller {
@@ -24,6 +26,7 @@ impl<S: Sync> FromRequestParts<S> for Caller {
             authorization: parts.headers.get(header::AUTHORIZATION).cloned(),
             transport: parts.extensions.get().copied().unwrap_or(Transport::Plain),
             local: ends.is_some_and(|ends| ends.peer.ip().is_loopback()),
+            from_page: ["origin", "sec-fetch-site"].iter().any(|h| parts.headers.contains_key(*h)),
         })
     }
 }
@@ -38,6 +41,13 @@ pub(super) fn admin(app: &App, caller: &Caller) -> Result<(), Response<Body>> {
         let message = "this bee-tracker keeps no state and takes no orders: start it with --state";
         return Err(problem(StatusCode::FORBIDDEN, message));
     };
+    // a browser hands over its certificate for whatever page asks it to
+    if caller.from_page {
+        app.metrics.unauthorized.add(1);
+        let message =
+            "orders are not taken from pages in a browser: send them with bee-packer or curl";
+        return Err(problem(StatusCode::FORBIDDEN, message));
+    }
     let tls_only = app.config.tls.as_ref().is_some_and(|tls| tls.orders_only);
     if tls_only && caller.transport == Transport::Plain && !caller.local {
         app.metrics.unauthorized.add(1);

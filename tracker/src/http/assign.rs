@@ -117,7 +117,7 @@ fn understood(app: &App, order: &AssignOrder) -> Result<(Assignment, Vec<NodeId>
     Ok((Assignment { revision, kernel_args }, nodes))
 }
 
-/// A revision that can be booted, by `NAME@REV`, or by `NAME` when that can mean one only.
+/// A revision that can be booted, by `NAME@REV`, or by `NAME` or `REV` when that can mean one only.
 pub(super) fn revision(app: &App, text: &str) -> Result<RevisionRef, Refused> {
     let bad = |message: String| (StatusCode::BAD_REQUEST, message);
     let catalog = app.catalog();
@@ -125,7 +125,10 @@ pub(super) fn revision(app: &App, text: &str) -> Result<RevisionRef, Refused> {
         Ok(revision) => revision,
         Err(error) => {
             let named = catalog.images.iter().map(|image| &image.revision);
-            let named: Vec<_> = named.filter(|revision| revision.name.as_str() == text).collect();
+            let meant = |revision: &&RevisionRef| {
+                revision.name.as_str() == text || revision.id.as_str() == text
+            };
+            let named: Vec<_> = named.filter(meant).collect();
             match named.as_slice() {
                 [revision] => RevisionRef::clone(revision),
                 [] => return Err(bad(format!("revision: {error}"))),

@@ -57,7 +57,7 @@ fn counters(app: &App, out: &mut Exposition) {
         ("announce_failures", "Announces answered with a failure.", &m.announce_failures),
         ("scrapes", "Scrapes.", &m.scrapes),
         ("datagrams", "Datagrams that came in over UDP.", &m.datagrams),
-        ("datagrams_dropped", "Datagrams without an answer.", &m.datagrams_dropped),
+        ("datagrams_dropped", "Datagrams that were refused, or ignored.", &m.datagrams_dropped),
         ("boot_scripts", "Boot scripts handed to nodes.", &m.boot_scripts),
         ("events", "Boot events taken, repeated ones not counted.", &m.events),
         ("events_refused", "Batches of events without a token.", &m.events_refused),

@@ -115,7 +115,7 @@ async fn stored(
 
 fn not(refused: &Refused) -> Response<Body> {
     let status = match refused {
-        Refused::Unknown(_) => StatusCode::NOT_FOUND,
+        Refused::Never | Refused::Unknown(_) => StatusCode::NOT_FOUND,
         _ => StatusCode::CONFLICT,
     };
     problem(status, &refused.to_string())

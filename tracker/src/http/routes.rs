@@ -83,6 +83,12 @@ mod tests {
                 assert!(operation["summary"].is_string(), "{method} {path} has no summary");
                 let answers = operation["responses"].as_object().unwrap();
                 assert!(!answers.is_empty(), "{method} {path} has no responses");
+                assert!(answers.contains_key("429"), "{method} {path}: nobody asks without end");
+                if let Some(ways) = operation["security"].as_array() {
+                    let ways: Vec<_> =
+                        ways.iter().flat_map(|w| w.as_object().unwrap().keys()).collect();
+                    assert_eq!(ways, ["adminToken", "adminCertificate"], "{method} {path}");
+                }
                 described.insert((path.clone(), method.clone()));
             }
         }

@@ -120,8 +120,7 @@ impl Nodes {
 
     fn make(&mut self, id: NodeId, addr: IpAddr, now: Instant) -> NodeId {
         if self.table.len() >= self.limits.nodes {
-            let oldest = self.table.iter().min_by_key(|(_, node)| node.heard).map(|(id, _)| *id);
-            let forgotten = oldest.and_then(|oldest| self.forget(oldest));
+            let forgotten = self.least_missed().and_then(|id| self.forget(id));
             // it may run its image all the same
             if forgotten.is_some_and(|node| node.revision.is_some()) {
                 self.begin_anew();
@@ -130,6 +129,21 @@ impl Nodes {
         self.table.insert(id, Node::new(id, addr, now));
         self.homes.insert(id, id);
         id
+    }
+
+    /// Who was not heard for the longest time, of those whom the inventory does not have while there are any:
+    /// addresses that somebody makes up push out each other.
+    fn least_missed(&self) -> Option<NodeId> {
+        let listed = |node: &Node| node.macs.iter().any(|mac| self.inventory.of(*mac).is_some());
+        let mut stranger: Option<&Node> = None;
+        for node in self.table.values() {
+            // the inventory last: in a flood this is done for each new address
+            if stranger.is_none_or(|other| node.heard < other.heard) && !listed(node) {
+                stranger = Some(node);
+            }
+        }
+        let oldest = || self.table.values().min_by_key(|node| node.heard);
+        stranger.or_else(oldest).map(|node| node.id)
     }
 
     fn forget(&mut self, id: NodeId) -> Option<Node> {

@@ -22,7 +22,7 @@ pub(super) struct Ipmi {
 
 impl Ipmi {
     pub(super) async fn reboot(&self, subject: &Subject, limit: Duration) -> Result<(), String> {
-        let host = self.host.fill(subject)?;
+        let host = self.host.fill_controller(subject)?;
         let status = self.chassis(&host, "status", limit).await?;
         // a chassis that is off refuses a cycle
         let action = if status.trim_end().ends_with("off") { "on" } else { "cycle" };

@@ -81,7 +81,7 @@ impl Redfish {
         subject: &Subject,
         limit: Duration,
     ) -> Result<(), String> {
-        let base = self.url.fill(subject)?.trim_end_matches('/').to_owned();
+        let base = self.url.fill_controller(subject)?.trim_end_matches('/').to_owned();
         let system = self.system.as_ref().map(|path| path.fill(subject)).transpose()?;
         let this = self.clone();
         // ureq waits on its thread; each request has the limit

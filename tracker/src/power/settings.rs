@@ -21,8 +21,9 @@ enum By {
     Redfish,
 }
 
-/// The section as it is written. Times are in seconds. In texts `{name}`, `{mac}`, `{address}` (where it was last
-/// heard) and `{bmc}` (of the inventory) stand for what is known of the node.
+/// The section as it is written. Times are in seconds. In texts `{name}`, `{mac}`, `{address}` and `{bmc}` (of the
+/// inventory) stand for what is known of the node. `{address}` is where the last event came from, which anybody may
+/// have sent: an IP address, and no more can be said of it. No controller can be named by it.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct File {
@@ -171,7 +172,10 @@ impl IpmiFile {
         readable(&self.password_file)?;
         Ok(Ipmi {
             program: self.program.unwrap_or_else(|| "ipmitool".into()),
-            host: self.host.map_or_else(|| template("{bmc}"), Ok)?,
+            host: self
+                .host
+                .map_or_else(|| template("{bmc}"), Ok)?
+                .controller("[reimage.ipmi] host")?,
             port: self.port.unwrap_or(623),
             interface: self.interface.unwrap_or_else(|| "lanplus".to_owned()),
             user: self.user,
@@ -193,7 +197,10 @@ impl RedfishFile {
             (None, false) => Certificates::None,
         };
         Ok(Redfish {
-            url: self.url.map_or_else(|| template("https://{bmc}"), Ok)?,
+            url: self
+                .url
+                .map_or_else(|| template("https://{bmc}"), Ok)?
+                .controller("[reimage.redfish] url")?,
             system: self.system,
             user: self.user,
             password: password.trim_end_matches(['\r', '\n']).to_owned(),

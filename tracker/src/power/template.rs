@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use super::Subject;
+use crate::error::ConfigError;
 
 /// A text with places.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -48,6 +49,27 @@ impl TryFrom<String> for Template {
 }
 
 impl Template {
+    /// Where a management controller is: a password goes there.
+    pub(super) fn controller(self, field: &str) -> Result<Self, ConfigError> {
+        if self.0.contains(&Part::Address) {
+            return Err(ConfigError::Setting(format!(
+                "{field}: {{address}} is that of whoever sent the node's last event, and the password would \
+                 go there; write {{bmc}}, and put the controllers into the inventory"
+            )));
+        }
+        Ok(self)
+    }
+
+    /// The same, for one node.
+    pub(super) fn fill_controller(&self, subject: &Subject) -> Result<String, String> {
+        if self.0.contains(&Part::Name) && !subject.listed {
+            return Err(
+                "the inventory does not have it, and {name} would be the order's".to_owned()
+            );
+        }
+        self.fill(subject)
+    }
+
     pub(super) fn fill(&self, subject: &Subject) -> Result<String, String> {
         let mut text = String::new();
         for part in &self.0 {
@@ -82,6 +104,7 @@ mod tests {
         let template = |text: &str| Template::try_from(text.to_owned());
         let subject = Subject {
             name: "n01; reboot".to_owned(),
+            listed: false,
             mac: "52:54:00:00:00:01".parse().unwrap(),
             address: Some("::ffff:10.0.0.1".parse().unwrap()),
             bmc: None,
@@ -98,5 +121,22 @@ mod tests {
             assert!(template(bad).unwrap_err().to_string().contains("{address}"), "{bad}");
         }
         assert!(template("{bmc}").unwrap().fill(&subject).unwrap_err().contains("inventory"));
+    }
+
+    #[test]
+    fn a_password_goes_where_the_admin_said() {
+        let template = |text: &str| Template::try_from(text.to_owned()).unwrap();
+        let error = template("https://{address}").controller("[reimage.redfish] url").unwrap_err();
+        assert!(error.to_string().contains("write {bmc}"), "{error}");
+        let host = template("{name}-bmc").controller("[reimage.ipmi] host").unwrap();
+        let of = |listed| Subject {
+            name: "n01".to_owned(),
+            listed,
+            mac: "52:54:00:00:00:01".parse().unwrap(),
+            address: None,
+            bmc: None,
+        };
+        assert_eq!(host.fill_controller(&of(true)).unwrap(), "n01-bmc");
+        assert!(host.fill_controller(&of(false)).unwrap_err().contains("inventory"));
     }
 }

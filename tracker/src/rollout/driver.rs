@@ -162,9 +162,10 @@ fn subject(app: &App, id: i64, action: Action) -> Option<Subject> {
         rollouts.get_mut(id)?.members.get(place)?.member.clone()
     };
     let inventory = app.inventory();
-    let bmc = member.macs.iter().find_map(|mac| inventory.of(*mac)?.bmc.clone());
+    let entry = member.macs.iter().find_map(|mac| inventory.of(*mac));
+    let (listed, bmc) = (entry.is_some(), entry.and_then(|entry| entry.bmc.clone()));
     let nodes = lock(&app.nodes);
     let address: Option<IpAddr> =
         member.macs.iter().find_map(|mac| nodes.get(*mac)).map(|node| node.addr);
-    Some(Subject { name: member.name, mac: *member.macs.first()?, address, bmc })
+    Some(Subject { name: member.name, listed, mac: *member.macs.first()?, address, bmc })
 }

@@ -6,7 +6,7 @@ use store::{Channel, RevisionRef};
 
 use super::{Moment, Plan};
 use crate::app::{App, lock};
-use crate::inventory::Inventory;
+use crate::inventory::{Inventory, Word};
 
 /// Nodes of one rollout.
 const MAX_NODES: usize = 10_000;
@@ -49,6 +49,9 @@ pub(crate) fn understand(
         }
         (None, None) => return Err("give a revision, or a channel that has one".to_owned()),
     };
+    if order.batch.is_zero() {
+        return Err("a batch of no nodes would never end: give --batch 1 or more".to_owned());
+    }
     let all = members.len();
     let batch = order.batch.at_least_one(all).min(all);
     let min_copies = order.min_copies.unwrap_or(1);
@@ -93,11 +96,15 @@ fn member(
             let macs = nodes.get(mac).map_or_else(|| vec![mac], |node| node.macs.clone());
             (mac.to_string(), macs)
         }
-        (None, Err(_), Some(macs)) if !macs.is_empty() => (word.to_owned(), macs.clone()),
+        (None, Err(_), Some(macs)) if !macs.is_empty() => {
+            // it goes into commands as {name}
+            let name: Word = word.parse().map_err(|e| format!("nodes: {e}"))?;
+            (name.to_string(), macs.clone())
+        }
         (None, Err(error), _) => return Err(format!("{error}, nor a name in the inventory")),
     };
-    if name.len() > 255 || macs.len() > crate::inventory::MAX_MACS {
-        return Err(format!("{word:.80}: the name is too long, or has too many addresses"));
+    if macs.len() > crate::inventory::MAX_MACS {
+        return Err(format!("{word:.80} has too many addresses"));
     }
     Ok(Member {
         name,

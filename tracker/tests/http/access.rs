@@ -106,6 +106,20 @@ fn over_tls_a_certificate_or_the_token_gives_orders_and_everybody_reads() {
     let token = fs::read_to_string(state.join("admin-token")).unwrap();
     assert_eq!(send(&anybody, Some(token.trim())).unwrap(), 200);
     assert_eq!(send(&client(dir.path(), "ca", Some("admin")), None).unwrap(), 200);
+    // a page of any site can have a browser send this, with the admin's certificate
+    for (header, value) in [("Origin", "https://evil.example"), ("Sec-Fetch-Site", "cross-site")] {
+        for path in ["assign", "unassign", "rollouts", "rollouts/last/stop", "rollouts/last/resume"]
+        {
+            let request =
+                client(dir.path(), "ca", Some("admin")).post(format!("{origin}/api/v1/{path}"));
+            let request = request.header(header, value).header("Content-Type", "text/plain");
+            let mut answer = request.send("{\"nodes\":null}").unwrap();
+            let text = answer.body_mut().read_to_string().unwrap();
+            assert!(answer.status() == 403 && text.contains("browser"), "{header} {path}: {text}");
+        }
+    }
+    let left = bed.get("/api/v1/assignments").json();
+    assert_eq!(left.as_array().unwrap().len(), 1, "{left}");
     // a certificate of somebody else's, and a server that is not the one that is meant
     assert!(send(&client(dir.path(), "ca", Some("stranger")), None).is_err());
     assert!(send(&client(dir.path(), "other", None), None).is_err());

@@ -10,6 +10,7 @@ mod sushy;
 
 use cluster::{Cluster, Fate};
 use serde_json::json;
+use std::fs;
 use std::time::Duration;
 
 const COMMAND: &str = "power = 'command'\ncommand = ['/bin/sh', 'DIR/reboot', '{name}', '{mac}']\n";
@@ -141,14 +142,25 @@ fn nodes_can_say_themselves_that_they_are_sound() {
 }
 
 #[test]
-fn an_audit_that_is_neither_is_refused_at_the_start() {
+fn settings_that_cannot_be_are_refused_at_the_start() {
     let dir = tempfile::tempdir().unwrap();
     let settings = dir.path().join("tracker.toml");
-    for (audit, part) in [("'events'", "or \"event\"; not \"events\""), ("['x', '{nme}']", "{nme}")]
-    {
-        std::fs::write(&settings, format!("[reimage]\n{COMMAND}audit = {audit}\n")).unwrap();
-        let output = std::process::Command::new(env!("CARGO_BIN_EXE_bee-tracker"))
-            .args(["--listen", "127.0.0.1:0", "--config", settings.to_str().unwrap()])
+    fs::write(dir.path().join("password"), "secret\n").unwrap();
+    let login = format!("user = 'a'\npassword_file = '{}/password'\n", dir.path().display());
+    let ipmi = format!("power = 'ipmi'\n[reimage.ipmi]\nhost = '{{address}}'\n{login}");
+    let url = "url = 'https://{address}:8443'";
+    let redfish = format!("power = 'redfish'\n[reimage.redfish]\n{url}\n{login}");
+    for (text, part) in [
+        (format!("{COMMAND}audit = 'events'\n"), "or \"event\"; not \"events\""),
+        (format!("{COMMAND}audit = ['x', '{{nme}}']\n"), "{nme}"),
+        (ipmi, "[reimage.ipmi] host: {address}"),
+        (redfish, "[reimage.redfish] url: {address}"),
+    ] {
+        fs::write(&settings, format!("[reimage]\n{text}")).unwrap();
+        // one that takes them would run until it is ended
+        let output = std::process::Command::new("timeout")
+            .args(["60", env!("CARGO_BIN_EXE_bee-tracker"), "--listen", "127.0.0.1:0", "--config"])
+            .arg(&settings)
             .output()
             .unwrap();
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -164,7 +176,20 @@ fn orders_that_cannot_be_are_refused() {
     for (change, status, text) in [
         (json!({ "nodes": ["n77"] }), 400, "nor a name in the inventory"),
         (json!({ "nodes": [] }), 400, "no node"),
+        // a word of a command, and an option of its program
+        (
+            json!({ "nodes": ["-Sx"], "addresses": { "-Sx": ["52:54:00:00:00:77"] } }),
+            400,
+            "begins with '-'",
+        ),
+        (
+            json!({ "nodes": ["a b"], "addresses": { "a b": ["52:54:00:00:00:77"] } }),
+            400,
+            "letters, digits",
+        ),
         (json!({ "batch": "many" }), 400, "10% or 12"),
+        (json!({ "batch": "0" }), 400, "--batch 1"),
+        (json!({ "batch": "0%" }), 400, "--batch 1"),
         (json!({ "min_copies": 2 }), 400, "--min-copies"),
         (json!({ "patience_s": 0 }), 400, "seconds"),
         (json!({ "channel": "gpu" }), 400, "n01 follows channel stable, not gpu"),
@@ -182,9 +207,23 @@ fn orders_that_cannot_be_are_refused() {
     let body = cluster.full(&usual).to_string();
     assert_eq!(cluster.post("", None, &body).status, 401);
     assert_eq!(cluster.get("/api/v1/rollouts").json(), json!([]));
-    assert_eq!(cluster.get("/api/v1/rollouts/last").status, 404);
+    for which in ["last", "7"] {
+        let none = cluster.get(&format!("/api/v1/rollouts/{which}"));
+        assert!(none.status == 404 && none.text().contains("ordered yet"), "{}", none.text());
+    }
     assert!(cluster.reboots().is_empty());
     // what the channel points to, for nodes that follow it
     let order = json!({ "batch": "1", "max_failed": "0", "revision": null, "channel": "stable" });
     assert_eq!(cluster.order(&order).json()["revision"], cluster.old.to_string());
+    let none = cluster.get("/api/v1/rollouts/7");
+    assert!(none.status == 404 && none.text().contains("no rollout 7"), "{}", none.text());
+}
+
+#[test]
+fn a_revision_is_found_by_its_id_alone() {
+    let cluster = Cluster::new(1, COMMAND);
+    let order = json!({ "batch": "1", "max_failed": "0", "revision": cluster.old.id.as_str() });
+    let reply = cluster.order(&order);
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    assert_eq!(reply.json()["revision"], cluster.old.to_string());
 }

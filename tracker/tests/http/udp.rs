@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::bed::{Bed, PATIENCE, get};
 use beeswarm_tracker::Config;
+use beeswarm_tracker::config::Limits;
 use proto::announce::{AnnounceEvent, AnnouncePeers, AnnounceRequest, AnnounceResponse};
 use proto::hash::{InfoHash, PeerId};
 use proto::udp_tracker::{self as codec, Family, Reply};
@@ -142,6 +143,41 @@ fn who_did_not_get_an_id_is_not_listened_to() {
     }
     assert!(bed.get("/api/v1/swarm").json()["torrents"].as_array().unwrap().is_empty());
     assert!(honest.announce(2, 5, None).peers.is_empty());
+}
+
+#[test]
+fn an_address_asks_so_often_over_both_protocols_together() {
+    let udp = Some("0.0.0.0:0".parse().unwrap());
+    let limits = Limits { requests_per_second: Some(1), ..Limits::default() };
+    let bed = Bed::start(Config { udp, limits, ..Config::default() });
+    let to = SocketAddr::from(([127, 0, 0, 1], bed.udp.port()));
+    let victim = Client::connected("127.0.0.1", to);
+    let asked = codec::announce(victim.id, 7, &request(1, 5, None), 0, "");
+    // whoever sends in somebody's name does not know the id
+    let mut guessed = asked.clone();
+    guessed[7] ^= 1;
+    for _ in 0..20 {
+        assert!(
+            matches!(victim.ask(&guessed), Reply::Refused(text) if text.contains("connection id"))
+        );
+    }
+    let mut scrape = asked[..16].to_vec();
+    scrape[11] = 2;
+    scrape.extend(HASH.0);
+    let refused =
+        std::iter::repeat_with(|| victim.ask(&asked)).take(20).find_map(|reply| match reply {
+            Reply::Refused(text) => Some(text),
+            _ => None,
+        });
+    assert!(refused.expect("an end").contains("too many requests"));
+    assert!(matches!(victim.ask(&scrape), Reply::Refused(text) if text.contains("too many")));
+    assert_eq!(bed.get("/healthz").status, 429, "the same allowance");
+    let other = Client::connected("127.0.0.2", to);
+    assert!(matches!(
+        other.ask(&codec::announce(other.id, 7, &request(2, 5, None), 0, "")),
+        Reply::Peers(_)
+    ));
+    crate::bed::wait_until("an answer", || matches!(victim.ask(&asked), Reply::Peers(_)));
 }
 
 #[test]

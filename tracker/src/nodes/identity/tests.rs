@@ -130,6 +130,24 @@ fn who_has_no_token_cannot_take_a_machine_over() {
 }
 
 #[test]
+fn made_up_machines_push_out_each_other_and_those_of_the_inventory_last() {
+    let mut nodes = Nodes::new(Limits { nodes: 3, events_per_node: 9 });
+    let text = format!("mac,name\n{},n1\n{},n2\n", mac(1), mac(2));
+    nodes.set_inventory(Arc::new(Inventory::parse(Format::Csv, &text).unwrap()));
+    let start = Instant::now();
+    let ids = |nodes: &Nodes| nodes.all().iter().map(|node| node.id).collect::<Vec<_>>();
+    for n in 1..=200 {
+        nodes.asked(mac(n), ADDR, Told::Wait("x"), start + Duration::from_secs(n.into()));
+    }
+    assert_eq!(ids(&nodes), [mac(1), mac(2), mac(200)]);
+    // all are known: the oldest
+    let text = format!("{text}{},n3\n{},n4\n", mac(200), mac(201));
+    nodes.set_inventory(Arc::new(Inventory::parse(Format::Csv, &text).unwrap()));
+    nodes.asked(mac(201), ADDR, Told::Wait("x"), start + Duration::from_secs(300));
+    assert_eq!(ids(&nodes), [mac(2), mac(200), mac(201)]);
+}
+
+#[test]
 fn the_inventory_says_what_belongs_together() {
     let mut bed = Bed::new();
     bed.boots(0, "b1", 1, &[], None);
