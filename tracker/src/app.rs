@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 use std::time::Instant;
 
 use proto::node_id::NodeId;
+use proto::rollout::Phase;
 use serde::Serialize;
 use store::{Channel, RevisionName, RevisionRef};
 use tokio::sync::{Semaphore, broadcast};
@@ -88,6 +89,15 @@ pub enum Notice {
     },
 }
 
+    /// A rollout has begun, goes on, was stopped, or is done.
+    Rollout {
+        /// Its number.
+        id: i64,
+        /// What it is now.
+        phase: Phase,
+        /// Why it was stopped; else empty.
+        reason: String,
+    },
 /// The state behind every request.
 #[derive(Debug)]
 pub(crate) struct App {

@@ -61,7 +61,8 @@ impl Parts {
             charts::charts(&samples, link, window, Instant::now())
         };
         let problems = app.problems();
-        let around = map::Around { link, rates, problems: &problems };
+        let rollout = lock(&app.rollouts).all().last().and_then(rollout::line);
+        let around = map::Around { link, rates, problems: &problems, rollout };
         Self {
             head: map::head(&fleet, &around),
             stalls: map::stalled(&fleet),

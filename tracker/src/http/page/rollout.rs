@@ -61,6 +61,23 @@ pub(super) fn content(all: &[Rollout], can_reboot: bool) -> Markup {
     }
 }
 
+/// A line for the fleet's page, while somebody may have to look after it.
+pub(super) fn line(last: &crate::rollout::Rollout) -> Option<Markup> {
+    let count = |state| last.members.iter().filter(|entry| entry.member.state == state).count();
+    let stopped = last.phase == Phase::Stopped;
+    let line = || {
+        html! {
+            p.note.problem[stopped] {
+                a href="/reimage" { "Rollout " (last.id) } " of " (last.plan.revision) " is " (phase(last.phase)) ": "
+                (count(MemberState::Up)) " of " (last.members.len()) " nodes are up, "
+                (count(MemberState::Failed)) " have failed."
+                @if stopped { small { (last.reason) } }
+            }
+        }
+    };
+    (last.phase != Phase::Done).then(line)
+}
+
 fn rollout(rollout: &Rollout, now: i64) -> Markup {
     let shown: Vec<&Member> = rollout
         .nodes
