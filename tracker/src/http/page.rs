@@ -13,6 +13,7 @@ use crate::fleet::Fleet;
 use crate::fleet::history::Window;
 use crate::torrents::Counts;
 
+mod absent;
 mod charts;
 mod images;
 mod layout;
@@ -129,16 +130,20 @@ pub(super) async fn node(
         *response.status_mut() = StatusCode::NOT_FOUND;
         response
     };
-    let macs: Vec<NodeId> = match (id.parse::<NodeId>(), inventory.named(&id)) {
-        (Ok(mac), _) => vec![mac],
-        (_, Some(entry)) => entry.macs.clone(),
-        (Err(_), None) => return missing(),
+    let (mac, entry) = match id.parse::<NodeId>() {
+        Ok(mac) => (Some(mac), inventory.of(mac)),
+        Err(_) => (None, inventory.named(&id)),
     };
+    let macs = entry.map_or_else(|| mac.into_iter().collect(), |entry| entry.macs.clone());
     let home = {
         let nodes = lock(&app.nodes);
-        macs.iter().find_map(|mac| nodes.get(*mac)).map(|node| node.id)
+        mac.iter().chain(&macs).find_map(|mac| nodes.get(*mac)).map(|node| node.id)
     };
-    let Some(home) = home else { return missing() };
+    let Some(home) = home else {
+        let Some(content) = absent::content(&app, &macs) else { return missing() };
+        let title = macs.first().map_or(id.clone(), |mac| inventory.name(*mac));
+        return respond(&title, Tab::Nodes, Live::Whole, &tracker, &content);
+    };
     let past = match read_state(&app, move |state| state.past_boots(home)).await {
         Ok(past) => past.unwrap_or_default(),
         Err(response) => return response,
