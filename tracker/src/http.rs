@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Extension, Path, RawQuery, State};
-use axum::http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use hyper::body::Incoming;
 use hyper::service::Service as _;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -229,3 +229,20 @@ async fn not_found(uri: Uri) -> Response<Body> {
     }
     text(StatusCode::NOT_FOUND, "no such page; the status page is at /\n")
 }
+fn failed(error: &dyn std::fmt::Display) -> Response<Body> {
+    problem(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string())
+}
+
+fn busy() -> Response<Body> {
+    let message = "too many readers wait for a page; try again";
+    let mut response = problem(StatusCode::SERVICE_UNAVAILABLE, message);
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
+    response
+}
+
+/// The path is right, and the method is not; `Allow` is added by who found that.
+async fn not_so(method: Method, uri: Uri) -> Response<Body> {
+    let message = format!("{} does not take {method}", uri.path());
+    problem(StatusCode::METHOD_NOT_ALLOWED, &message)
+}
+
