@@ -23,7 +23,9 @@ use crate::catalog::Catalog;
 use crate::config::Config;
 use crate::fleet::history::History;
 use crate::fleet::link::Link;
+use crate::http::kept::Kept;
 use crate::http::stream::Readers;
+use crate::http::{MAX_WAITING, Past};
 use crate::inventory::{Inventory, Stored};
 use crate::metrics::Metrics;
 use crate::nodes::trouble::Cause;
@@ -87,8 +89,6 @@ pub enum Notice {
         /// Which node.
         node: NodeId,
     },
-}
-
     /// A rollout has begun, goes on, was stopped, or is done.
     Rollout {
         /// Its number.
@@ -98,6 +98,8 @@ pub enum Notice {
         /// Why it was stopped; else empty.
         reason: String,
     },
+}
+
 /// The state behind every request.
 #[derive(Debug)]
 pub(crate) struct App {
@@ -127,6 +129,11 @@ pub(crate) struct App {
     pub(crate) mirror_leases: Mutex<HashMap<RevisionRef, (NodeId, Instant)>>,
     /// Held by who draws a page.
     pub(crate) drawing: Semaphore,
+    /// Places for those who wait for it.
+    pub(crate) waiting: Semaphore,
+    /// What the pages of the swarm and of images show, for all their readers.
+    pub(crate) swarm_page: Kept<maud::Markup>,
+    pub(crate) past: Kept<Past>,
     catalog: RwLock<Arc<Catalog>>,
     inventory: RwLock<(Arc<Inventory>, Option<String>)>,
     channels: Mutex<Channels>,
@@ -209,6 +216,9 @@ impl App {
             stop: CancellationToken::new(),
             mirror_leases: Mutex::default(),
             drawing: Semaphore::new(1),
+            waiting: Semaphore::new(MAX_WAITING),
+            swarm_page: Kept::default(),
+            past: Kept::default(),
             catalog: RwLock::default(),
             inventory: RwLock::default(),
             channels: Mutex::default(),

@@ -18,6 +18,7 @@ use crate::announce::Ends;
 use crate::app::App;
 use crate::state::{NotStored, StateError};
 
+pub(crate) use page::images::Past;
 pub(crate) use page::text as figures;
 
 mod access;
@@ -26,6 +27,7 @@ mod assign;
 mod boot;
 mod events;
 mod ipxe;
+pub(crate) mod kept;
 mod lines;
 mod metrics;
 mod mirrors;
@@ -50,6 +52,9 @@ const CONNECTION_LIFE: Duration = Duration::from_secs(300);
 
 /// And is cut after this.
 const CONNECTION_GRACE: Duration = Duration::from_secs(15);
+
+/// Requests that wait until something is drawn for them.
+pub(crate) const MAX_WAITING: usize = 32;
 
 /// Longest request head, in bytes. An announce query has 2 KiB at most.
 const MAX_HEAD: usize = 16 * 1024;
@@ -209,26 +214,34 @@ async fn read_state<T: Send + 'static>(
 }
 
 /// Draws what takes long: with thousands of nodes a page takes tens of milliseconds, in which a thread of the
-/// runtime would answer nobody else. One at a time, so that many readers do not crowd out the nodes.
+/// runtime would answer nobody else. One at a time, so that many readers do not crowd out the nodes; who finds
+/// [`MAX_WAITING`] before it is sent away.
 async fn draw<T: Send + 'static>(
     app: &Arc<App>,
     work: impl FnOnce(&Arc<App>) -> T + Send + 'static,
 ) -> Result<T, Response<Body>> {
-    let failed = |error: &dyn std::fmt::Display| {
-        problem(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string())
-    };
+    let Ok(_place) = app.waiting.try_acquire() else { return Err(busy()) };
+    draw_patiently(app, work).await
+}
+
+/// The same for who stays in the queue however long it is: readers of streams, whose number has a bound.
+async fn draw_patiently<T: Send + 'static>(
+    app: &Arc<App>,
+    work: impl FnOnce(&Arc<App>) -> T + Send + 'static,
+) -> Result<T, Response<Body>> {
     let _turn = app.drawing.acquire().await.map_err(|error| failed(&error))?;
+    on_thread(app, work).await
+}
+
+/// Works on a thread that may be busy for a while.
+async fn on_thread<T: Send + 'static>(
+    app: &Arc<App>,
+    work: impl FnOnce(&Arc<App>) -> T + Send + 'static,
+) -> Result<T, Response<Body>> {
     let app = app.clone();
     tokio::task::spawn_blocking(move || work(&app)).await.map_err(|error| failed(&error))
 }
 
-async fn not_found(uri: Uri) -> Response<Body> {
-    if uri.path().starts_with("/api/") {
-        let message = "no such path; what there is: /api/v1/openapi.json";
-        return problem(StatusCode::NOT_FOUND, message);
-    }
-    text(StatusCode::NOT_FOUND, "no such page; the status page is at /\n")
-}
 fn failed(error: &dyn std::fmt::Display) -> Response<Body> {
     problem(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string())
 }
@@ -246,3 +259,14 @@ async fn not_so(method: Method, uri: Uri) -> Response<Body> {
     problem(StatusCode::METHOD_NOT_ALLOWED, &message)
 }
 
+async fn not_found(uri: Uri) -> Response<Body> {
+    if uri.path().starts_with("/api/") {
+        let message = "no such path; what there is: /api/v1/openapi.json";
+        return problem(StatusCode::NOT_FOUND, message);
+    }
+    text(StatusCode::NOT_FOUND, "no such page; the status page is at /\n")
+}
+
+#[cfg(test)]
+#[path = "http/tests.rs"]
+mod tests;

@@ -7,7 +7,7 @@
 
 use serde::Serialize;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::mpsc;
+use tokio::sync::{broadcast, mpsc};
 
 use super::stream::{LIFE, PATIENCE, Stream};
 use super::*;
@@ -31,20 +31,24 @@ enum Own {
 
 /// `GET /api/v1/events`
 pub(super) async fn events(State(app): State<Arc<App>>) -> Response<Body> {
-    if app.notices.receiver_count() >= MAX_READERS {
+    // counted with this one: of many that come at once none slips through
+    let notices = app.notices.subscribe();
+    if app.notices.receiver_count() > MAX_READERS {
         let message = format!("{MAX_READERS} programs read the events already");
         return problem(StatusCode::SERVICE_UNAVAILABLE, &message);
     }
     let (to, from) = mpsc::channel(16);
-    tokio::spawn(forward(app, to));
+    tokio::spawn(forward(app, notices, to));
     answer(StatusCode::OK, "application/x-ndjson", Body::new(Stream(from)))
 }
 
-async fn forward(app: Arc<App>, to: mpsc::Sender<Bytes>) {
-    let mut notices = app.notices.subscribe();
-    let stalled: Vec<Notice> = Fleet::of(&app).stalled.iter().map(watch::notice).collect();
+async fn forward(app: Arc<App>, mut notices: broadcast::Receiver<Notice>, to: mpsc::Sender<Bytes>) {
     let tick = || Own::Tick { uptime_seconds: app.started.elapsed().as_secs() };
-    let first: String = std::iter::once(line(&tick())).chain(stalled.iter().map(line)).collect();
+    let stuck = |app: &Arc<App>| -> String {
+        Fleet::of(app).stalled.iter().map(watch::notice).map(|notice| line(&notice)).collect()
+    };
+    let Ok(stuck) = draw_patiently(&app, stuck).await else { return };
+    let first = line(&tick()) + &stuck;
     let (stop, end) = (app.stop.clone(), tokio::time::sleep(LIFE));
     let mut clock = tokio::time::interval(TICK);
     clock.reset();
@@ -74,4 +78,23 @@ async fn forward(app: Arc<App>, to: mpsc::Sender<Bytes>) {
 fn line(value: &impl Serialize) -> String {
     // JSON has no line ends of its own
     serde_json::to_string(value).map(|text| text + "\n").unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn of_readers_that_come_at_once_only_so_many_are_taken() {
+        let (app, _) = App::open(crate::Config::default()).unwrap();
+        let app = Arc::new(app);
+        let mut taken = Vec::new();
+        // none of their tasks runs in between: this one does not wait for anything
+        for _ in 0..MAX_READERS {
+            taken.push(events(State(app.clone())).await);
+        }
+        assert!(taken.iter().all(|answer| answer.status() == StatusCode::OK));
+        let refused = events(State(app)).await;
+        assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    }
 }

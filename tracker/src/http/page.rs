@@ -5,7 +5,7 @@ use std::time::Instant;
 use maud::Markup;
 use proto::hash::InfoHash;
 use proto::node_id::NodeId;
-use store::{RevisionRef, Store};
+use store::RevisionRef;
 
 use super::*;
 use crate::app::lock;
@@ -15,7 +15,7 @@ use crate::torrents::Counts;
 
 mod absent;
 mod charts;
-mod images;
+pub(super) mod images;
 mod layout;
 pub(super) mod map;
 mod node;
@@ -162,10 +162,10 @@ pub(super) async fn swarm(
     headers: HeaderMap,
 ) -> Response<Body> {
     let tracker = tracker(&headers, ends);
-    let page = move |app: &Arc<App>| {
-        respond("Swarm", Tab::Swarm, Live::Whole, &tracker, &swarm::content(app))
-    };
-    draw(&app, page).await.unwrap_or_else(|failed| failed)
+    match app.swarm_page.get(draw(&app, |app| swarm::content(app))).await {
+        Ok(content) => respond("Swarm", Tab::Swarm, Live::Whole, &tracker, &content),
+        Err(refused) => refused,
+    }
 }
 
 /// `GET /reimage`: what is reimaged in batches.
@@ -186,22 +186,21 @@ pub(super) async fn images(
     headers: HeaderMap,
 ) -> Response<Body> {
     let past = match app.config.store.clone() {
-        None => images::Past::NoStore,
+        None => Arc::new(images::Past::NoStore),
+        // the store is on a disk that may be slow: nobody's drawing waits for it
         Some(root) => {
-            // the store is on a disk that may be slow
-            let read = tokio::task::spawn_blocking(move || Store::open(root)?.history());
-            match read.await {
-                Ok(Ok(mut entries)) => {
-                    entries.reverse();
-                    images::Past::Known(entries)
-                }
-                Ok(Err(error)) => images::Past::Trouble(crate::catalog::describe(&error)),
-                Err(error) => images::Past::Trouble(error.to_string()),
+            let read = on_thread(&app, move |_| images::Past::read(&root));
+            match app.past.get(read).await {
+                Ok(past) => past,
+                Err(failed) => return failed,
             }
         }
     };
-    let content = images::content(&app, &past);
-    respond("Images", Tab::Images, Live::Whole, &tracker(&headers, ends), &content)
+    let tracker = tracker(&headers, ends);
+    let page = move |app: &Arc<App>| {
+        respond("Images", Tab::Images, Live::Whole, &tracker, &images::content(app, &past))
+    };
+    draw(&app, page).await.unwrap_or_else(|refused| refused)
 }
 
 /// `GET /page.js`
