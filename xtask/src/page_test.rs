@@ -25,6 +25,7 @@ mod browser;
 pub(crate) mod crowd;
 mod fleet;
 pub(crate) mod site;
+mod stream;
 
 /// The browser.
 pub(crate) const CHROMIUM: Tool =
@@ -51,6 +52,10 @@ const PAGES: [(&str, &str); 5] = [
     ("swarm", "/swarm"),
     ("images", "/images"),
 ];
+
+/// What is looked at without a picture.
+const UNPICTURED: [(&str, &str); 3] =
+    [("a day", "/?window=day"), ("nobody's page", "/nodes/nobody"), ("not heard", "/nodes/r26n02")];
 
 /// Options of `cargo xtask page-test`.
 #[derive(Debug, Parser)]
@@ -228,6 +233,7 @@ impl Test {
             "the page says that the tracker is gone",
             "!document.getElementById('dead').hidden",
         )?;
+        self.axe("gone, dark")?;
         self.picture("gone-dark")?;
         tracker = Tracker::start(&self.program, dir.path(), address)?;
         self.browser.wait("the page goes on", "document.getElementById('dead').hidden")?;
@@ -235,8 +241,11 @@ impl Test {
         // a connection that was refused is an error on the console: the browser's, not the page's
         self.browser.errors.clear();
         self.without_script(&tracker)?;
+        self.refused(&tracker)?;
+        self.tabs(&tracker)?;
         say(
-            "live: kept up to date, told of a dead tracker, went on with the next; complete without a script",
+            "live: kept up to date, told of a dead tracker, went on with the next; complete without a script; \
+             fresh without a place for its stream; eight tabs",
         );
         Ok(())
     }
@@ -275,6 +284,15 @@ impl Test {
             }
         }
         self.no_console_errors("with a thousand nodes");
+        for scheme in ["light", "dark"] {
+            self.browser.look(scheme, 1400, 1000)?;
+            for (name, path) in UNPICTURED {
+                self.browser.open(&tracker.url(path))?;
+                self.axe(&format!("{name}, {scheme}"))?;
+            }
+        }
+        // the browser tells of a page that is not there; it is not to be
+        self.browser.errors.clear();
         Ok(())
     }
 

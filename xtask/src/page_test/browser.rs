@@ -13,6 +13,9 @@ use tempfile::TempDir;
 /// Longest time for one answer.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Longest time until a further tab shows its page.
+const TAB_PATIENCE: Duration = Duration::from_secs(20);
+
 /// What makes a browser quiet on a host without a display and without the internet.
 const FLAGS: [&str; 10] = [
     "--headless",
@@ -133,6 +136,29 @@ impl Browser {
             }
         }
         Ok(())
+    }
+
+    /// Opens an address in so many tabs beside this one, and gives the title of the last; they are closed again.
+    pub(crate) fn tabs(&mut self, url: &str, count: usize) -> anyhow::Result<Value> {
+        let own = self.session.take();
+        let mut opened = Vec::new();
+        for _ in 0..count {
+            // in front, as with a click; those behind it are hidden
+            opened
+                .push(self.call("Target.createTarget", json!({ "url": url }))?["targetId"].clone());
+        }
+        let deadline = Instant::now() + TAB_PATIENCE;
+        let mut title = Value::Null;
+        while Instant::now() < deadline && !title.as_str().is_some_and(|t| t.contains("Beeswarm")) {
+            std::thread::sleep(Duration::from_millis(200));
+            let info = self.call("Target.getTargetInfo", json!({ "targetId": opened.last() }))?;
+            title = info["targetInfo"]["title"].clone();
+        }
+        for target in opened {
+            self.call("Target.closeTarget", json!({ "targetId": target }))?;
+        }
+        self.session = own;
+        Ok(title)
     }
 
     /// What an expression of the page's script gives; a promise is waited for.
