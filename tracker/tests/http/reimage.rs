@@ -75,7 +75,7 @@ fn too_many_failures_stop_it_with_names_and_it_can_be_resumed() {
     assert!(told["reason"].as_str().unwrap().contains("no such outlet"), "{told}");
     cluster.wait_for("stopped");
     let fleet = cluster.get("/").text().to_owned();
-    for text in ["is stopped: 1 of 6 nodes are up, 2 have failed.", "<p class=\"note problem\">"] {
+    for text in ["is stopped: 1 of 6 nodes are up, 2 failed.", "<p class=\"note problem\">"] {
         assert!(
             fleet.contains(text) || fleet.contains(&text.replace("1 of", "0 of")),
             "{text} in {fleet}"
