@@ -24,6 +24,7 @@ use crowd::Crowd;
 mod browser;
 pub(crate) mod crowd;
 mod fleet;
+mod rollout;
 pub(crate) mod site;
 mod stream;
 
@@ -106,6 +107,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         Test { browser: Browser::start(&chromium)?, program, pictures, axe, problems: Vec::new() };
     let limit = (!args.debug).then_some(FIRST_PAINT);
     test.live()?;
+    test.rollout()?;
     test.recorded(Duration::from_secs(args.watch), limit)?;
     if args.without_axe {
         say("accessibility: NOT CHECKED (--without-axe)");
@@ -150,8 +152,11 @@ pub(crate) struct Tracker {
 impl Tracker {
     /// With everything it keeps in `site`.
     pub(crate) fn start(program: &Path, site: &Path, listen: SocketAddr) -> anyhow::Result<Self> {
+        let settings = site.join("tracker.toml");
+        let settings = settings.exists().then(|| format!("--config={}", settings.display()));
         let child = Command::new(program)
             .args(["--listen", &listen.to_string(), "--admin-link", "10Gbit", "--json"])
+            .args(settings)
             .arg("--store")
             .arg(site.join("store"))
             .arg("--state")
@@ -247,6 +252,8 @@ impl Test {
             "live: kept up to date, told of a dead tracker, went on with the next; complete without a script; \
              fresh without a place for its stream; eight tabs",
         );
+        // a page whose tracker is gone would go on asking
+        self.browser.open("about:blank")?;
         Ok(())
     }
 
