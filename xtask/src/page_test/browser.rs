@@ -138,27 +138,29 @@ impl Browser {
         Ok(())
     }
 
-    /// Opens an address in so many tabs beside this one, and gives the title of the last; they are closed again.
-    pub(crate) fn tabs(&mut self, url: &str, count: usize) -> anyhow::Result<Value> {
+    /// Opens an address in so many tabs beside this one, one after the other, and says how many of them came to
+    /// have the title; they are closed again.
+    pub(crate) fn tabs(&mut self, url: &str, title: &str, count: usize) -> anyhow::Result<usize> {
         let own = self.session.take();
         let mut opened = Vec::new();
-        for _ in 0..count {
+        let mut loaded = 0;
+        while loaded == opened.len() && loaded < count {
             // in front, as with a click; those behind it are hidden
-            opened
-                .push(self.call("Target.createTarget", json!({ "url": url }))?["targetId"].clone());
+            let tab = self.call("Target.createTarget", json!({ "url": url }))?["targetId"].clone();
+            let deadline = Instant::now() + TAB_PATIENCE;
+            while loaded == opened.len() && Instant::now() < deadline {
+                // also for its script to begin
+                std::thread::sleep(Duration::from_millis(500));
+                let info = self.call("Target.getTargetInfo", json!({ "targetId": tab }))?;
+                loaded += usize::from(info["targetInfo"]["title"] == title);
+            }
+            opened.push(tab);
         }
-        let deadline = Instant::now() + TAB_PATIENCE;
-        let mut title = Value::Null;
-        while Instant::now() < deadline && !title.as_str().is_some_and(|t| t.contains("Beeswarm")) {
-            std::thread::sleep(Duration::from_millis(200));
-            let info = self.call("Target.getTargetInfo", json!({ "targetId": opened.last() }))?;
-            title = info["targetInfo"]["title"].clone();
-        }
-        for target in opened {
-            self.call("Target.closeTarget", json!({ "targetId": target }))?;
+        for tab in opened {
+            self.call("Target.closeTarget", json!({ "targetId": tab }))?;
         }
         self.session = own;
-        Ok(title)
+        Ok(loaded)
     }
 
     /// What an expression of the page's script gives; a promise is waited for.

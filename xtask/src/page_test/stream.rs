@@ -53,8 +53,8 @@ impl Test {
     /// Many nodes are opened in tabs of their own, as who looks at those that are stuck does.
     pub(super) fn tabs(&mut self, tracker: &Tracker) -> anyhow::Result<()> {
         self.browser.open(&tracker.url("/nodes"))?;
-        let last = self.browser.tabs(&tracker.url("/nodes/r1n01"), TABS)?;
-        ensure!(last == json!("r1n01 · Beeswarm"), "of {TABS} tabs the last has the title {last}");
+        let loaded = self.browser.tabs(&tracker.url("/nodes/r1n01"), "r1n01 · Beeswarm", TABS)?;
+        ensure!(loaded == TABS, "{loaded} of {TABS} tabs were loaded");
         self.browser.wait("the page in front goes on", "document.getElementById('dead').hidden")
     }
 }
