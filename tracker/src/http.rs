@@ -81,9 +81,12 @@ impl Service {
         stop: CancellationToken,
     ) -> hyper::Result<()> {
         let Self { app, routes } = self;
+        let life = stop.child_token();
+        let streams = Life(life.clone());
         let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(ends);
             request.extensions_mut().insert(transport);
+            request.extensions_mut().insert(streams.clone());
             let app = app.clone();
             let answer =
                 app.rates.take(ends.peer.ip(), Instant::now()).then(|| routes.call(request));
@@ -109,10 +112,15 @@ impl Service {
             () = stop.cancelled() => {}
             () = tokio::time::sleep(CONNECTION_LIFE) => {}
         }
+        life.cancel();
         connection.as_mut().graceful_shutdown();
         tokio::time::timeout(CONNECTION_GRACE, connection).await.unwrap_or(Ok(()))
     }
 }
+
+/// Cancelled when a request's connection is to end: an answer without an end of its own ends in order then.
+#[derive(Debug, Clone)]
+struct Life(CancellationToken);
 
 /// How a request came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -33,11 +33,6 @@ const MAX_READERS: usize = 256;
 /// A reader that takes nothing for this long is gone.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A stream ends in order before its connection would be cut; the reader comes back.
-pub(super) const LIFE: Duration = Duration::from_secs(240);
-
-const _: () = assert!(LIFE.as_secs() < CONNECTION_LIFE.as_secs());
-
 /// Where news go, and where only ticks go.
 #[derive(Debug)]
 pub(crate) struct Readers {
@@ -166,6 +161,7 @@ fn advance(app: &App, sampled: bool, shown: &mut Shown, watch: &mut Watch) {
 pub(super) async fn stream(
     State(app): State<Arc<App>>,
     Extension(ends): Extension<Ends>,
+    Extension(life): Extension<Life>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Response<Body> {
@@ -179,7 +175,7 @@ pub(super) async fn stream(
     }
     let tracker = (!ticks).then(|| page::tracker(&headers, ends));
     let (to, from) = mpsc::channel(2);
-    tokio::spawn(forward(app, news, to, tracker));
+    tokio::spawn(forward(app, news, to, tracker, life));
     let body = Body::new(Stream(from));
     answer(StatusCode::OK, "text/event-stream", body)
 }
@@ -190,6 +186,7 @@ async fn forward(
     mut news: broadcast::Receiver<Bytes>,
     to: mpsc::Sender<Bytes>,
     tracker: Option<String>,
+    Life(life): Life,
 ) {
     let everything = async |app: &Arc<App>| {
         let retry = "retry: 1000\n\n".to_owned();
@@ -200,9 +197,6 @@ async fn forward(
         });
         drawn.await.ok()
     };
-    let stop = app.stop.clone();
-    let end = tokio::time::sleep(LIFE);
-    tokio::pin!(end);
     let Some(mut next) = everything(&app).await else { return };
     loop {
         if !matches!(tokio::time::timeout(PATIENCE, to.send(next)).await, Ok(Ok(()))) {
@@ -219,8 +213,7 @@ async fn forward(
             },
             // the reader has gone
             () = to.closed() => return,
-            () = stop.cancelled() => return,
-            () = &mut end => return,
+            () = life.cancelled() => return,
         };
     }
 }
@@ -251,8 +244,9 @@ mod tests {
         let end = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
         let open = async |query: Option<&str>| {
             let ends = Extension(Ends { peer: end, local: end });
+            let life = Extension(Life(app.stop.child_token()));
             let query = RawQuery(query.map(str::to_owned));
-            stream(State(app.clone()), ends, query, HeaderMap::new()).await
+            stream(State(app.clone()), ends, life, query, HeaderMap::new()).await
         };
         let mut taken = Vec::new();
         for n in 0..MAX_READERS {
@@ -273,5 +267,9 @@ mod tests {
         let first = frame.unwrap().unwrap().into_data().unwrap();
         assert!(first.starts_with(b"retry: 1000\n\nevent: tick\n"), "{first:?}");
         drop(turn);
+        // its connection is to end: so does the stream, in order
+        app.stop.cancel();
+        let end = std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await;
+        assert!(end.is_none());
     }
 }
