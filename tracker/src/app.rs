@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 use std::time::Instant;
 
 use proto::node_id::NodeId;
+use proto::rollout::Phase;
 use serde::Serialize;
 use store::{Channel, RevisionName, RevisionRef};
 use tokio::sync::{Semaphore, broadcast};
@@ -22,7 +23,9 @@ use crate::catalog::Catalog;
 use crate::config::Config;
 use crate::fleet::history::History;
 use crate::fleet::link::Link;
+use crate::http::kept::Kept;
 use crate::http::stream::Readers;
+use crate::http::{MAX_WAITING, Past};
 use crate::inventory::{Inventory, Stored};
 use crate::metrics::Metrics;
 use crate::neighbours::Neighbours;
@@ -87,6 +90,15 @@ pub enum Notice {
         /// Which node.
         node: NodeId,
     },
+    /// A rollout has begun, goes on, was stopped, or is done.
+    Rollout {
+        /// Its number.
+        id: i64,
+        /// What it is now.
+        phase: Phase,
+        /// Why it was stopped; else empty.
+        reason: String,
+    },
 }
 
 /// The state behind every request.
@@ -120,6 +132,11 @@ pub(crate) struct App {
     pub(crate) mirror_leases: Mutex<HashMap<RevisionRef, (NodeId, Instant)>>,
     /// Held by who draws a page.
     pub(crate) drawing: Semaphore,
+    /// Places for those who wait for it.
+    pub(crate) waiting: Semaphore,
+    /// What the pages of the swarm and of images show, for all their readers.
+    pub(crate) swarm_page: Kept<maud::Markup>,
+    pub(crate) past: Kept<Past>,
     catalog: RwLock<Arc<Catalog>>,
     inventory: RwLock<(Arc<Inventory>, Option<String>)>,
     channels: Mutex<Channels>,
@@ -203,6 +220,9 @@ impl App {
             stop: CancellationToken::new(),
             mirror_leases: Mutex::default(),
             drawing: Semaphore::new(1),
+            waiting: Semaphore::new(MAX_WAITING),
+            swarm_page: Kept::default(),
+            past: Kept::default(),
             catalog: RwLock::default(),
             inventory: RwLock::default(),
             channels: Mutex::default(),

@@ -16,7 +16,7 @@ use crate::nodes::trouble::Trouble;
 pub(crate) mod exchange;
 pub(crate) mod history;
 pub(crate) mod link;
-mod not_asked;
+pub(crate) mod not_asked;
 mod row;
 pub(crate) mod watch;
 

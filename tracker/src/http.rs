@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Extension, Path, RawQuery, State};
-use axum::http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use hyper::body::Incoming;
 use hyper::service::Service as _;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -18,6 +18,7 @@ use crate::announce::Ends;
 use crate::app::App;
 use crate::state::{NotStored, StateError};
 
+pub(crate) use page::images::Past;
 pub(crate) use page::text as figures;
 
 mod access;
@@ -26,6 +27,7 @@ mod assign;
 mod boot;
 mod events;
 mod ipxe;
+pub(crate) mod kept;
 mod lines;
 mod metrics;
 mod mirrors;
@@ -50,6 +52,9 @@ const CONNECTION_LIFE: Duration = Duration::from_secs(300);
 
 /// And is cut after this.
 const CONNECTION_GRACE: Duration = Duration::from_secs(15);
+
+/// Requests that wait until something is drawn for them.
+pub(crate) const MAX_WAITING: usize = 32;
 
 /// Longest request head, in bytes. An announce query has 2 KiB at most.
 const MAX_HEAD: usize = 16 * 1024;
@@ -76,9 +81,12 @@ impl Service {
         stop: CancellationToken,
     ) -> hyper::Result<()> {
         let Self { app, routes } = self;
+        let life = stop.child_token();
+        let streams = Life(life.clone());
         let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(ends);
             request.extensions_mut().insert(transport);
+            request.extensions_mut().insert(streams.clone());
             let app = app.clone();
             let answer =
                 app.rates.take(ends.peer.ip(), Instant::now()).then(|| routes.call(request));
@@ -104,10 +112,15 @@ impl Service {
             () = stop.cancelled() => {}
             () = tokio::time::sleep(CONNECTION_LIFE) => {}
         }
+        life.cancel();
         connection.as_mut().graceful_shutdown();
         tokio::time::timeout(CONNECTION_GRACE, connection).await.unwrap_or(Ok(()))
     }
 }
+
+/// Cancelled when a request's connection is to end: an answer without an end of its own ends in order then.
+#[derive(Debug, Clone)]
+struct Life(CancellationToken);
 
 /// How a request came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -209,17 +222,49 @@ async fn read_state<T: Send + 'static>(
 }
 
 /// Draws what takes long: with thousands of nodes a page takes tens of milliseconds, in which a thread of the
-/// runtime would answer nobody else. One at a time, so that many readers do not crowd out the nodes.
+/// runtime would answer nobody else. One at a time, so that many readers do not crowd out the nodes; who finds
+/// [`MAX_WAITING`] before it is sent away.
 async fn draw<T: Send + 'static>(
     app: &Arc<App>,
     work: impl FnOnce(&Arc<App>) -> T + Send + 'static,
 ) -> Result<T, Response<Body>> {
-    let failed = |error: &dyn std::fmt::Display| {
-        problem(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string())
-    };
+    let Ok(_place) = app.waiting.try_acquire() else { return Err(busy()) };
+    draw_patiently(app, work).await
+}
+
+/// The same for who stays in the queue however long it is: readers of streams, whose number has a bound.
+async fn draw_patiently<T: Send + 'static>(
+    app: &Arc<App>,
+    work: impl FnOnce(&Arc<App>) -> T + Send + 'static,
+) -> Result<T, Response<Body>> {
     let _turn = app.drawing.acquire().await.map_err(|error| failed(&error))?;
+    on_thread(app, work).await
+}
+
+/// Works on a thread that may be busy for a while.
+async fn on_thread<T: Send + 'static>(
+    app: &Arc<App>,
+    work: impl FnOnce(&Arc<App>) -> T + Send + 'static,
+) -> Result<T, Response<Body>> {
     let app = app.clone();
     tokio::task::spawn_blocking(move || work(&app)).await.map_err(|error| failed(&error))
+}
+
+fn failed(error: &dyn std::fmt::Display) -> Response<Body> {
+    problem(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string())
+}
+
+fn busy() -> Response<Body> {
+    let message = "too many readers wait for a page; try again";
+    let mut response = problem(StatusCode::SERVICE_UNAVAILABLE, message);
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
+    response
+}
+
+/// The path is right, and the method is not; `Allow` is added by who found that.
+async fn not_so(method: Method, uri: Uri) -> Response<Body> {
+    let message = format!("{} does not take {method}", uri.path());
+    problem(StatusCode::METHOD_NOT_ALLOWED, &message)
 }
 
 async fn not_found(uri: Uri) -> Response<Body> {
@@ -229,3 +274,7 @@ async fn not_found(uri: Uri) -> Response<Body> {
     }
     text(StatusCode::NOT_FOUND, "no such page; the status page is at /\n")
 }
+
+#[cfg(test)]
+#[path = "http/tests.rs"]
+mod tests;

@@ -7,11 +7,11 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use beeswarm_tracker::cli::{Cli, Command};
 use beeswarm_tracker::dhcp::{self, DhcpOptions};
-use beeswarm_tracker::{Config, Handle, Server, terminal};
+use beeswarm_tracker::{Config, Notice, Server, terminal};
 use clap::Parser as _;
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::broadcast::{self, error::RecvError};
 
 /// Exit code of a wrong command line (also clap's) or configuration.
 const USAGE: u8 = 2;
@@ -101,12 +101,14 @@ async fn run(config: Config, json: bool) -> anyhow::Result<()> {
     if let Some(udp) = udp {
         tracing::info!(address = %udp, "listening for UDP");
     }
-    let printer = json.then(|| print_notices(&server));
+    let notices = json.then(|| server.notices());
     let tls = server.tls_addr();
     if let Some(tls) = tls {
         tracing::info!(address = %tls, "listening for TLS");
     }
+    // who starts us reads the first line
     print(json, &Line::Listening { address, udp, tls });
+    let printer = notices.map(print_notices);
     notifier.ready();
     notifier.status(&format!("listening on {address}"));
     tokio::select! {
@@ -139,8 +141,7 @@ async fn feed_watchdog(notifier: &sys::notify::Notifier) {
     }
 }
 
-fn print_notices(server: &Handle) -> tokio::task::JoinHandle<()> {
-    let mut notices = server.notices();
+fn print_notices(mut notices: broadcast::Receiver<Notice>) -> tokio::task::JoinHandle<()> {
     tokio::spawn(async move {
         loop {
             match notices.recv().await {

@@ -24,7 +24,9 @@ use crowd::Crowd;
 mod browser;
 pub(crate) mod crowd;
 mod fleet;
+mod rollout;
 pub(crate) mod site;
+mod stream;
 
 /// The browser.
 pub(crate) const CHROMIUM: Tool =
@@ -51,6 +53,10 @@ const PAGES: [(&str, &str); 5] = [
     ("swarm", "/swarm"),
     ("images", "/images"),
 ];
+
+/// What is looked at without a picture.
+const UNPICTURED: [(&str, &str); 3] =
+    [("a day", "/?window=day"), ("nobody's page", "/nodes/nobody"), ("not heard", "/nodes/r26n02")];
 
 /// Options of `cargo xtask page-test`.
 #[derive(Debug, Parser)]
@@ -101,6 +107,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         Test { browser: Browser::start(&chromium)?, program, pictures, axe, problems: Vec::new() };
     let limit = (!args.debug).then_some(FIRST_PAINT);
     test.live()?;
+    test.rollout()?;
     test.recorded(Duration::from_secs(args.watch), limit)?;
     if args.without_axe {
         say("accessibility: NOT CHECKED (--without-axe)");
@@ -145,8 +152,11 @@ pub(crate) struct Tracker {
 impl Tracker {
     /// With everything it keeps in `site`.
     pub(crate) fn start(program: &Path, site: &Path, listen: SocketAddr) -> anyhow::Result<Self> {
+        let settings = site.join("tracker.toml");
+        let settings = settings.exists().then(|| format!("--config={}", settings.display()));
         let child = Command::new(program)
             .args(["--listen", &listen.to_string(), "--admin-link", "10Gbit", "--json"])
+            .args(settings)
             .arg("--store")
             .arg(site.join("store"))
             .arg("--state")
@@ -228,6 +238,7 @@ impl Test {
             "the page says that the tracker is gone",
             "!document.getElementById('dead').hidden",
         )?;
+        self.axe("gone, dark")?;
         self.picture("gone-dark")?;
         tracker = Tracker::start(&self.program, dir.path(), address)?;
         self.browser.wait("the page goes on", "document.getElementById('dead').hidden")?;
@@ -235,9 +246,14 @@ impl Test {
         // a connection that was refused is an error on the console: the browser's, not the page's
         self.browser.errors.clear();
         self.without_script(&tracker)?;
+        self.refused(&tracker)?;
+        self.tabs(&tracker)?;
         say(
-            "live: kept up to date, told of a dead tracker, went on with the next; complete without a script",
+            "live: kept up to date, told of a dead tracker, went on with the next; complete without a script; \
+             fresh without a place for its stream; eight tabs",
         );
+        // a page whose tracker is gone would go on asking
+        self.browser.open("about:blank")?;
         Ok(())
     }
 
@@ -275,6 +291,15 @@ impl Test {
             }
         }
         self.no_console_errors("with a thousand nodes");
+        for scheme in ["light", "dark"] {
+            self.browser.look(scheme, 1400, 1000)?;
+            for (name, path) in UNPICTURED {
+                self.browser.open(&tracker.url(path))?;
+                self.axe(&format!("{name}, {scheme}"))?;
+            }
+        }
+        // the browser tells of a page that is not there; it is not to be
+        self.browser.errors.clear();
         Ok(())
     }
 

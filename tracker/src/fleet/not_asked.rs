@@ -55,6 +55,12 @@ pub(super) fn by(node: &Node, told: &Told) -> Option<Trouble> {
     (node.heard < order.since).then(|| order.trouble())
 }
 
+/// What is wrong with one that was never heard.
+pub(crate) fn never_heard(app: &App, macs: &[NodeId]) -> Option<Trouble> {
+    let told = all(app, Instant::now());
+    macs.iter().find_map(|mac| told.get(mac)).map(Order::trouble)
+}
+
 /// Those that were never heard. A node of the inventory is one, whichever of its addresses were told.
 pub(super) fn by_nobody(
     told: &Told,

@@ -167,6 +167,15 @@ fn macs(app: &App, node: NodeId) -> Vec<NodeId> {
     macs
 }
 
+/// What a node would be told now, for people.
+pub(super) fn outlook(app: &App, node: NodeId) -> String {
+    match Plan::of(app, node, &macs(app, node), &Choice::default()) {
+        Plan::Boot(offer, _) => offer.revision.to_string(),
+        Plan::Wait(reason) => format!("nothing, it waits: {reason}"),
+        Plan::Disk(reason) => format!("its disk: {reason}"),
+    }
+}
+
 /// Only a node's firmware begins a boot: an admin who looks at the script does not.
 fn from_firmware(headers: &HeaderMap) -> bool {
     let agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());

@@ -2,14 +2,14 @@
 //!
 //! First who is stuck already, then [`Notice`]s as `bee-tracker --json` prints them. A `tick` comes every
 //! ten seconds, so that a reader that hears nothing knows that the tracker is gone; `missed` says how many
-//! were left out for a reader that was too slow; `end` comes before a stream ends in order, after four
-//! minutes: read it again.
+//! were left out for a reader that was too slow; `end` comes before a stream ends in order, after five
+//! minutes at most: read it again.
 
 use serde::Serialize;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::mpsc;
+use tokio::sync::{broadcast, mpsc};
 
-use super::stream::{LIFE, PATIENCE, Stream};
+use super::stream::{PATIENCE, Stream};
 use super::*;
 use crate::app::Notice;
 use crate::fleet::{Fleet, watch};
@@ -30,25 +30,35 @@ enum Own {
 }
 
 /// `GET /api/v1/events`
-pub(super) async fn events(State(app): State<Arc<App>>) -> Response<Body> {
-    if app.notices.receiver_count() >= MAX_READERS {
+pub(super) async fn events(
+    State(app): State<Arc<App>>,
+    Extension(life): Extension<Life>,
+) -> Response<Body> {
+    // counted with this one: of many that come at once none slips through
+    let notices = app.notices.subscribe();
+    if app.notices.receiver_count() > MAX_READERS {
         let message = format!("{MAX_READERS} programs read the events already");
         return problem(StatusCode::SERVICE_UNAVAILABLE, &message);
     }
     let (to, from) = mpsc::channel(16);
-    tokio::spawn(forward(app, to));
+    tokio::spawn(forward(app, notices, to, life));
     answer(StatusCode::OK, "application/x-ndjson", Body::new(Stream(from)))
 }
 
-async fn forward(app: Arc<App>, to: mpsc::Sender<Bytes>) {
-    let mut notices = app.notices.subscribe();
-    let stalled: Vec<Notice> = Fleet::of(&app).stalled.iter().map(watch::notice).collect();
+async fn forward(
+    app: Arc<App>,
+    mut notices: broadcast::Receiver<Notice>,
+    to: mpsc::Sender<Bytes>,
+    Life(life): Life,
+) {
     let tick = || Own::Tick { uptime_seconds: app.started.elapsed().as_secs() };
-    let first: String = std::iter::once(line(&tick())).chain(stalled.iter().map(line)).collect();
-    let (stop, end) = (app.stop.clone(), tokio::time::sleep(LIFE));
+    let stuck = |app: &Arc<App>| -> String {
+        Fleet::of(app).stalled.iter().map(watch::notice).map(|notice| line(&notice)).collect()
+    };
+    let Ok(stuck) = draw_patiently(&app, stuck).await else { return };
+    let first = line(&tick()) + &stuck;
     let mut clock = tokio::time::interval(TICK);
     clock.reset();
-    tokio::pin!(end);
     let mut next = first;
     loop {
         let sent = tokio::time::timeout(PATIENCE, to.send(next.into())).await;
@@ -63,8 +73,7 @@ async fn forward(app: Arc<App>, to: mpsc::Sender<Bytes>) {
             },
             _ = clock.tick() => line(&tick()),
             () = to.closed() => return,
-            () = stop.cancelled() => break,
-            () = &mut end => break,
+            () = life.cancelled() => break,
         };
     }
     // nobody can be told that nobody listens any more
@@ -74,4 +83,24 @@ async fn forward(app: Arc<App>, to: mpsc::Sender<Bytes>) {
 fn line(value: &impl Serialize) -> String {
     // JSON has no line ends of its own
     serde_json::to_string(value).map(|text| text + "\n").unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn of_readers_that_come_at_once_only_so_many_are_taken() {
+        let (app, _) = App::open(crate::Config::default()).unwrap();
+        let app = Arc::new(app);
+        let life = || Extension(Life(app.stop.child_token()));
+        let mut taken = Vec::new();
+        // none of their tasks runs in between: this one does not wait for anything
+        for _ in 0..MAX_READERS {
+            taken.push(events(State(app.clone()), life()).await);
+        }
+        assert!(taken.iter().all(|answer| answer.status() == StatusCode::OK));
+        let refused = events(State(app.clone()), life()).await;
+        assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    }
 }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use proto::rollout::{MemberState, Phase};
+
 use super::*;
 use crate::app::lock;
 use crate::fleet::Fleet;
@@ -38,6 +40,7 @@ fn all(app: &App, format: Format) -> Response<Body> {
     counters(app, &mut out);
     swarms(app, &mut out);
     nodes(app, &mut out);
+    rollout(app, &mut out);
     answer(StatusCode::OK, format.content_type(), out.finish())
 }
 
@@ -136,6 +139,26 @@ fn nodes(app: &App, out: &mut Exposition) {
         let help = "What the admin host's link carries: all that HTTP boot could have.";
         gauge(out, "admin_link_bytes_per_second", unit, help, &plain(float(link.rate)));
     }
+}
+
+/// The last rollout: a night's that has stopped is to alarm somebody.
+fn rollout(app: &App, out: &mut Exposition) {
+    let mut states: BTreeMap<_, usize> = MemberState::ALL.iter().map(|s| (s.word(), 0)).collect();
+    let phase = {
+        let rollouts = lock(&app.rollouts);
+        let last = rollouts.all().last();
+        for entry in last.iter().flat_map(|rollout| &rollout.members) {
+            *states.entry(entry.member.state.word()).or_default() += 1;
+        }
+        last.map(|rollout| rollout.phase)
+    };
+    let phases = [("running", Phase::Running), ("stopped", Phase::Stopped), ("done", Phase::Done)];
+    let is =
+        phases.map(|(word, of)| (format!("phase=\"{word}\""), size((phase == Some(of)).into())));
+    gauge(out, "rollout", "", "1 for what the last rollout does.", &is);
+    let states: Vec<_> =
+        states.into_iter().map(|(word, n)| (format!("state=\"{word}\""), size(n))).collect();
+    gauge(out, "rollout_nodes", "", "Nodes of the last rollout by state.", &states);
 }
 
 #[expect(clippy::cast_precision_loss, reason = "the exposition format counts in floats")]

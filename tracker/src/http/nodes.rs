@@ -11,13 +11,16 @@ use store::RevisionRef;
 
 use super::*;
 use crate::app::lock;
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, Stalled};
 use crate::inventory::{Inventory, Word};
 use crate::nodes::node::{Node, Trust};
 use crate::nodes::trouble::{Cause, Trouble};
 use crate::state::EndedBoot;
 
-/// A node in the list. Rates are bytes per second, times milliseconds.
+/// Nodes that are copied while their table is locked once.
+const AT_ONCE: usize = 256;
+
+/// A node in the list, a copy. Rates are bytes per second, times milliseconds.
 #[derive(Serialize)]
 struct NodeView<'a> {
     id: NodeId,
@@ -25,27 +28,27 @@ struct NodeView<'a> {
     name: Option<&'a str>,
     rack: Option<&'a str>,
     group: Option<&'a str>,
-    macs: &'a [NodeId],
-    uuid: Option<&'a str>,
+    macs: Vec<NodeId>,
+    uuid: Option<String>,
     /// Whether the events of this boot carry its token; null before the first one.
     authenticated: Option<bool>,
     address: IpAddr,
-    boot_id: Option<&'a str>,
+    boot_id: Option<String>,
     stage: &'static str,
     percent: f64,
     rate: u64,
     upload_rate: u64,
     peers: u32,
     sources: Sources,
-    stall: Option<&'a Stall>,
-    waits: Option<&'a str>,
-    failed: Option<&'a str>,
+    stall: Option<Stall>,
+    waits: Option<String>,
+    failed: Option<String>,
     /// Which of these it is, or what its silence means; null when it gets on.
     trouble: Option<TroubleView>,
     /// What its hardware audit came to; null when none was heard in this boot.
-    audit: Option<AuditView<'a>>,
-    image: Option<&'a str>,
-    revision: Option<&'a str>,
+    audit: Option<AuditView>,
+    image: Option<String>,
+    revision: Option<String>,
     boots: u32,
     /// Since the node was last heard.
     last_seen_ms: u64,
@@ -61,9 +64,9 @@ struct TroubleView {
 }
 
 #[derive(Serialize)]
-struct AuditView<'a> {
+struct AuditView {
     verdict: Verdict,
-    text: &'a str,
+    text: String,
 }
 
 impl From<Trouble> for TroubleView {
@@ -111,7 +114,7 @@ fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn view<'a>(node: &'a Node, inventory: &'a Inventory, now: Instant) -> NodeView<'a> {
+fn view<'a>(node: &Node, inventory: &'a Inventory, now: Instant) -> NodeView<'a> {
     let revision: Option<&RevisionRef> = node.revision.as_ref();
     let entry = inventory.of(node.id);
     NodeView {
@@ -119,27 +122,30 @@ fn view<'a>(node: &'a Node, inventory: &'a Inventory, now: Instant) -> NodeView<
         name: entry.map(|entry| entry.name.as_str()),
         rack: entry.and_then(|entry| entry.rack.as_ref()).map(Word::as_str),
         group: entry.and_then(|entry| entry.group.as_ref()).map(Word::as_str),
-        macs: &node.macs,
-        uuid: node.uuid.as_deref(),
+        macs: node.macs.clone(),
+        uuid: node.uuid.clone(),
         authenticated: match node.trust {
             Trust::Silent => None,
             trust => Some(trust == Trust::Token),
         },
         address: node.addr,
-        boot_id: node.boot_id.as_deref(),
+        boot_id: node.boot_id.clone(),
         stage: node.stage,
         percent: node.percent,
         rate: node.rate(now),
         upload_rate: node.progress.upload_rate,
         peers: node.progress.peers,
         sources: node.sources,
-        stall: node.stall.as_ref(),
-        waits: node.waits.as_deref(),
-        failed: node.failed.as_ref().map(|failed| failed.detail.as_str()),
+        stall: node.stall.clone(),
+        waits: node.waits.clone(),
+        failed: node.failed.as_ref().map(|failed| failed.detail.clone()),
         trouble: node.trouble(now).map(TroubleView::from),
-        audit: node.audit.as_ref().map(|a| AuditView { verdict: a.verdict, text: &a.text }),
-        image: revision.map(|r| r.name.as_str()),
-        revision: revision.map(|r| r.id.as_str()),
+        audit: node
+            .audit
+            .as_ref()
+            .map(|audit| AuditView { verdict: audit.verdict, text: audit.text.clone() }),
+        image: revision.map(|r| r.name.to_string()),
+        revision: revision.map(|r| r.id.to_string()),
         boots: node.boots,
         last_seen_ms: milliseconds(now.saturating_duration_since(node.heard)),
         stage_times: node
@@ -153,14 +159,32 @@ fn view<'a>(node: &'a Node, inventory: &'a Inventory, now: Instant) -> NodeView<
 
 /// `GET /api/v1/nodes`
 pub(super) async fn list(State(app): State<Arc<App>>) -> Response<Body> {
-    let all = |app: &Arc<App>| {
-        let inventory = app.inventory();
-        let nodes = lock(&app.nodes);
-        let now = Instant::now();
-        let all = nodes.all().into_iter();
-        json(&all.map(|node| view(node, &inventory, now)).collect::<Vec<_>>())
-    };
-    draw(&app, all).await.unwrap_or_else(|failed| failed)
+    draw(&app, all).await.unwrap_or_else(|refused| refused)
+}
+
+/// All of them, copied in parts and written in between: events of nodes wait for the lock.
+fn all(app: &Arc<App>) -> Response<Body> {
+    let inventory = app.inventory();
+    let now = Instant::now();
+    let ids: Vec<NodeId> = lock(&app.nodes).all().iter().map(|node| node.id).collect();
+    let mut body = String::from("[");
+    for part in ids.chunks(AT_ONCE) {
+        let views: Vec<NodeView<'_>> = {
+            let nodes = lock(&app.nodes);
+            // one that was united with another meanwhile is that other
+            let there = part.iter().filter_map(|id| nodes.get(*id).filter(|node| node.id == *id));
+            there.map(|node| view(node, &inventory, now)).collect()
+        };
+        for view in views {
+            match serde_json::to_string(&view) {
+                Ok(text) if body.len() > 1 => body.extend([",", &text]),
+                Ok(text) => body.push_str(&text),
+                Err(error) => return failed(&error),
+            }
+        }
+    }
+    body.push(']');
+    answer(StatusCode::OK, "application/json", body)
 }
 
 /// `GET /api/v1/nodes/{id}`: by any address of the node, or its name in the inventory.
@@ -224,12 +248,15 @@ struct StalledView {
 /// `GET /api/v1/stalled`: who needs somebody's eye, also those that were assigned a revision and never
 /// heard; those longest silent come first.
 pub(super) async fn stalled(State(app): State<Arc<App>>) -> Response<Body> {
-    let all = Fleet::of(&app).stalled.into_iter().map(|stalled| StalledView {
+    let view = |stalled: Stalled| StalledView {
         id: stalled.id,
         name: stalled.name,
         stage: stalled.stage,
         trouble: stalled.trouble.into(),
         last_seen_ms: stalled.heard.map(milliseconds),
-    });
-    json(&all.collect::<Vec<_>>())
+    };
+    let all = move |app: &Arc<App>| {
+        json(&Fleet::of(app).stalled.into_iter().map(view).collect::<Vec<_>>())
+    };
+    draw(&app, all).await.unwrap_or_else(|refused| refused)
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use maud::Markup;
 use proto::hash::InfoHash;
 use proto::node_id::NodeId;
-use store::{RevisionRef, Store};
+use store::RevisionRef;
 
 use super::*;
 use crate::app::lock;
@@ -13,8 +13,9 @@ use crate::fleet::Fleet;
 use crate::fleet::history::Window;
 use crate::torrents::Counts;
 
+mod absent;
 mod charts;
-mod images;
+pub(super) mod images;
 mod layout;
 pub(super) mod map;
 mod node;
@@ -61,7 +62,8 @@ impl Parts {
             charts::charts(&samples, link, window, Instant::now())
         };
         let problems = app.problems();
-        let around = map::Around { link, rates, problems: &problems };
+        let rollout = lock(&app.rollouts).all().last().and_then(rollout::line);
+        let around = map::Around { link, rates, problems: &problems, rollout };
         Self {
             head: map::head(&fleet, &around),
             stalls: map::stalled(&fleet),
@@ -128,16 +130,20 @@ pub(super) async fn node(
         *response.status_mut() = StatusCode::NOT_FOUND;
         response
     };
-    let macs: Vec<NodeId> = match (id.parse::<NodeId>(), inventory.named(&id)) {
-        (Ok(mac), _) => vec![mac],
-        (_, Some(entry)) => entry.macs.clone(),
-        (Err(_), None) => return missing(),
+    let (mac, entry) = match id.parse::<NodeId>() {
+        Ok(mac) => (Some(mac), inventory.of(mac)),
+        Err(_) => (None, inventory.named(&id)),
     };
+    let macs = entry.map_or_else(|| mac.into_iter().collect(), |entry| entry.macs.clone());
     let home = {
         let nodes = lock(&app.nodes);
-        macs.iter().find_map(|mac| nodes.get(*mac)).map(|node| node.id)
+        mac.iter().chain(&macs).find_map(|mac| nodes.get(*mac)).map(|node| node.id)
     };
-    let Some(home) = home else { return missing() };
+    let Some(home) = home else {
+        let Some(content) = absent::content(&app, &macs) else { return missing() };
+        let title = macs.first().map_or(id.clone(), |mac| inventory.name(*mac));
+        return respond(&title, Tab::Nodes, Live::Whole, &tracker, &content);
+    };
     let past = match read_state(&app, move |state| state.past_boots(home)).await {
         Ok(past) => past.unwrap_or_default(),
         Err(response) => return response,
@@ -156,10 +162,10 @@ pub(super) async fn swarm(
     headers: HeaderMap,
 ) -> Response<Body> {
     let tracker = tracker(&headers, ends);
-    let page = move |app: &Arc<App>| {
-        respond("Swarm", Tab::Swarm, Live::Whole, &tracker, &swarm::content(app))
-    };
-    draw(&app, page).await.unwrap_or_else(|failed| failed)
+    match app.swarm_page.get(draw(&app, |app| swarm::content(app))).await {
+        Ok(content) => respond("Swarm", Tab::Swarm, Live::Whole, &tracker, &content),
+        Err(refused) => refused,
+    }
 }
 
 /// `GET /reimage`: what is reimaged in batches.
@@ -180,22 +186,21 @@ pub(super) async fn images(
     headers: HeaderMap,
 ) -> Response<Body> {
     let past = match app.config.store.clone() {
-        None => images::Past::NoStore,
+        None => Arc::new(images::Past::NoStore),
+        // the store is on a disk that may be slow: nobody's drawing waits for it
         Some(root) => {
-            // the store is on a disk that may be slow
-            let read = tokio::task::spawn_blocking(move || Store::open(root)?.history());
-            match read.await {
-                Ok(Ok(mut entries)) => {
-                    entries.reverse();
-                    images::Past::Known(entries)
-                }
-                Ok(Err(error)) => images::Past::Trouble(crate::catalog::describe(&error)),
-                Err(error) => images::Past::Trouble(error.to_string()),
+            let read = on_thread(&app, move |_| images::Past::read(&root));
+            match app.past.get(read).await {
+                Ok(past) => past,
+                Err(failed) => return failed,
             }
         }
     };
-    let content = images::content(&app, &past);
-    respond("Images", Tab::Images, Live::Whole, &tracker(&headers, ends), &content)
+    let tracker = tracker(&headers, ends);
+    let page = move |app: &Arc<App>| {
+        respond("Images", Tab::Images, Live::Whole, &tracker, &images::content(app, &past))
+    };
+    draw(&app, page).await.unwrap_or_else(|refused| refused)
 }
 
 /// `GET /page.js`

@@ -3,7 +3,7 @@
 use proto::rollout::RolloutOrder;
 
 use super::*;
-use crate::app::lock;
+use crate::app::{Notice, lock};
 use crate::rollout::{Moment, Refused, order};
 
 /// `GET /api/v1/rollouts`: the newest last.
@@ -110,6 +110,7 @@ async fn stored(
     });
     let view = changed.map_err(|refused| not(&refused))?;
     pending.stored().await.map_err(|error| unavailable(&error))?;
+    app.notify(Notice::Rollout { id: view.id, phase: view.phase, reason: view.reason.clone() });
     Ok(view)
 }
 

@@ -3,7 +3,8 @@
 //! One task renders for all readers, once a second and only while there are readers. A reader gets everything
 //! at first and then what has changed: `head`, `stalls`, `charts` and `map` are HTML in a JSON string,
 //! `cells` is a list of `[id, class, fill, letter, title]`, `tick` the tracker's clock in milliseconds. Ticks
-//! come every second, so a reader that hears nothing knows that the tracker is gone.
+//! come every second, so a reader that hears nothing knows that the tracker is gone. `?ticks` gives nothing else:
+//! pages that are fetched again as a whole need no part of the fleet's.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -32,25 +33,23 @@ const MAX_READERS: usize = 256;
 /// A reader that takes nothing for this long is gone.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A stream ends in order before its connection would be cut; the reader comes back.
-pub(super) const LIFE: Duration = Duration::from_secs(240);
-
-const _: () = assert!(LIFE.as_secs() < CONNECTION_LIFE.as_secs());
-
-/// Where news go.
+/// Where news go, and where only ticks go.
 #[derive(Debug)]
-pub(crate) struct Readers(broadcast::Sender<Bytes>);
+pub(crate) struct Readers {
+    news: broadcast::Sender<Bytes>,
+    ticks: broadcast::Sender<Bytes>,
+}
 
 impl Default for Readers {
     fn default() -> Self {
-        Self(broadcast::channel(BACKLOG).0)
+        Self { news: broadcast::channel(BACKLOG).0, ticks: broadcast::channel(BACKLOG).0 }
     }
 }
 
 impl Readers {
     /// How many there are.
-    pub(crate) fn count(&self) -> usize {
-        self.0.receiver_count()
+    fn count(&self) -> usize {
+        self.news.receiver_count() + self.ticks.receiver_count()
     }
 }
 
@@ -66,8 +65,7 @@ struct Shown {
 impl Shown {
     /// The events that lead from what was shown to what is now.
     fn advance(&mut self, parts: &Parts, tracker: &str) -> String {
-        let mut out = String::new();
-        event(&mut out, "tick", &milliseconds());
+        let mut out = tick();
         let groups = &parts.fleet.groups;
         let layout: Vec<_> = groups.iter().map(|g| (g.name.clone(), g.cells.len())).collect();
         let cells: Vec<&Cell> = groups.iter().flat_map(|group| &group.cells).collect();
@@ -111,9 +109,12 @@ fn event(out: &mut String, name: &str, value: &impl serde::Serialize) {
     }
 }
 
-fn milliseconds() -> u64 {
+/// The tracker's clock.
+fn tick() -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+    let mut out = String::new();
+    event(&mut out, "tick", &u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
+    out
 }
 
 /// Renders for the readers until `stop`, and samples the fleet for the charts.
@@ -130,8 +131,9 @@ pub(crate) async fn run(app: Arc<App>, stop: CancellationToken) {
             advance(app, sampled, &mut shown, &mut watch);
             (shown, watch)
         };
-        // what was shown is forgotten with a failure: all is sent again
-        (shown, watch) = draw(&app, step).await.unwrap_or_default();
+        // not in the queue of those who read pages: a tick that is late says that the tracker is gone.
+        // What was shown is forgotten with a failure: all is sent again
+        (shown, watch) = on_thread(&app, step).await.unwrap_or_default();
         seconds = seconds.wrapping_add(1);
     }
 }
@@ -146,50 +148,55 @@ fn advance(app: &App, sampled: bool, shown: &mut Shown, watch: &mut Watch) {
             watch.changes(&stalled).into_iter().for_each(|notice| app.notify(notice));
         }
     }
-    if app.readers.count() > 0 {
+    // errors say that the last reader has gone
+    if app.readers.news.receiver_count() > 0 {
         let parts = Parts::of(app, sampled.then_some(Window::Short));
         let news = shown.advance(&parts, "this host");
-        // an error says that the last reader has gone
-        let _ = app.readers.0.send(news.into());
+        let _ = app.readers.news.send(news.into());
     }
+    let _ = app.readers.ticks.send(tick().into());
 }
 
-/// `GET /api/v1/stream`
+/// `GET /api/v1/stream[?ticks]`
 pub(super) async fn stream(
     State(app): State<Arc<App>>,
     Extension(ends): Extension<Ends>,
+    Extension(life): Extension<Life>,
+    RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Response<Body> {
-    if app.readers.count() >= MAX_READERS {
-        let message = format!("{MAX_READERS} pages are open already; this one refreshes by itself");
+    let ticks = query.as_deref() == Some("ticks");
+    let from = if ticks { &app.readers.ticks } else { &app.readers.news };
+    // counted with this one: of many that come at once none slips through
+    let news = from.subscribe();
+    if app.readers.count() > MAX_READERS {
+        let message = format!("{MAX_READERS} pages are open already; try again");
         return problem(StatusCode::SERVICE_UNAVAILABLE, &message);
     }
-    let news = app.readers.0.subscribe();
-    let tracker = page::tracker(&headers, ends);
+    let tracker = (!ticks).then(|| page::tracker(&headers, ends));
     let (to, from) = mpsc::channel(2);
-    tokio::spawn(forward(app, news, to, tracker));
+    tokio::spawn(forward(app, news, to, tracker, life));
     let body = Body::new(Stream(from));
     answer(StatusCode::OK, "text/event-stream", body)
 }
 
+/// `tracker`: how the reader reached us; `None`: it wants ticks only.
 async fn forward(
     app: Arc<App>,
     mut news: broadcast::Receiver<Bytes>,
     to: mpsc::Sender<Bytes>,
-    tracker: String,
+    tracker: Option<String>,
+    Life(life): Life,
 ) {
     let everything = async |app: &Arc<App>| {
-        let tracker = tracker.clone();
-        let drawn = draw(app, move |app| {
+        let retry = "retry: 1000\n\n".to_owned();
+        let Some(tracker) = tracker.clone() else { return Some(Bytes::from(retry + &tick())) };
+        let drawn = draw_patiently(app, move |app| {
             let parts = Parts::of(app, Some(Window::Short));
-            let retry = "retry: 1000\n\n".to_owned();
             Bytes::from(retry + &Shown::default().advance(&parts, &tracker))
         });
         drawn.await.ok()
     };
-    let stop = app.stop.clone();
-    let end = tokio::time::sleep(LIFE);
-    tokio::pin!(end);
     let Some(mut next) = everything(&app).await else { return };
     loop {
         if !matches!(tokio::time::timeout(PATIENCE, to.send(next)).await, Ok(Ok(()))) {
@@ -206,8 +213,7 @@ async fn forward(
             },
             // the reader has gone
             () = to.closed() => return,
-            () = stop.cancelled() => return,
-            () = &mut end => return,
+            () = life.cancelled() => return,
         };
     }
 }
@@ -224,5 +230,46 @@ impl HttpBody for Stream {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         self.0.poll_recv(context).map(|news| news.map(|news| Ok(Frame::data(news))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn of_pages_that_open_at_once_only_so_many_are_taken() {
+        let (app, _) = App::open(crate::Config::default()).unwrap();
+        let app = Arc::new(app);
+        let end = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
+        let open = async |query: Option<&str>| {
+            let ends = Extension(Ends { peer: end, local: end });
+            let life = Extension(Life(app.stop.child_token()));
+            let query = RawQuery(query.map(str::to_owned));
+            stream(State(app.clone()), ends, life, query, HeaderMap::new()).await
+        };
+        let mut taken = Vec::new();
+        for n in 0..MAX_READERS {
+            taken.push(open((n % 2 == 0).then_some("ticks")).await);
+        }
+        assert!(taken.iter().all(|answer| answer.status() == StatusCode::OK));
+        for query in [None, Some("ticks")] {
+            assert_eq!(open(query).await.status(), StatusCode::SERVICE_UNAVAILABLE);
+        }
+        // a tick needs nothing to be drawn, however many wait for that
+        let turn = app.drawing.acquire().await.unwrap();
+        drop(taken);
+        while app.readers.count() >= MAX_READERS {
+            tokio::task::yield_now().await;
+        }
+        let mut body = open(Some("ticks")).await.into_body();
+        let frame = std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await;
+        let first = frame.unwrap().unwrap().into_data().unwrap();
+        assert!(first.starts_with(b"retry: 1000\n\nevent: tick\n"), "{first:?}");
+        drop(turn);
+        // its connection is to end: so does the stream, in order
+        app.stop.cancel();
+        let end = std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await;
+        assert!(end.is_none());
     }
 }

@@ -41,8 +41,12 @@ struct PiecesView {
 
 /// `GET /api/v1/swarm`: the published torrents, and without a store the announced ones.
 pub(super) async fn swarm(State(app): State<Arc<App>>) -> Response<Body> {
-    let exchanges = Exchanges::of(&app);
-    let torrents = page::torrents(&app)
+    draw(&app, |app| json(&view(app))).await.unwrap_or_else(|refused| refused)
+}
+
+fn view(app: &App) -> SwarmView {
+    let exchanges = Exchanges::of(app);
+    let torrents = page::torrents(app)
         .into_iter()
         .map(|row| {
             let revision = row.revision.as_ref();
@@ -63,7 +67,7 @@ pub(super) async fn swarm(State(app): State<Arc<App>>) -> Response<Body> {
             }
         })
         .collect();
-    json(&SwarmView { torrents })
+    SwarmView { torrents }
 }
 
 /// What one gave to another, in verified bytes of the receiver's present boot.
@@ -91,6 +95,8 @@ impl From<Edge> for EdgeView {
 
 /// `GET /api/v1/exchanges`: who gave how much to whom.
 pub(super) async fn exchanges(State(app): State<Arc<App>>) -> Response<Body> {
-    let edges: Vec<_> = Exchanges::of(&app).edges().into_iter().map(EdgeView::from).collect();
-    json(&edges)
+    let all = |app: &Arc<App>| -> Vec<EdgeView> {
+        Exchanges::of(app).edges().into_iter().map(EdgeView::from).collect()
+    };
+    draw(&app, move |app| json(&all(app))).await.unwrap_or_else(|refused| refused)
 }

@@ -15,7 +15,7 @@ const UP: [&str; 3] = ["mount", "handover", "seeding"];
 
 /// `GET /api/v1/usage`
 pub(super) async fn usage(State(app): State<Arc<App>>) -> Response<Body> {
-    json(&gather(&app))
+    draw(&app, |app| json(&gather(app))).await.unwrap_or_else(|refused| refused)
 }
 
 pub(super) fn gather(app: &App) -> Usage {

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{Action, Around, Moment, Rollout, Seen};
-use crate::app::{App, lock};
+use crate::app::{App, Notice, lock};
 use crate::assignments::Assignment;
 use crate::nodes::node::{Node, Trust};
 use crate::power::{Power, Subject};
@@ -81,6 +81,7 @@ fn look(app: &App, power: &Power) -> Vec<(i64, Action)> {
             if rollout.phase != before {
                 let (phase, reason) = (rollout.phase, &rollout.reason);
                 tracing::info!(rollout = id, ?phase, reason, "rollout");
+                app.notify(Notice::Rollout { id, phase, reason: reason.clone() });
             }
             // in this order: the disk never has a node that reboots and is not assigned
             assign(app, rollout, &step.assign);

@@ -124,8 +124,8 @@ fn over_tls_a_certificate_or_the_token_gives_orders_and_everybody_reads() {
     assert!(send(&client(dir.path(), "ca", Some("stranger")), None).is_err());
     assert!(send(&client(dir.path(), "other", None), None).is_err());
     // plain HTTP on the TLS port is no answer, and harms nobody
-    let plain =
-        std::panic::catch_unwind(|| exchange(bed.tls().unwrap(), b"GET / HTTP/1.1\r\n\r\n"));
+    let tls = bed.tls().unwrap();
+    let plain = std::panic::catch_unwind(|| exchange(tls, b"GET / HTTP/1.1\r\n\r\n"));
     assert!(plain.is_err());
     assert_eq!(bed.get("/healthz").status, 200);
 }

@@ -8,7 +8,7 @@ use beeswarm_tracker::Config;
 use proto::hash::InfoHash;
 use serde_json::{Value, json};
 
-use crate::bed::{Bed, PATIENCE, Reply, add_revision, empty_store, get, stable};
+use crate::bed::{Bed, PATIENCE, Reply, add_revision, empty_store, exchange, get, stable};
 use crate::events::batch;
 
 const NODE: &str = "/api/v1/nodes/52:54:00:00:00:01/events";
@@ -26,6 +26,24 @@ fn the_api_is_described_and_its_errors_are_json() {
     let missing = bed.get("/api/v1/nowhere");
     assert_eq!(missing.status, 404);
     assert!(missing.json()["error"].as_str().unwrap().contains("openapi.json"));
+    for (request, allowed) in [
+        ("DELETE /api/v1/rollouts", ["GET", "POST"].as_slice()),
+        ("POST /api/v1/nodes", &["GET"]),
+        ("PUT /", &["GET"]),
+    ] {
+        let request = format!("{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let wrong = exchange(bed.addr, request.as_bytes());
+        assert_eq!(wrong.status, 405, "{request}");
+        assert!(wrong.json()["error"].as_str().unwrap().contains("does not take"), "{request}");
+        let head = wrong.head.to_ascii_lowercase();
+        for line in
+            ["x-content-type-options: nosniff", "content-security-policy: default-src 'none'"]
+        {
+            assert!(head.contains(line), "{line} in {head}");
+        }
+        let allow = wrong.head.lines().find(|line| line.starts_with("allow: ")).unwrap();
+        assert!(allowed.iter().all(|method| allow.contains(method)), "{allow}");
+    }
 }
 
 /// Every sample in this form of the metrics.

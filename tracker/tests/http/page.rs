@@ -247,6 +247,48 @@ fn the_stream_tells_what_changes_and_ends_with_the_server() {
 }
 
 #[test]
+fn a_node_that_is_only_known_has_a_page() {
+    let (dir, store) = empty_store();
+    let revision = add_revision(&store, "debian", InfoHash([1; 20]), true);
+    store.publish(&revision, &stable()).unwrap();
+    let other = add_revision(&store, "gpu", InfoHash([2; 20]), true);
+    let assigned: proto::node_id::NodeId = "02:00:00:00:00:07".parse().unwrap();
+    store.assign(&other, &[assigned]).unwrap();
+    let inventory = dir.path().join("nodes.csv");
+    std::fs::write(
+        &inventory,
+        "mac,name,rack,group,boot\n52:54:00:00:00:01,n1,r7,gpu,\n02:00:00:00:00:09,n9,,,disk\n",
+    )
+    .unwrap();
+    let bed = Bed::start(Config {
+        store: Some(store.root().to_owned()),
+        inventory: Some(inventory),
+        ..Config::default()
+    });
+    let listed = "no: it follows its channel</dd><dt>would boot now</dt><dd>";
+    let n1 = [&format!("{listed}{revision}</dd>"), "<dt>rack</dt><dd>r7</dd>", "Not heard yet"];
+    let n9 =
+        [&format!("{listed}its disk: the inventory says so</dd>"), "<h1>n9</h1>", "Not heard yet"];
+    let own = [
+        &format!("<dt>assigned</dt><dd>{other}</dd>"),
+        "<h1>02:00:00:00:00:07</h1>",
+        "Not heard yet",
+    ];
+    for (id, texts) in
+        [("52:54:00:00:00:01", &n1), ("n1", &n1), ("n9", &n9), ("02:00:00:00:00:07", &own)]
+    {
+        let page = bed.get(&format!("/nodes/{id}"));
+        assert_eq!(page.status, 200, "{id}");
+        for text in texts {
+            assert!(page.text().contains(text), "{text} in {}", page.text());
+        }
+    }
+    for nobody in ["02:00:00:00:00:01", "n2"] {
+        assert_eq!(bed.get(&format!("/nodes/{nobody}")).status, 404, "{nobody}");
+    }
+}
+
+#[test]
 fn nothing_from_outside_is_markup() {
     let (_dir, store) = empty_store();
     let revision = add_revision(&store, "debian", InfoHash([1; 20]), true);

@@ -66,7 +66,30 @@ fn too_many_failures_stop_it_with_names_and_it_can_be_resumed() {
     assert_eq!(cluster.order(&json!({ "batch": "34%", "max_failed": "1" })).status, 200);
     let again = cluster.order(&json!({ "batch": "1", "max_failed": "1" }));
     assert_eq!(again.status, 409, "one at a time: {}", again.text());
+    let fleet = cluster.get("/").text().to_owned();
+    assert!(
+        fleet.contains("<p class=\"note\"><a href=\"/reimage\">Rollout 1</a> of debian@"),
+        "{fleet}"
+    );
+    let told = cluster.notice("rollout");
+    assert_eq!((&told["phase"], &told["id"]), (&json!("stopped"), &json!(1)));
+    assert!(told["reason"].as_str().unwrap().contains("no such outlet"), "{told}");
     cluster.wait_for("stopped");
+    let fleet = cluster.get("/").text().to_owned();
+    for text in ["is stopped: 1 of 6 nodes are up, 2 failed.", "<p class=\"note problem\">"] {
+        assert!(
+            fleet.contains(text) || fleet.contains(&text.replace("1 of", "0 of")),
+            "{text} in {fleet}"
+        );
+    }
+    let metrics = cluster.get("/metrics").text().to_owned();
+    for sample in [
+        "rollout{phase=\"stopped\"} 1\n",
+        "rollout{phase=\"running\"} 0\n",
+        "rollout_nodes{state=\"failed\"} 2\n",
+    ] {
+        assert!(metrics.contains(sample), "{sample}");
+    }
     let last = cluster.last();
     let reason = last["reason"].as_str().unwrap();
     for part in [
@@ -93,6 +116,7 @@ fn too_many_failures_stop_it_with_names_and_it_can_be_resumed() {
     assert_eq!(cluster.post("/last/resume", None, "{}").status, 401, "not without the token");
     assert_eq!(cluster.about("resume").status, 200);
     cluster.wait_for("done");
+    assert!(!cluster.get("/").text().contains("Rollout 1"), "nobody has to look after it");
     assert_eq!(cluster.states(), ["up"; 6]);
     assert_eq!(cluster.about("stop").status, 409);
 }

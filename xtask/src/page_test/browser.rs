@@ -13,6 +13,9 @@ use tempfile::TempDir;
 /// Longest time for one answer.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Longest time until a further tab shows its page.
+const TAB_PATIENCE: Duration = Duration::from_secs(20);
+
 /// What makes a browser quiet on a host without a display and without the internet.
 const FLAGS: [&str; 10] = [
     "--headless",
@@ -133,6 +136,31 @@ impl Browser {
             }
         }
         Ok(())
+    }
+
+    /// Opens an address in so many tabs beside this one, one after the other, and says how many of them came to
+    /// have the title; they are closed again.
+    pub(crate) fn tabs(&mut self, url: &str, title: &str, count: usize) -> anyhow::Result<usize> {
+        let own = self.session.take();
+        let mut opened = Vec::new();
+        let mut loaded = 0;
+        while loaded == opened.len() && loaded < count {
+            // in front, as with a click; those behind it are hidden
+            let tab = self.call("Target.createTarget", json!({ "url": url }))?["targetId"].clone();
+            let deadline = Instant::now() + TAB_PATIENCE;
+            while loaded == opened.len() && Instant::now() < deadline {
+                // also for its script to begin
+                std::thread::sleep(Duration::from_millis(500));
+                let info = self.call("Target.getTargetInfo", json!({ "targetId": tab }))?;
+                loaded += usize::from(info["targetInfo"]["title"] == title);
+            }
+            opened.push(tab);
+        }
+        for tab in opened {
+            self.call("Target.closeTarget", json!({ "targetId": tab }))?;
+        }
+        self.session = own;
+        Ok(loaded)
     }
 
     /// What an expression of the page's script gives; a promise is waited for.

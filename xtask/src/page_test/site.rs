@@ -20,17 +20,19 @@ pub(crate) struct Site {
     pub(crate) dir: TempDir,
     /// What the nodes boot.
     pub(crate) revision: RevisionRef,
+    /// A newer one of the same name.
+    pub(crate) next: RevisionRef,
 }
 
 /// Makes it.
 pub(crate) fn make(nodes: u16) -> anyhow::Result<Site> {
     let dir = tempfile::tempdir().context("no folder for the tracker")?;
     fleet::inventory(&dir.path().join("nodes.csv"), nodes, fleet::rack(nodes))?;
-    let revision = fill(&dir.path().join("store"))?;
-    Ok(Site { dir, revision })
+    let (revision, next) = fill(&dir.path().join("store"))?;
+    Ok(Site { dir, revision, next })
 }
 
-fn fill(root: &Path) -> anyhow::Result<RevisionRef> {
+fn fill(root: &Path) -> anyhow::Result<(RevisionRef, RevisionRef)> {
     let store = Store::init(root)?;
     let (stable, testing) = (Channel::default(), Channel::new("testing")?);
     let first = revision(&store, "debian", 1)?;
@@ -42,7 +44,7 @@ fn fill(root: &Path) -> anyhow::Result<RevisionRef> {
         store.publish(revision, channel)?;
     }
     store.rollback(&first.name, &stable)?;
-    Ok(first)
+    Ok((first, second))
 }
 
 /// A small revision; nothing of it is ever booted.

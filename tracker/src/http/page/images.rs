@@ -1,10 +1,11 @@
 //! Images: what is published, who runs it, and how it came about.
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use maud::{Markup, html};
 use proto::usage::RevisionUse;
-use store::{Action, HistoryEntry, RevisionRef};
+use store::{Action, HistoryEntry, RevisionRef, Store};
 
 use super::layout::scroll;
 use super::text::bytes;
@@ -16,13 +17,27 @@ use crate::http::usage;
 const MAX_HISTORY: usize = 100;
 
 /// Where the history comes from.
-pub(super) enum Past {
+#[derive(Debug)]
+pub(crate) enum Past {
     /// There is no store.
     NoStore,
-    /// The store's own, newest first.
-    Known(Vec<HistoryEntry>),
+    /// The store's own, newest first, and how many there are.
+    Known(Vec<HistoryEntry>, usize),
     /// It could not be read.
     Trouble(String),
+}
+
+impl Past {
+    /// What the page shows of it.
+    pub(super) fn read(store: &Path) -> Self {
+        match Store::open(store).and_then(|store| store.history()) {
+            Ok(entries) => {
+                let count = entries.len();
+                Self::Known(entries.into_iter().rev().take(MAX_HISTORY).collect(), count)
+            }
+            Err(error) => Self::Trouble(crate::catalog::describe(&error)),
+        }
+    }
 }
 
 /// The content of the page.
@@ -116,13 +131,11 @@ fn signed(signed: &Signed) -> Markup {
 }
 
 fn history(past: &Past) -> Markup {
-    let entries = match past {
+    let (entries, count) = match past {
         Past::NoStore => return html! { p.empty { "There is no store." } },
         Past::Trouble(problem) => return html! { p.problem { (problem) } },
-        Past::Known(entries) if entries.is_empty() => {
-            return html! { p.empty { "Nothing was published yet." } };
-        }
-        Past::Known(entries) => entries,
+        Past::Known(_, 0) => return html! { p.empty { "Nothing was published yet." } },
+        Past::Known(entries, count) => (entries, *count),
     };
     let text = |part: Option<String>| part.unwrap_or_else(|| "–".to_owned());
     html! {
@@ -134,7 +147,7 @@ fn history(past: &Past) -> Markup {
                     th.n scope="col" { "nodes" }
                 } }
                 tbody {
-                    @for entry in entries.iter().take(MAX_HISTORY) {
+                    @for entry in entries {
                         tr {
                             td { (entry.time) }
                             td { (action(entry.action)) }
@@ -148,7 +161,7 @@ fn history(past: &Past) -> Markup {
                 }
             }
         }))
-        @if entries.len() > MAX_HISTORY { p.empty { "The last " (MAX_HISTORY) " of " (entries.len()) "." } }
+        @if count > entries.len() { p.empty { "The last " (entries.len()) " of " (count) "." } }
     }
 }
 

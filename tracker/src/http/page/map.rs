@@ -20,6 +20,8 @@ pub(super) struct Around<'a> {
     /// Bytes per second by source, measured here.
     pub(super) rates: Sources,
     pub(super) problems: &'a [String],
+    /// The line of a rollout that goes on, or was stopped.
+    pub(super) rollout: Option<Markup>,
 }
 
 /// Numbers and legend.
@@ -32,6 +34,7 @@ pub(super) fn head(fleet: &Fleet, around: &Around<'_>) -> Markup {
     };
     html! {
         @for problem in around.problems { p.problem { (problem) } }
+        @if let Some(rollout) = &around.rollout { (rollout) }
         dl.tiles {
             (tile("nodes up", html! { (fleet.up()) " of " (fleet.nodes) }, html! {}, false))
             (tile("need attention", html! { (stalled) }, html! {

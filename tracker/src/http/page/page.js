@@ -6,8 +6,12 @@
   const dead = document.getElementById('dead');
   // a tick comes every second
   const DEAD_AFTER = 5000;
+  // a stream that was refused is asked for again after this; before DEAD_AFTER, so that the page in between counts
+  const AGAIN_AFTER = 3000;
+  const whole = main.dataset.live === 'whole';
   let heard = Date.now();
   let ticks = 0;
+  let source = null;
 
   // Replaces what is inside `place`; the keyboard's place and scrolled tables stay where they are.
   function swap(place, html) {
@@ -74,13 +78,17 @@
     next.focus();
   }
 
+  // Fetches the page again, and says whether it was the tracker that answered: a proxy in front of it has no #main.
   async function again() {
     try {
       const answer = await fetch(location.href, { cache: 'no-store' });
       const page = new DOMParser().parseFromString(await answer.text(), 'text/html');
       const fresh = page.getElementById('main');
-      if (fresh && fresh.innerHTML !== main.innerHTML) swap(main, fresh.innerHTML);
+      if (!fresh) return;
+      heard = Date.now();
+      if (fresh.innerHTML !== main.innerHTML) swap(main, fresh.innerHTML);
       document.title = page.title;
+      rove();
     } catch {
       // the watch below says that the tracker is gone
     }
@@ -89,10 +97,11 @@
   function tick() {
     heard = Date.now();
     ticks += 1;
-    if (main.dataset.live === 'whole' && ticks % 2 === 0 && !document.hidden) again();
+    if (whole && ticks % 2 === 0) again();
   }
 
   setInterval(() => {
+    if (document.hidden) return;
     const age = Date.now() - heard;
     const gone = age > DEAD_AFTER;
     document.body.classList.toggle('gone', gone);
@@ -104,10 +113,22 @@
     dead.hidden = !gone;
   }, 1000);
 
-  const source = new EventSource('/api/v1/stream');
-  const on = (name, take) => source.addEventListener(name, (event) => take(JSON.parse(event.data)));
-  on('tick', tick);
-  if (main.dataset.live === 'parts') {
+  function connect() {
+    // browsers hold six connections to a host: those of pages that nobody sees are wanted by others
+    if (document.hidden || source) return;
+    const stream = new EventSource(whole ? '/api/v1/stream?ticks' : '/api/v1/stream');
+    source = stream;
+    // a browser opens a stream again that broke, but none that was refused
+    stream.onerror = () => {
+      if (stream !== source || stream.readyState !== EventSource.CLOSED) return;
+      disconnect();
+      if (!document.hidden) again();
+      setTimeout(connect, AGAIN_AFTER);
+    };
+    const on = (name, take) =>
+      stream.addEventListener(name, (event) => take(JSON.parse(event.data)));
+    on('tick', tick);
+    if (whole) return;
     on('head', (html) => {
       swap(document.getElementById('head'), html);
       const up = document.querySelector('#head .tiles dd');
@@ -117,8 +138,21 @@
     on('charts', (html) => swap(document.getElementById('charts'), html));
     on('map', (html) => { swap(document.getElementById('map'), html); rove(); });
     on('cells', cells);
-    main.addEventListener('keydown', arrows);
-    main.addEventListener('focusin', (event) => { if (event.target.matches('.c')) rove(); });
-    rove();
   }
+
+  function disconnect() {
+    if (source) source.close();
+    source = null;
+  }
+
+  document.addEventListener('visibilitychange', () => {
+    if (document.hidden) return disconnect();
+    heard = Date.now();
+    connect();
+    if (whole) again();
+  });
+  main.addEventListener('keydown', arrows);
+  main.addEventListener('focusin', (event) => { if (event.target.matches('.c')) rove(); });
+  rove();
+  connect();
 })();

@@ -61,19 +61,38 @@ pub(super) fn content(all: &[Rollout], can_reboot: bool) -> Markup {
     }
 }
 
+/// A line for the fleet's page, while somebody may have to look after it.
+pub(super) fn line(last: &crate::rollout::Rollout) -> Option<Markup> {
+    let count = |state| last.members.iter().filter(|entry| entry.member.state == state).count();
+    let stopped = last.phase == Phase::Stopped;
+    let line = || {
+        html! {
+            p.note.problem[stopped] {
+                a href="/reimage" { "Rollout " (last.id) } " of " (last.plan.revision) " is " (phase(last.phase)) ": "
+                (count(MemberState::Up)) " of " (last.members.len()) " nodes are up, "
+                (count(MemberState::Failed)) " failed."
+                @if stopped { small { (last.reason) } }
+            }
+        }
+    };
+    (last.phase != Phase::Done).then(line)
+}
+
 fn rollout(rollout: &Rollout, now: i64) -> Markup {
-    let shown: Vec<&Member> = rollout
+    let mut shown: Vec<&Member> = rollout
         .nodes
         .iter()
         .filter(|node| !matches!(node.state, MemberState::Waiting | MemberState::Up))
         .collect();
+    // those first that somebody has to look at
+    shown.sort_by_key(|node| node.state != MemberState::Failed);
     let (batch, batches) = batches(rollout);
     html! {
         section {
             h2 { "Rollout " (rollout.id) ": " code { (rollout.revision) } ", " (phase(rollout.phase)) }
             p {
                 (rollout.count(MemberState::Up)) " of " (rollout.nodes.len()) " nodes are up, "
-                (rollout.count(MemberState::Failed)) " have failed (" (rollout.max_failed) " may), batch "
+                (rollout.count(MemberState::Failed)) " failed (" (rollout.max_failed) " may), batch "
                 (batch) " of " (batches) ". Begun " (ago(rollout.started_ms, now)) " ago. "
                 (rollout.copies) " nodes hold the image."
             }
@@ -83,7 +102,7 @@ fn rollout(rollout: &Rollout, now: i64) -> Markup {
             }
             @if let Some(held) = &rollout.held { p.problem { "The next batch waits: " (held) "." } }
             (scroll("Nodes by state", &html! {
-                table {
+                table.even {
                     thead { tr { @for state in MemberState::ALL { th.n scope="col" { (state.word()) } } } }
                     tbody { tr { @for state in MemberState::ALL { td.n { (rollout.count(state)) } } } }
                 }
@@ -101,10 +120,11 @@ fn rollout(rollout: &Rollout, now: i64) -> Markup {
                         } }
                         tbody {
                             @for node in shown.iter().take(MAX_ROWS) {
-                                tr {
+                                @let failed = node.state == MemberState::Failed;
+                                tr.trouble[failed] {
                                     td { (link(node)) }
                                     td.n { (node.batch) }
-                                    td { (node.state.word()) }
+                                    td { span.quiet[failed] { (node.state.word()) } }
                                     td { (ago(node.since_ms, now)) }
                                     td { (node.detail) }
                                 }

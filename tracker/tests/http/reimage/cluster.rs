@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -161,6 +161,16 @@ impl Cluster {
         let reply = self.get("/reimage");
         assert_eq!(reply.status, 200);
         reply.text().to_owned()
+    }
+
+    /// The next notice of this kind.
+    pub(crate) fn notice(&self, event: &str) -> Value {
+        let mut stream = std::net::TcpStream::connect(self.addr()).unwrap();
+        stream.set_read_timeout(Some(crate::bed::PATIENCE)).unwrap();
+        write!(stream, "GET /api/v1/events HTTP/1.0\r\nHost: x\r\n\r\n").unwrap();
+        let lines = BufReader::new(stream).lines().map(Result::unwrap);
+        let mut notices = lines.filter_map(|line| serde_json::from_str::<Value>(&line).ok());
+        notices.find(|notice| notice["event"] == event).unwrap()
     }
 
     pub(crate) fn last(&self) -> Value {
