@@ -1,10 +1,14 @@
 //! Who is connected with whom: announces and dials (after `net::announce` and `net::dial`).
 
+use std::time::Duration;
+
+use swarm::config::peers_wanted;
 use swarm::core::PeerView;
 
 use crate::book::jittered;
 use crate::flow::FlowId;
 use crate::node::NodeId;
+use crate::setup::Setup;
 use crate::world::{Event, World, nanos};
 
 /// Peers asked for by a node that fetches, and by one that is complete.
@@ -16,6 +20,10 @@ const HUNGRY: usize = 5;
 
 /// A connection that is of no use gives way after this long.
 const EVICT_AFTER: u64 = 30_000_000_000;
+
+fn wanted(setup: &Setup, age: u64) -> usize {
+    peers_wanted(setup.target_peers, setup.settled_peers, Duration::from_nanos(age))
+}
 
 impl World {
     /// One-way delay between two nodes: the same for both directions, and in every run of a seed.
@@ -69,7 +77,7 @@ impl World {
             let complete = node.core.is_done();
             let (target, dials) = match (complete, node.seeder) {
                 (true, false) => (1, 1),
-                _ => (self.setup.target_peers, self.setup.max_dials),
+                _ => (wanted(&self.setup, self.now - node.started_at), self.setup.max_dials),
             };
             if node.links.len() + node.dialing >= target || node.dialing >= dials {
                 return;

@@ -59,6 +59,8 @@ pub struct Setup {
     pub network: Network,
     /// Connections that a node dials for, and most it takes.
     pub target_peers: usize,
+    /// … and after some seconds (`swarm::config::peers_wanted`), if that is more.
+    pub settled_peers: usize,
     /// Most connections of a node.
     pub max_peers: usize,
     /// Most connections of the seeder.
@@ -87,6 +89,7 @@ impl Setup {
             piece,
             network: Network::new(rate),
             target_peers: node.target_peers,
+            settled_peers: node.settled_peers,
             max_peers: node.max_peers,
             seeder_peers: admin.max_peers,
             max_dials: node.max_dials,

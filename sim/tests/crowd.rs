@@ -49,6 +49,19 @@ fn all_complete(name: &str, world: &mut World, seconds: u64) {
     }
 }
 
+/// Everybody serves its neighbours alike: who was found by few would be last.
+#[test]
+fn after_some_seconds_nobody_has_few_connections() {
+    let slow = Setup { leechers: 100, ..Setup::new(1, 100, 16 * MIB, 32 * 1024, 8 * MBIT) };
+    let fewest = |world: &World| world.nodes().skip(1).map(|(_, n)| n.connections()).min().unwrap();
+    let mut world = start(slow);
+    assert!(!world.run(Duration::from_millis(2900)));
+    let early = fewest(&world);
+    assert!((25..31).contains(&early), "{early}");
+    assert!(!world.run(Duration::from_secs(12)));
+    assert!(fewest(&world) >= 31, "{}", fewest(&world));
+}
+
 fn images(world: &World) -> f64 {
     world.report().admin_payload_images
 }

@@ -76,6 +76,7 @@ fn build(seed: u64, rng: &mut Rng, loud: bool) -> World {
     let rate = (total * 10 / rng.u64(3..=200)).max(200_000);
     let mut setup = Setup::new(seed, leechers, total, piece, rate);
     setup.target_peers = rng.usize(2..=20);
+    setup.settled_peers = setup.target_peers;
     setup.max_peers = setup.target_peers * 2;
     setup.initial_seeding = rng.u32(..4) > 0;
     setup.core = CoreConfig {

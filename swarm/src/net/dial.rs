@@ -1,13 +1,18 @@
 //! Connects to known peers until there are enough.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::handshake;
 use super::link::{self, Side};
 use super::tasks;
 use super::torrent::Shared;
-use crate::config::Role;
+use crate::config::{self, Role, SessionConfig};
 use crate::log;
+
+fn wanted(config: &SessionConfig, age: Duration) -> usize {
+    config::peers_wanted(config.target_peers, config.settled_peers, age)
+}
 
 /// Starts as many dials as are due.
 pub(crate) fn dial_more(shared: &Arc<Shared>) {
@@ -22,7 +27,7 @@ pub(crate) fn dial_more(shared: &Arc<Shared>) {
             // a complete node waits to be asked, unless nobody does
             let (target, dials) = match (complete, config.role) {
                 (true, Role::Node) => (1, 1),
-                _ => (config.target_peers, config.max_dials),
+                _ => (wanted(config, now.saturating_sub(state.started)), config.max_dials),
             };
             if links + dialing >= target || dialing >= dials {
                 return;
