@@ -13,7 +13,7 @@ use lab::tool::Tool;
 
 use crate::check;
 use crate::check::tools::{self, Program};
-use crate::demo::packages::NEEDS;
+use crate::demo::packages::{NEEDS, OVMF};
 use crate::dist::size;
 use crate::rqbit;
 use crate::steps::{Outcome, Steps};
@@ -192,7 +192,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 /// Everything that the tests and the demo call is there, or is installed now.
 fn packages(args: &Args) -> anyhow::Result<Outcome> {
     let missing = || {
-        let demo = NEEDS.iter().filter(|need| !need.is_met());
+        // a lab boots a machine with UEFI
+        let firmware = (!args.quick).then_some(&OVMF);
+        let demo = NEEDS.iter().chain(firmware).filter(|need| !need.is_met());
         let ours = CALLED_BY_TESTS.iter().filter_map(Program::missing_tool);
         let peers = Foreign::ALL.into_iter().filter_map(Foreign::missing).chain(rqbit::missing());
         let ours = ours.chain(python::missing()).chain(peers.filter(|_| !args.quick));

@@ -7,6 +7,7 @@ use lab::tool::Tool;
 use lab::{BitRate, Cmd};
 
 use super::fixture::{ADMIN, Cluster, LIMIT, ip, wait_complete, wait_for_event, wait_percent};
+use super::page;
 
 const OPENTRACKER: Tool =
     Tool::new("opentracker", "a foreign tracker that speaks UDP", "opentracker", "opentracker");
@@ -92,14 +93,10 @@ fn a_seeder_whose_address_changes_goes_on_serving() {
     let loose = cluster.loose(74, IMAGE, &[&url]);
     let _tracker = cluster.tracker_for_all();
     let [seeding, fetching] = &cluster.nodes[..] else { panic!("two nodes") };
-    let command = Cmd::new(lab::program("bee-initrd-client").unwrap())
-        .args(["fetch", "--json", "--no-lsd", "--listen", "[::]:6881", "--torrent"])
-        .arg(&loose.torrent)
-        .arg("--output")
-        .arg(fetching.scratch().join("image"));
-    let mut fetch = fetching.spawn(&command).unwrap();
+    let mut fetch = page::fetch(fetching, loose.torrent.to_str().unwrap(), &["--no-lsd"]);
     // with somebody fetching, the tracker wants to hear from seeders more often
     wait_for_event(&mut fetch, |e| e["cause"] == "no-peers");
+    page::troubled(&cluster, fetching, "no peers", "is a seeder running?");
     let _seeder = cluster.seed(seeding, &loose);
     wait_percent(&mut fetch, 20.0);
     let old = format!("{}/16", seeding.ip());

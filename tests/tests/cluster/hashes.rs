@@ -3,7 +3,7 @@
 //!
 //! A relay between the two reads along, so that what is asserted is what was said and not what came of it.
 
-mod liar;
+pub(super) mod liar;
 mod wire;
 
 use std::fs;
@@ -31,14 +31,14 @@ use super::fixture::{ADMIN, Cluster, LIMIT, wait_complete, wait_for_event};
 const PORT: u16 = 6881;
 
 /// A hybrid torrent of random bytes, without trackers: who is not told of a peer finds none.
-struct Content {
+pub(super) struct Content {
     folder: tempfile::TempDir,
     image: Vec<u8>,
     metainfo: Metainfo,
 }
 
 impl Content {
-    fn new(seed: u64, length: usize, piece: u32) -> Content {
+    pub(super) fn new(seed: u64, length: usize, piece: u32) -> Content {
         let mut image = vec![0; length];
         fastrand::Rng::with_seed(seed).fill(&mut image);
         let geometry = Geometry::new(length as u64, piece.into()).unwrap();
@@ -52,7 +52,7 @@ impl Content {
         Content { folder, image, metainfo }
     }
 
-    fn offer(&self) -> Offer {
+    pub(super) fn offer(&self) -> Offer {
         let torrent = self.folder.path().join("loose.torrent");
         Offer { torrent, file: "rootimg.sfs".to_owned() }
     }
@@ -79,7 +79,7 @@ fn until(what: &str, mut test: impl FnMut() -> bool) {
 }
 
 /// Tells the tracker of a seeder that does not do so itself.
-fn announce(node: &Node, content: &Content, id: u8) {
+pub(super) fn announce(node: &Node, content: &Content, id: u8) {
     let hash: String = content.metainfo.info_hash.0.iter().map(|b| format!("%{b:02x}")).collect();
     let path = format!(
         "/announce?info_hash={hash}&peer_id=-XX0001-0000000000{id:02}&port={PORT}\
@@ -161,7 +161,12 @@ fn disturbed(
         is_ready(&cluster.admin, theirs, content, checked, piece)
     });
     let wire = Wire::start(relay, at(relay), at(theirs), meddling, false);
-    let asked = liar::start(lying, content, piece, &wire);
+    let relay_wire = wire.clone();
+    let asked = liar::start(lying, content, piece, move || {
+        // who is called over it has been found to have something
+        let interested = (Side::Caller, Said::Interested);
+        until("the relay", || relay_wire.said().contains(&interested));
+    });
     announce(relay, content, 1);
     announce(lying, content, 2);
     let mut fetch = fetch(ours, content);

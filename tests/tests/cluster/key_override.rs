@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use lab::{BitRate, Cmd, Proc, program};
+use lab::{BitRate, Cmd, Node, Proc, program};
 use proto::boot_record::BootRecord;
 use serde_json::Value;
 use store::RevisionRef;
@@ -46,16 +46,21 @@ fn pack(site: &Site, rules: &[&str]) -> (RevisionRef, Vec<u8>) {
     (revision, policy)
 }
 
-/// A node that boots this revision with that policy in its initrd.
-struct Boot<'a> {
+/// A node that boots what a kernel command line says, with that policy in its initrd.
+pub(super) struct Boot<'a> {
     cluster: &'a Cluster,
     folder: PathBuf,
     process: Proc,
 }
 
 impl<'a> Boot<'a> {
-    fn start(cluster: &'a Cluster, name: &str, line: &str, policy: &[u8]) -> Self {
-        let node = &cluster.nodes[0];
+    pub(super) fn start(
+        cluster: &'a Cluster,
+        node: &Node,
+        name: &str,
+        line: &str,
+        policy: Option<&[u8]>,
+    ) -> Self {
         let folder = node.scratch().join(name);
         fs::create_dir(cluster.outside(&folder)).unwrap();
         let mac = node.mac();
@@ -63,7 +68,9 @@ impl<'a> Boot<'a> {
             "{line} beeswarm.node={mac} beeswarm.report=http://{ADMIN}:6969 beeswarm.lsd=off"
         );
         fs::write(cluster.outside(&folder.join("cmdline")), line).unwrap();
-        fs::write(cluster.outside(&folder.join("trust.json")), policy).unwrap();
+        if let Some(policy) = policy {
+            fs::write(cluster.outside(&folder.join("trust.json")), policy).unwrap();
+        }
         let script = "cd \"$1\" && \"$0\" boot --json --cmdline cmdline --trust trust.json \
                       --root \"$1/root\" --run \"$1/run\" || exit $?\n\
                       test \"$(cat root/etc/version)\" = override";
@@ -78,7 +85,7 @@ impl<'a> Boot<'a> {
         self.cluster.outside(&self.folder.join(name))
     }
 
-    fn event(&mut self, name: &str) -> Value {
+    pub(super) fn event(&mut self, name: &str) -> Value {
         wait_for_event(&mut self.process, |event| event["event"] == name)
     }
 
@@ -124,12 +131,14 @@ fn a_leave_that_was_packed_lets_a_node_trust_another_key() {
     };
     let asked = format!("root=beeswarm:{url} beeswarm.key={key}");
 
-    let boot = Boot::start(&cluster, "strict", &asked, &strict);
+    let node = &cluster.nodes[0];
+    let boot = Boot::start(&cluster, node, "strict", &asked, Some(&strict));
     boot.refused(13, "policy", "pack the initrd with --allow-key-override");
-    let boot = Boot::start(&cluster, "unasked", &format!("root=beeswarm:{url}"), &lenient);
+    let unasked = format!("root=beeswarm:{url}");
+    let boot = Boot::start(&cluster, node, "unasked", &unasked, Some(&lenient));
     boot.refused(8, "wrong-key", &format!("trusted is {}", id("site.pub")));
 
-    let mut boot = Boot::start(&cluster, "lenient", &asked, &lenient);
+    let mut boot = Boot::start(&cluster, node, "lenient", &asked, Some(&lenient));
     boot.event("handover");
     assert_eq!(ended(&mut boot.process), Some(0), "another root is mounted");
     let record = fs::read(boot.outside("run/boot.json")).unwrap();

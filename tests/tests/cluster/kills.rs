@@ -6,6 +6,7 @@ use std::time::Duration;
 use lab::BitRate;
 
 use super::fixture::{Cluster, wait_complete, wait_for_event, wait_percent};
+use super::page;
 
 const IMAGE: usize = 12 << 20;
 
@@ -72,7 +73,7 @@ fn a_tracker_that_comes_half_a_minute_late_is_waited_for_and_the_reason_is_shown
     let mut seeder = cluster.seeder(&[]);
     cluster.wait_seeding(&mut seeder, &revision);
     let mut fetches: Vec<_> =
-        cluster.nodes.iter().map(|node| cluster.fetch(node, &revision.url())).collect();
+        cluster.nodes.iter().map(|node| page::fetch(node, &revision.url(), &[])).collect();
     for fetch in &mut fetches {
         let told = wait_for_event(fetch, |e| e.to_string().contains("tracker-unreachable"));
         assert!(told.to_string().contains("10.87.1.1:6969"), "{told}");
@@ -82,5 +83,6 @@ fn a_tracker_that_comes_half_a_minute_late_is_waited_for_and_the_reason_is_shown
     for (fetch, node) in fetches.iter_mut().zip(&cluster.nodes) {
         wait_complete(fetch);
         assert!(cluster.image_on(node) == revision.image);
+        page::told(&cluster, node, "tracker unreachable", "10.87.1.1:6969");
     }
 }

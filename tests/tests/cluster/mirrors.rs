@@ -18,14 +18,14 @@ const INITRD: usize = 3 << 20;
 /// Kernel and initrd together.
 const BOTH: u64 = (KERNEL + INITRD) as u64;
 
-struct Booted {
-    token: String,
+pub(super) struct Booted {
+    pub(super) token: String,
     /// Where kernel and initrd came from.
     from: String,
 }
 
 /// What iPXE does on a node: fetches its script, then kernel and initrd from where that says.
-fn boot(node: &Node, files: (&[u8], &[u8])) -> Booted {
+pub(super) fn boot(node: &Node, files: (&[u8], &[u8])) -> Booted {
     let script = script(node);
     let word = |begin: &str| {
         let line = script.split(['\n', ' ']).find_map(|word| word.strip_prefix(begin));
@@ -62,7 +62,13 @@ fn script(node: &Node) -> String {
 }
 
 /// The service of a booted node, which hands on kernel and initrd.
-fn serve(cluster: &Cluster, node: &Node, revision: &Revision, device: &Loop, token: &str) -> Proc {
+pub(super) fn serve(
+    cluster: &Cluster,
+    node: &Node,
+    revision: &Revision,
+    device: &Loop,
+    token: &str,
+) -> Proc {
     let mut record = record(node, revision, device);
     let manifest = cluster.store.revision(&revision.reference).unwrap().manifest_path();
     record.manifest_sha256 = Some(Sha256Digest::of(&fs::read(manifest).unwrap()));
@@ -70,12 +76,12 @@ fn serve(cluster: &Cluster, node: &Node, revision: &Revision, device: &Loop, tok
     run(cluster, node, &record, &["--http", "0.0.0.0:8080"])
 }
 
-fn serves(proc: &mut Proc) {
+pub(super) fn serves(proc: &mut Proc) {
     wait_for_event(proc, |e| e["event"] == "listening" && e["service"] == "http");
 }
 
 /// Until the tracker would send `node` to another one.
-fn wait_for_mirror(node: &Node, addresses: &[String]) {
+pub(super) fn wait_for_mirror(node: &Node, addresses: &[String]) {
     let deadline = std::time::Instant::now() + LIMIT;
     while !addresses.iter().all(|ip| {
         // one is named after the other

@@ -1,15 +1,16 @@
 //! The boot scripts in the real iPXE: a machine without an operating system, from power-on to the first
-//! instruction of a kernel, which is a few bytes of ours and prints its command line.
+//! instruction of a kernel, which is a few bytes of ours and prints its command line. UEFI takes no such kernel:
+//! there it is the script that counts.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use lab::{Accelerator, BitRate, Firmware, Node, Vm, VmConfig, dnsmasq, program};
-use proto::event::{EVENT_VERSION, Event, EventBatch, EventKind};
+use lab::{Accelerator, BitRate, Firmware, Node, Proc, Vm, VmConfig, dnsmasq, program};
 
-use super::fixture::{ADMIN, Cluster, ip};
+use super::fixture::{ADMIN, Cluster, Revision, ip};
+use super::mirrors::{boot, serve, serves, wait_for_mirror};
+use super::reseed::Loop;
 
 /// Everything is emulated, on a host that may have other work.
 const LIMIT: Duration = Duration::from_secs(240);
@@ -50,13 +51,17 @@ fn kernel() -> Vec<u8> {
     image
 }
 
-/// Waits until the console shows these words, one after the other, wherever its screen broke the lines.
+/// The console without the control characters, wherever its screen broke the lines.
+fn console(vm: &Vm) -> String {
+    let bytes = fs::read(vm.console_path()).unwrap();
+    String::from_utf8_lossy(&bytes).chars().filter(|c| !c.is_control()).collect()
+}
+
+/// Waits until the console shows these words, one after the other.
 fn shows(vm: &mut Vm, words: &[&str]) {
     let deadline = Instant::now() + LIMIT;
     loop {
-        let bytes = fs::read(vm.console_path()).unwrap();
-        let text: String =
-            String::from_utf8_lossy(&bytes).chars().filter(|c| !c.is_control()).collect();
+        let text = console(vm);
         let mut rest = text.as_str();
         let all = words.iter().all(|word| match rest.split_once(word) {
             Some((_, behind)) => {
@@ -74,38 +79,6 @@ fn shows(vm: &mut Vm, words: &[&str]) {
     }
 }
 
-/// A node that says it serves kernel and initrd, with the token of its boot script.
-fn becomes_mirror(node: &Node) {
-    let exchange = |request: String| {
-        let mut stream = node.connect(format!("{ADMIN}:6969").parse().unwrap(), LIMIT).unwrap();
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut text = String::new();
-        stream.read_to_string(&mut text).unwrap();
-        text
-    };
-    let (mac, head) = (node.mac(), format!("Host: {ADMIN}:6969\r\nConnection: close\r\n"));
-    let script =
-        exchange(format!("GET /boot/{mac}.ipxe HTTP/1.1\r\n{head}User-Agent: iPXE\r\n\r\n"));
-    let token = script.split(' ').find_map(|word| word.strip_prefix("beeswarm.token="));
-    let token = token.unwrap_or_else(|| panic!("{script}"));
-    let (device, user) = ("/dev/loop0".into(), "nobody".into());
-    let kind = EventKind::Seeding { device, user, uploaded: 0, http: Some(8080) };
-    let batch = EventBatch {
-        version: EVENT_VERSION,
-        boot_id: "b".into(),
-        token: Some(token.to_owned()),
-        macs: vec![],
-        uuid: None,
-        events: vec![Event { seq: 1, uptime_ms: 1, kind }],
-    };
-    let body = serde_json::to_string(&batch).unwrap();
-    let answer = exchange(format!(
-        "POST /api/v1/nodes/{mac}/events HTTP/1.1\r\n{head}Content-Length: {}\r\n\r\n{body}",
-        body.len()
-    ));
-    assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
-}
-
 /// The machine's line in the inventory, which is replaced at once.
 fn tell(file: &Path, machine: &Node, channel: &str, boot: &str) {
     let args = OWN_ARGS.replace('"', "\"\"");
@@ -115,52 +88,103 @@ fn tell(file: &Path, machine: &Node, channel: &str, boot: &str) {
     fs::rename(&new, file).unwrap();
 }
 
-#[test]
-fn a_machine_goes_to_its_disk_or_waits_or_boots_around_a_dead_mirror() {
-    let cluster = Cluster::start("netboot", 1, BitRate::mbit(400));
-    let machine = cluster.machine_port("vm");
-    let initrd = vec![7; 1 << 20];
-    let revision = cluster.publish_with(93, 256 << 10, true, (&kernel(), &initrd));
-    let file = tempfile::tempdir().unwrap();
-    let inventory = file.path().join("nodes.csv");
-    tell(&inventory, &machine, "", "disk");
-    let flags = ["--mirrors=unverified", "--inventory", inventory.to_str().unwrap()];
-    let _tracker = cluster.tracker_with(&flags);
-    let _seeder = cluster.seeder(&["--no-swarm"]);
-    let bee_tracker = program("bee-tracker").unwrap();
-    let _dnsmasq =
-        dnsmasq::start(&cluster.admin, std::slice::from_ref(&machine), &bee_tracker).unwrap();
-    let config = VmConfig {
-        memory_mib: 128,
-        accelerator: Accelerator::Tcg,
-        card: "virtio-net-pci".into(),
-        firmware: Firmware::Bios,
-    };
+/// An admin host that serves a machine: its address, its iPXE, its script, kernel and initrd.
+struct Bed {
+    cluster: Cluster,
+    machine: Node,
+    revision: Revision,
+    files: (Vec<u8>, Vec<u8>),
+    inventory: PathBuf,
+    _folder: tempfile::TempDir,
+    _services: [Proc; 3],
+}
 
-    let mut vm = Vm::power_on(&machine, &config).unwrap();
+impl Bed {
+    fn start(test: &str, nodes: u32) -> Bed {
+        let cluster = Cluster::start(test, nodes, BitRate::mbit(400));
+        let machine = cluster.machine_port("vm");
+        let files = (kernel(), vec![7; 1 << 20]);
+        let revision = cluster.publish_with(93, 256 << 10, true, (&files.0, &files.1));
+        let folder = tempfile::tempdir().unwrap();
+        let inventory = folder.path().join("nodes.csv");
+        tell(&inventory, &machine, "", "disk");
+        let flags = ["--mirrors=unverified", "--inventory", inventory.to_str().unwrap()];
+        let tracker = cluster.tracker_with(&flags);
+        let seeder = cluster.seeder(&["--no-swarm"]);
+        let bee_tracker = program("bee-tracker").unwrap();
+        let machines = std::slice::from_ref(&machine);
+        let dnsmasq = dnsmasq::start(&cluster.admin, machines, &bee_tracker).unwrap();
+        let _services = [tracker, seeder, dnsmasq];
+        Bed { cluster, machine, revision, files, inventory, _folder: folder, _services }
+    }
+
+    /// Changes what the inventory says of the machine.
+    fn tell(&self, channel: &str, boot: &str) {
+        tell(&self.inventory, &self.machine, channel, boot);
+    }
+
+    fn power_on(&self, firmware: Firmware) -> Vm {
+        let config = VmConfig {
+            memory_mib: if firmware == Firmware::Bios { 128 } else { 256 },
+            accelerator: Accelerator::Tcg,
+            card: "virtio-net-pci".into(),
+            firmware,
+        };
+        Vm::power_on(&self.machine, &config).unwrap()
+    }
+}
+
+const WAITS: &str = "waits: nothing is published in channel later. Next try in 5 s.";
+
+#[test]
+fn a_machine_goes_to_its_disk_or_waits_or_boots_from_a_mirror_or_around_a_dead_one() {
+    let bed = Bed::start("netboot", 2);
+    let (cluster, revision) = (&bed.cluster, &bed.revision);
+    let [mirror, other] = &cluster.nodes[..] else { panic!("two nodes") };
+    let mut vm = bed.power_on(Firmware::Bios);
     shows(&mut vm, &["goes on to its disk: the inventory says so", "No bootable device"]);
     vm.power_off().unwrap();
 
-    tell(&inventory, &machine, "later", "");
-    let mut vm = Vm::power_on(&machine, &config).unwrap();
-    let waits = "waits: nothing is published in channel later. Next try in 5 s.";
-    shows(&mut vm, &[waits, waits]);
+    bed.tell("later", "");
+    let mut vm = bed.power_on(Firmware::Bios);
+    shows(&mut vm, &[WAITS, WAITS]);
 
-    // its mirror was switched off since
-    let mirror = &cluster.nodes[0];
-    becomes_mirror(mirror);
+    let device = Loop::attach(&cluster.store.revision(&revision.reference).unwrap().image());
+    let booted = boot(mirror, (&bed.files.0, &bed.files.1));
+    let mut service = serve(cluster, mirror, revision, &device, &booted.token);
+    serves(&mut service);
+    wait_for_mirror(other, &[mirror.ip().to_string()]);
+    bed.tell("", "");
+    let folder = format!("8080/revisions/demo/{}", revision.reference.id);
+    let from_mirror = format!("kernel and initrd from http://{}:{folder}", mirror.ip());
+    let from_admin = format!("kernel and initrd from http://{ADMIN}:{folder}");
+    let root = format!("initrd=initrd.img root=beeswarm:http://{ADMIN}:{folder}/ ");
+    let node = format!(" beeswarm.node={} ", bed.machine.mac());
+    shows(&mut vm, &[&from_mirror, &root, &node, OWN_ARGS]);
+    assert!(!console(&vm).contains(&from_admin), "its mirror was no use:\n{}", console(&vm));
+    vm.power_off().unwrap();
+
+    bed.tell("later", "");
+    let mut vm = bed.power_on(Firmware::Bios);
+    shows(&mut vm, &[WAITS]);
+    // it was switched off since
     ip(mirror, "link set eth0 down");
-    tell(&inventory, &machine, "", "");
-    let id = &revision.reference.id;
-    shows(
-        &mut vm,
-        &[
-            &format!("kernel and initrd from http://{}:8080/revisions/demo/{id}", mirror.ip()),
-            "failed (reason above). Now from the admin host.",
-            &format!("kernel and initrd from http://{ADMIN}:8080/revisions/demo/{id}"),
-            &format!("initrd=initrd.img root=beeswarm:http://{ADMIN}:8080/revisions/demo/{id}/ "),
-            &format!(" beeswarm.node={} ", machine.mac()),
-            OWN_ARGS,
-        ],
-    );
+    bed.tell("", "");
+    let failed = "failed (reason above). Now from the admin host.";
+    shows(&mut vm, &[&from_mirror, failed, &from_admin, &root, &node, OWN_ARGS]);
+}
+
+#[test]
+fn a_machine_with_uefi_waits_or_gets_its_script_or_goes_to_its_disk() {
+    let bed = Bed::start("netboot-uefi", 0);
+    bed.tell("later", "");
+    let mut vm = bed.power_on(Firmware::Uefi);
+    shows(&mut vm, &[WAITS]);
+    bed.tell("", "");
+    // which tries what it is told; the kernel of this test is none for UEFI
+    let revision = &bed.revision.reference;
+    let boots = format!("{} boots demo {}", bed.machine.mac(), revision.id);
+    shows(&mut vm, &[&boots, "failed (reason above). Next try in 5 s."]);
+    bed.tell("", "disk");
+    shows(&mut vm, &["goes on to its disk: the inventory says so"]);
 }

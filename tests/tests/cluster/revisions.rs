@@ -5,6 +5,7 @@ use std::time::Duration;
 use lab::BitRate;
 
 use super::fixture::{ADMIN, Cluster, wait_complete, wait_for_event, wait_percent};
+use super::page;
 
 const IMAGE: usize = 8 << 20;
 
@@ -55,8 +56,9 @@ fn a_pruned_revision_is_seeded_no_more_and_the_tracker_refuses_it() {
     let node = &cluster.nodes[0];
     let kept = node.scratch().join("old.torrent");
     std::fs::write(cluster.outside(&kept), torrent).unwrap();
-    let mut fetch = cluster.fetch(node, kept.to_str().unwrap());
+    let mut fetch = page::fetch(node, kept.to_str().unwrap(), &[]);
     let told = wait_for_event(&mut fetch, |e| e.to_string().contains("tracker-refuses"));
     assert!(told.to_string().contains("not published"), "{told}");
+    page::troubled(&cluster, node, "tracker refuses", "not published");
     fetch.terminate(Duration::from_secs(5)).unwrap();
 }

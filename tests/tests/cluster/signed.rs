@@ -59,7 +59,7 @@ impl Site {
     }
 
     /// Packs and publishes another version of the root.
-    fn pack(&self, version: &str, further: &[&str]) -> RevisionRef {
+    pub(crate) fn pack(&self, version: &str, further: &[&str]) -> RevisionRef {
         self.pack_with(version, &[&["--image-only"], further].concat())
     }
 

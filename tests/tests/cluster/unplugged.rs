@@ -1,47 +1,16 @@
 //! The network is not there: each cause is named on the node, and on its page once it can be told.
 
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use lab::{BitRate, Proc};
 
-use lab::{BitRate, Cmd, Node, Proc, http, program};
-
-use super::fixture::{ADMIN, Cluster, LIMIT, ip, wait_complete, wait_for_event, wait_percent};
+use super::fixture::{ADMIN, Cluster, ip, wait_complete, wait_for_event, wait_percent};
+use super::page;
 
 const IMAGE: usize = 4 << 20;
-
-/// A fetch that reports to the tracker and sees the cards of its own node: `/sys` of the lab is the host's.
-fn fetch(node: &Node, url: &str) -> Proc {
-    let own_sysfs = "mount -t sysfs sysfs /sys && exec \"$0\" \"$@\"";
-    let command = Cmd::new("unshare")
-        .args(["--mount", "sh", "-c", own_sysfs])
-        .arg(program("bee-initrd-client").unwrap())
-        .args(["fetch", "--keep-seeding", "--json", "--listen", "0.0.0.0:6881"])
-        .args(["--torrent", url, "--output"])
-        .arg(node.scratch().join("image"))
-        .args(["--report", &format!("http://{ADMIN}:6969"), "--node", node.mac()]);
-    node.spawn(&command).unwrap()
-}
 
 /// Waits until the node says that this is why it waits; its detail.
 fn waits_for(proc: &mut Proc, cause: &str) -> String {
     let event = wait_for_event(proc, |e| e["event"] == "stalled" && e["cause"] == cause);
     event["detail"].as_str().unwrap().to_owned()
-}
-
-/// Waits until the node's page has this text: what could not be told at once is told later.
-fn seen_on_page(cluster: &Cluster, node: &Node, text: &str) {
-    let deadline = Instant::now() + LIMIT;
-    let path = format!("/nodes/{}", node.mac());
-    loop {
-        let tracker = format!("{ADMIN}:6969").parse().unwrap();
-        let page = http::get(&cluster.admin, tracker, &path, LIMIT).unwrap();
-        let page = String::from_utf8(page.body).unwrap();
-        if page.contains(text) {
-            return;
-        }
-        assert!(Instant::now() < deadline, "the page of {} lacks `{text}`:\n{page}", node.name());
-        sleep(Duration::from_millis(200));
-    }
 }
 
 #[test]
@@ -57,7 +26,8 @@ fn a_node_says_what_its_network_lacks_and_its_page_shows_it() {
     ip(no_lease, "addr flush dev eth0");
     // nobody has the address of the gateway
     ip(no_gateway, &format!("route add {ADMIN} via 10.87.250.250 dev eth0"));
-    let mut fetches: Vec<_> = cluster.nodes.iter().map(|n| fetch(n, &revision.url())).collect();
+    let mut fetches: Vec<_> =
+        cluster.nodes.iter().map(|n| page::fetch(n, &revision.url(), &[])).collect();
     let [at_no_cable, at_no_lease, at_no_gateway, at_torn] = &mut fetches[..] else { panic!() };
 
     wait_percent(at_torn, 10.0);
@@ -84,8 +54,8 @@ fn a_node_says_what_its_network_lacks_and_its_page_shows_it() {
         wait_complete(fetch);
         assert!(cluster.image_on(node) == revision.image, "{}", node.name());
     }
-    seen_on_page(&cluster, no_cable, "no link on eth0");
-    seen_on_page(&cluster, no_lease, "no address or no route yet");
-    seen_on_page(&cluster, no_gateway, "check gateway and firewall");
-    seen_on_page(&cluster, torn, "no link on eth0");
+    page::told(&cluster, no_cable, "no carrier", "no link on eth0");
+    page::told(&cluster, no_lease, "no DHCP address", "no address or no route yet");
+    page::told(&cluster, no_gateway, "no route", "check gateway and firewall");
+    page::told(&cluster, torn, "no carrier", "no link on eth0");
 }

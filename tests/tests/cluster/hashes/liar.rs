@@ -11,8 +11,7 @@ use proto::geometry::{BLOCK_LEN, Geometry, PieceIndex};
 use proto::hash::{InfoHash, PeerId, PeerRole};
 use proto::wire::{Features, HANDSHAKE_LEN, Handshake, Message};
 
-use super::wire::{Said, Side, Wire};
-use super::{Content, at, until};
+use super::{Content, at};
 
 /// The block that it sends wrong, counted in its piece.
 pub(crate) const WRONG: u32 = 3;
@@ -21,24 +20,25 @@ pub(crate) const WRONG: u32 = 3;
 /// has ended.
 pub(crate) type Asked = Arc<Mutex<Vec<(Vec<u32>, bool)>>>;
 
-/// A peer that speaks BEP 3 and 6 alone, has one piece, and sends one block of it wrong. It waits until
-/// who is called over `wire` has been found to have something.
-pub(crate) fn start(node: &Node, content: &Content, piece: PieceIndex, wire: &Wire) -> Asked {
+/// A peer that speaks BEP 3 and 6 alone, has one piece, and sends one block of it wrong. It gives nothing
+/// before `ready` returns.
+pub(crate) fn start(
+    node: &Node,
+    content: &Content,
+    piece: PieceIndex,
+    ready: impl Fn() + Send + 'static,
+) -> Asked {
     let listener = node.listen(at(node)).unwrap();
     let (hash, image) = (content.metainfo.info_hash, content.image.clone());
     let geometry = content.metainfo.info.geometry;
     let asked = Asked::default();
-    let (notes, wire) = (asked.clone(), wire.clone());
+    let notes = asked.clone();
     thread::spawn(move || {
         for (number, stream) in listener.incoming().flatten().enumerate() {
             notes.lock().unwrap().push((Vec::new(), false));
             let note = |block| notes.lock().unwrap()[number].0.push(block);
-            let ready = || {
-                let interested = (Side::Caller, Said::Interested);
-                until("the relay", || wire.said().contains(&interested));
-            };
             // that it ends is all that matters
-            let _ = lie(stream, hash, &geometry, &image, piece, (ready, note));
+            let _ = lie(stream, hash, &geometry, &image, piece, (&ready, note));
             notes.lock().unwrap()[number].1 = true;
         }
     });

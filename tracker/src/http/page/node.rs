@@ -15,6 +15,7 @@ use super::text::{bytes, duration, rate};
 use crate::fleet::Phase;
 use crate::inventory::Inventory;
 use crate::nodes::node::{Node, Trust};
+use crate::nodes::trouble::Cause;
 use crate::state::EndedBoot;
 
 /// Stages that past boots are compared by.
@@ -188,7 +189,10 @@ fn message(kind: &EventKind) -> String {
             let mirror = http.map_or("", |_| "; serves kernel and initrd");
             format!("{device} as {user}; {} sent{mirror}", bytes(*uploaded))
         }
-        EventKind::Stalled(stall) => stall.detail.clone(),
+        // what was waited for is over, and its cause still says what to look at
+        EventKind::Stalled(stall) => {
+            format!("{}: {}", Cause::Told(stall.cause).title(), stall.detail)
+        }
         EventKind::Failed { message, .. } => message.clone(),
         EventKind::Audit(audit) => format!("{}: {}", reports::passed(audit.verdict), audit.text),
         _ => String::new(),
