@@ -23,10 +23,12 @@ use crate::workspace;
 mod contender;
 mod crowd;
 mod load;
+mod tester;
 
 use contender::{Contender, Running};
 use crowd::{Crowded, Shape};
 use load::{Crowd, Until, Way};
+use tester::Tested;
 
 /// Goals of the project.
 const HTTP_GOAL: f64 = 0.5;
@@ -101,6 +103,7 @@ struct Results {
     runs: Vec<Run>,
     /// Trackers and ways that were not measured to the end, and why.
     failed: BTreeMap<String, String>,
+    tested: Vec<Tested>,
     crowds: Vec<Crowded>,
     left_out: Vec<String>,
 }
@@ -136,7 +139,7 @@ pub(crate) fn run(args: &TrackerArgs) -> anyhow::Result<()> {
                 if failed.contains_key(&place) {
                     continue;
                 }
-                let running = Running::start(*contender, program, &places.output, &[])?;
+                let running = Running::start((*contender, *way), program, &places.output, &[])?;
                 facts.programs.note(
                     contender.name(),
                     std::slice::from_ref(&running.command),
@@ -157,6 +160,25 @@ pub(crate) fn run(args: &TrackerArgs) -> anyhow::Result<()> {
             }
         }
     }
+    let mut tested = Vec::new();
+    for (contender, way) in tester::PAIRS {
+        let program = programs.iter().find(|(of, _)| *of == contender);
+        let Some((_, program)) = program.filter(|_| rounds > 0 && !args.without_aquatic) else {
+            continue;
+        };
+        let running = Running::start((contender, way), program, &places.output, &[])?;
+        let crowd = Crowd { torrents: args.torrents, peers: args.peers };
+        match tester::measure(contender, way, &running, &places.output, crowd) {
+            Ok(run) => {
+                report::progress(&format!("aquatic's tester: {run:?}"));
+                tested.push(run);
+            }
+            Err(error) => {
+                let place = format!("{}, {} (aquatic's tester)", contender.name(), way.title());
+                failed.insert(place, format!("{error:#}"));
+            }
+        }
+    }
     let mut crowds = Vec::new();
     for shape in Shape::ALL {
         if args.without_crowds {
@@ -167,14 +189,48 @@ pub(crate) fn run(args: &TrackerArgs) -> anyhow::Result<()> {
         report::progress(&crowd.line());
         crowds.push(crowd);
     }
-    let results = Results { runs, failed, crowds, left_out };
+    let results = Results { runs, failed, tested, crowds, left_out };
     let table = table(&results);
     workspace::say(format_args!("\n{table}"));
     for folder in places.results() {
         publish::write(folder, "The tracker", &facts, &results, &table, &[])?;
         workspace::say(format_args!("results: {}", folder.display()));
     }
+    let missed = goals(&results).into_iter().filter(|goal| goal.reached == Some(false));
+    let crowds = results.crowds.iter().filter(|crowd| !crowd.reached).map(Crowded::line);
+    let missed: Vec<_> = missed.map(|goal| goal.line).chain(crowds).collect();
+    ensure!(missed.is_empty(), "missed: {}", missed.join("; "));
     Ok(())
+}
+
+struct Goal {
+    line: String,
+    /// `None`: one of the two was not measured.
+    reached: Option<bool>,
+}
+
+fn goals(results: &Results) -> Vec<Goal> {
+    let of = |tracker, way| median(&results.runs, tracker, way, |run| run.per_core);
+    [
+        (Way::KeepAlive, Contender::Opentracker, HTTP_GOAL),
+        (Way::Connection, Contender::Opentracker, HTTP_GOAL),
+        (Way::Udp, Contender::AquaticUdp, UDP_GOAL),
+        (Way::Udp, Contender::Opentracker, UDP_GOAL),
+    ]
+    .into_iter()
+    .map(|(way, other, goal)| {
+        let name = other.name();
+        let ratio = of(Contender::Beeswarm, way).zip(of(other, way)).map(|(a, b)| a / b);
+        let reached = ratio.map(|ratio| ratio >= goal);
+        let verdict = match reached {
+            Some(true) => "reached",
+            Some(false) => "MISSED",
+            None => "not measured",
+        };
+        let ratio = ratio.map_or_else(|| "–".to_owned(), |ratio| format!("{ratio:.2}"));
+        Goal { line: format!("{way:?}: {ratio} × {name}; goal {goal} {verdict}"), reached }
+    })
+    .collect()
 }
 
 fn measure(
@@ -248,21 +304,20 @@ fn table(results: &Results) -> String {
         let _ = writeln!(text, "| {tracker} | {way} | failed: {error} | | | | | |");
     }
     text.push('\n');
-    let ours = |way| median(runs, Contender::Beeswarm, way, |run| run.per_core);
-    for (way, other, goal) in [
-        (Way::KeepAlive, Contender::Opentracker, HTTP_GOAL),
-        (Way::Connection, Contender::Opentracker, HTTP_GOAL),
-        (Way::Udp, Contender::AquaticUdp, UDP_GOAL),
-        (Way::Udp, Contender::Opentracker, UDP_GOAL),
-    ] {
-        if let (Some(ours), Some(theirs)) =
-            (ours(way), median(runs, other, way, |run| run.per_core))
-        {
-            let ratio = ours / theirs;
-            let verdict = if ratio >= goal { "reached" } else { "MISSED" };
-            let name = other.name();
-            let _ = writeln!(text, "- {way:?}: {ratio:.2} × {name}; goal {goal} {verdict}");
+    if !results.tested.is_empty() {
+        text.push_str(
+            "The same trackers, asked by aquatic's own load testers (over UDP half of the requests are for connection \
+             ids; over HTTP as many peers as the tracker gives by itself):\n\n\
+             | tracker | way | answers per core second | by the clock | errors per second |\n|---|---|---|---|---|\n",
+        );
+        for Tested { tracker, way, rate, per_core, errors } in &results.tested {
+            let (name, way) = (tracker.name(), way.title());
+            let _ = writeln!(text, "| {name} | {way} | {per_core:.0} | {rate:.0} | {errors:.0} |");
         }
+        text.push('\n');
+    }
+    for goal in goals(results) {
+        let _ = writeln!(text, "- {}", goal.line);
     }
     for crowd in &results.crowds {
         let _ = writeln!(text, "- {}", crowd.line());
@@ -298,10 +353,20 @@ mod tests {
         let runs = vec![run(Contender::Beeswarm, 60_000.0), run(Contender::Opentracker, 50_000.0)];
         let place = "aquatic_http, HTTP, a connection each".to_owned();
         let failed = BTreeMap::from([(place, "no answer: a|b\nc".to_owned())]);
-        let text = table(&Results { runs, failed, crowds: Vec::new(), left_out: Vec::new() });
+        let tested = vec![Tested {
+            tracker: Contender::AquaticUdp,
+            way: Way::Udp,
+            rate: 100.4,
+            per_core: 200.4,
+            errors: 0.0,
+        }];
+        let (crowds, left_out) = (Vec::new(), Vec::new());
+        let text = table(&Results { runs, failed, tested, crowds, left_out });
         let line =
             "| aquatic_http | HTTP, a connection each | failed: no answer: a b c | | | | | |";
         assert!(text.contains(line), "{text}");
         assert!(text.contains("- Connection: 1.20 × opentracker; goal 0.5 reached"), "{text}");
+        assert!(text.contains("- Udp: – × aquatic_udp; goal 0.5 not measured"), "{text}");
+        assert!(text.contains("| aquatic_udp | UDP | 200 | 100 | 0 |"), "{text}");
     }
 }

@@ -31,7 +31,7 @@ impl Crowd {
 
     fn send(&self, n: u16, events: Vec<Event>) -> anyhow::Result<()> {
         let mut poster = Poster::connect(self.tracker, address(n))?;
-        poster.post(fleet::id(n), "0f1e2d3c", events)
+        poster.post(fleet::id(n), ("0f1e2d3c", None), events)
     }
 
     fn story(&self, n: u16, step: u64) -> Vec<Event> {

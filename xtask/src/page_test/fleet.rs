@@ -69,10 +69,11 @@ impl Poster {
     pub(crate) fn post(
         &mut self,
         node: NodeId,
-        boot: &str,
+        (boot, token): (&str, Option<&str>),
         events: Vec<Event>,
     ) -> anyhow::Result<()> {
-        let batch = EventBatch { events, ..EventBatch::new(boot.to_owned()) };
+        let token = token.map(str::to_owned);
+        let batch = EventBatch { events, token, ..EventBatch::new(boot.to_owned()) };
         let body = serde_json::to_vec(&batch)?;
         let head = format!(
             "POST /api/v1/nodes/{node}/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n",

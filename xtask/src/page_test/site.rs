@@ -5,7 +5,9 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use proto::hash::InfoHash;
-use proto::manifest::{Artefact, ArtefactKind, MANIFEST_VERSION, Manifest};
+use proto::manifest::{
+    ARGUMENTS_FACT, ARGUMENTS_KNOWN, Artefact, ArtefactKind, MANIFEST_VERSION, Manifest,
+};
 use store::{Channel, RevisionRef, Store};
 use tempfile::TempDir;
 
@@ -64,7 +66,9 @@ fn revision(store: &Store, name: &str, number: u8) -> anyhow::Result<RevisionRef
         v2: None,
         verity: None,
         kernel_release: Some("6.12.41+deb13-amd64".to_owned()),
-        build: BTreeMap::new(),
+        build: [(ARGUMENTS_FACT, ARGUMENTS_KNOWN)]
+            .map(|(a, b)| (a.to_owned(), b.to_owned()))
+            .into(),
     };
     Ok(store.commit(draft, &manifest)?.revision.reference().clone())
 }

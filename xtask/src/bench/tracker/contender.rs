@@ -67,7 +67,13 @@ impl Contender {
         }
     }
 
-    fn command(self, program: &Path, port: u16, folder: &Path) -> anyhow::Result<Command> {
+    fn command(
+        self,
+        way: Way,
+        program: &Path,
+        port: u16,
+        folder: &Path,
+    ) -> anyhow::Result<Command> {
         let mut command = Command::new("taskset");
         // one processor for each tracker, the others for the load
         command.args(["--cpu-list", "0"]).arg(program);
@@ -94,7 +100,11 @@ impl Contender {
                 command.arg("-c").arg(write("aquatic_udp.toml", &text)?);
             }
             Self::AquaticHttp => {
-                let text = format!("[network]\naddress = \"{address}\"\nenable_tls = false\n");
+                // it keeps connections, or closes them, whatever the other end asks for
+                let keeps = way == Way::KeepAlive;
+                let text = format!(
+                    "[network]\naddress = \"{address}\"\nenable_tls = false\nkeep_alive = {keeps}\n"
+                );
                 command.arg("-c").arg(write("aquatic_http.toml", &text)?);
             }
         }
@@ -103,7 +113,7 @@ impl Contender {
 }
 
 /// A program of aquatic in cargo's target folder; without its metrics, which cost it time.
-fn aquatic(name: &str) -> anyhow::Result<PathBuf> {
+pub(super) fn aquatic(name: &str) -> anyhow::Result<PathBuf> {
     let target = workspace::target();
     let root = target.join("foreign").join(format!("{name}-{AQUATIC}"));
     let program = root.join("bin").join(name);
@@ -115,7 +125,10 @@ fn aquatic(name: &str) -> anyhow::Result<PathBuf> {
     let mut command = workspace::cargo()?;
     // not --locked: its lock file has a crate that Rust 1.95 refuses
     command.args(["install", name, "--quiet", "--version", AQUATIC, "--root"]).arg(&root);
-    command.args(["--no-default-features", "--features", "mimalloc", "--target-dir"]).arg(&build);
+    if !name.ends_with("_load_test") {
+        command.args(["--no-default-features", "--features", "mimalloc"]);
+    }
+    command.arg("--target-dir").arg(&build);
     if let Some(problem) = limited::run(&mut command, BUILD)?.problem() {
         bail!("cargo install {name} --version {AQUATIC}: {problem}");
     }
@@ -136,13 +149,13 @@ impl Running {
     /// # Errors
     /// When it cannot be started or ends.
     pub(crate) fn start(
-        contender: Contender,
+        (contender, way): (Contender, Way),
         program: &Path,
         folder: &Path,
         more: &[&OsStr],
     ) -> anyhow::Result<Self> {
         let port = free_port()?;
-        let mut command = contender.command(program, port, folder)?;
+        let mut command = contender.command(way, program, port, folder)?;
         command.args(more);
         let log = folder.join(format!("{}.log", contender.name()));
         let log = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;

@@ -57,7 +57,7 @@ pub(super) struct Crowded {
     lost: usize,
     /// Bytes that the open pages were sent.
     page_bytes: usize,
-    reached: bool,
+    pub(super) reached: bool,
 }
 
 /// From the moment a question is due to its answer, in seconds.
@@ -109,7 +109,7 @@ pub(super) fn measure(
         fs::remove_dir_all(&state).with_context(|| format!("cannot remove {}", state.display()))?;
     }
     let more = ["--state".as_ref(), state.as_os_str()];
-    let running = Running::start(Contender::Beeswarm, program, folder, &more)?;
+    let running = Running::start((Contender::Beeswarm, Way::Connection), program, folder, &more)?;
     let address = running.address;
     let crowd = Crowd { torrents: 1, peers: shape.nodes };
     load::flat_out(address, Way::Udp, crowd, Until::Once)?;
