@@ -127,7 +127,8 @@ impl Bed {
         let config = VmConfig {
             memory_mib: if firmware == Firmware::Bios { 128 } else { 256 },
             accelerator: Accelerator::Tcg,
-            card: "virtio-net-pci".into(),
+            // with the firmware's virtio driver iPXE of 2019 hangs when it is to leave
+            card: if firmware == Firmware::Bios { "virtio-net-pci" } else { "e1000e" }.into(),
             firmware,
         };
         Vm::power_on(&self.machine, &config).unwrap()
@@ -186,5 +187,6 @@ fn a_machine_with_uefi_waits_or_gets_its_script_or_goes_to_its_disk() {
     let boots = format!("{} boots demo {}", bed.machine.mac(), revision.id);
     shows(&mut vm, &[&boots, "failed (reason above). Next try in 5 s."]);
     bed.tell("", "disk");
-    shows(&mut vm, &["goes on to its disk: the inventory says so"]);
+    // for firmware that is a failure: else it would not go on, but show its menu
+    shows(&mut vm, &["goes on to its disk: the inventory says so", "BdsDxe: failed to start"]);
 }

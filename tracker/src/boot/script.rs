@@ -216,7 +216,8 @@ pub fn wait(node: NodeId, reason: &str, tracker: &Authority, choice: &Choice) ->
     )
 }
 
-/// The script of a node that goes on to the next device of its firmware, and why.
+/// The script of a node that goes on to the next device of its firmware, and why. UEFI goes on after a failure
+/// only: what ends well leads to its setup menu (UEFI 2.10, 3.1.1), where a node would wait for a person.
 #[must_use]
 pub fn disk(node: NodeId, reason: &str) -> String {
     let reason = printable(reason);
@@ -224,7 +225,7 @@ pub fn disk(node: NodeId, reason: &str) -> String {
         "#!ipxe\n\
          # Beeswarm: node {node} does not boot by network\n\
          echo Beeswarm: {node} goes on to its disk: {reason}\n\
-         exit\n"
+         exit 1\n"
     )
 }
 
@@ -451,6 +452,6 @@ goto load
         assert_eq!(line, "set what nothing in \"x\"?shell ?? ?{y} ?? ??");
         let script = disk(node(), reason);
         assert_eq!(script.lines().count(), 4, "{script}");
-        assert!(script.ends_with(": nothing in \"x\"?shell ?? ?{y} ?? ??\nexit\n"), "{script}");
+        assert!(script.ends_with(": nothing in \"x\"?shell ?? ?{y} ?? ??\nexit 1\n"), "{script}");
     }
 }

@@ -311,7 +311,7 @@ fn the_inventory_names_nodes_and_says_what_they_boot() {
     assert!(script.contains(&format!("/revisions/debian/{}\n", two.id)), "{script}");
     assert!(script.contains(" quiet console=ttyS7 ||"), "{script}");
     let disk = get(bed.addr, "/boot/52-54-00-12-34-57.ipxe", FIRMWARE).text().to_owned();
-    assert!(disk.ends_with("goes on to its disk: the inventory says so\nexit\n"), "{disk}");
+    assert!(disk.ends_with("goes on to its disk: the inventory says so\nexit 1\n"), "{disk}");
     let nodes = bed.get("/api/v1/nodes").json();
     assert_eq!((&nodes[0]["name"], &nodes[0]["rack"]), (&json!("n01"), &json!("r1")));
     assert_eq!(nodes[1]["stage"], "disk");
@@ -343,7 +343,7 @@ fn where_nothing_is_published_a_node_goes_to_its_disk_by_policy() {
     let bed = Bed::start(config);
     let script = bed.get(BOOT).text().to_owned();
     assert!(script.contains("disk: nothing is published in channel stable\n"), "{script}");
-    assert!(script.ends_with("\nexit\n"), "{script}");
+    assert!(script.ends_with("\nexit 1\n"), "{script}");
     let new = add_revision(&store, "debian", InfoHash([2; 20]), true);
     store.publish(&new, &stable()).unwrap();
     wait_until("an image", || bed.get(BOOT).text().contains("kernel ${what}"));
